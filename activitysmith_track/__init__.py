@@ -1,0 +1,1 @@
+"""Put a long-running job on your Lock Screen."""
