@@ -1,1 +1,110 @@
-"""Put a long-running job on your Lock Screen."""
+"""Put a long-running job on your Lock Screen.
+
+Decorators, context managers and loops that become ActivitySmith Live Activities, kept true within the budget that iOS
+gives, and push notifications when a job fails. Nothing is imported, read or started before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .activities import (
+        Alert,
+        Handle,
+        Metrics,
+        Options,
+        Outcome,
+        Progress,
+        Stats,
+        Steps,
+        Timer,
+        Value,
+        current,
+        live_alert,
+        live_metrics,
+        live_progress,
+        live_stats,
+        live_steps,
+        live_timer,
+        live_value,
+        step,
+    )
+    from .client import ActivitySmith, AsyncActivitySmith
+    from .configuration import Settings, Tracker, configure, flush, override
+    from .decorators import notify, track_steps
+    from .errors import ActivitySmithError, InvalidRequest
+    from .iteration import Track, track
+    from .payloads import Action, Badge, Icon, Metric, Push
+
+__all__ = [
+    "Action",
+    "ActivitySmith",
+    "ActivitySmithError",
+    "Alert",
+    "AsyncActivitySmith",
+    "Badge",
+    "Handle",
+    "Icon",
+    "InvalidRequest",
+    "Metric",
+    "Metrics",
+    "Options",
+    "Outcome",
+    "Progress",
+    "Push",
+    "Settings",
+    "Stats",
+    "Steps",
+    "Timer",
+    "Track",
+    "Tracker",
+    "Value",
+    "configure",
+    "current",
+    "flush",
+    "live_alert",
+    "live_metrics",
+    "live_progress",
+    "live_stats",
+    "live_steps",
+    "live_timer",
+    "live_value",
+    "notify",
+    "override",
+    "step",
+    "track",
+    "track_steps",
+]
+
+_HOMES = {
+    "activities": (
+        "Alert Handle Metrics Options Outcome Progress Stats Steps Timer Value current live_alert live_metrics "
+        "live_progress live_stats live_steps live_timer live_value step"
+    ),
+    "client": "ActivitySmith AsyncActivitySmith",
+    "configuration": "Settings Tracker configure flush override",
+    "decorators": "notify track_steps",
+    "errors": "ActivitySmithError InvalidRequest",
+    "iteration": "Track track",
+    "payloads": "Action Badge Icon Metric Push",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("activitysmith-track")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

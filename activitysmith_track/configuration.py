@@ -1,0 +1,321 @@
+"""Settings, and the only global state: the tracker that functions such as `live_progress` use by default.
+
+What is not set comes from the environment, and is read when a block opens, never at import:
+
+- `ACTIVITYSMITH_API_KEY`: without a key the library is off, after one line in the log.
+- `ACTIVITYSMITH_BASE_URL`: another address of the service, such as a simulator's.
+- `ACTIVITYSMITH_TRACK`: `off`, `no`, `false`, `0` turn the library off; `on`, `yes`, `true`, `1` leave it on.
+- `RANK`, `SLURM_PROCID` and their like: of a job that runs in many processes only rank 0 shows and tells.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from ._courier import Account, Courier
+
+__all__ = ["Settings", "Tracker", "configure", "flush", "override"]
+
+DEFAULT_BASE_URL = "https://activitysmith.com/api"
+
+_FALSE = frozenset({"0", "off", "no", "n", "f", "false", "disable", "disabled"})
+_TRUE = frozenset({"1", "on", "yes", "y", "t", "true", "enable", "enabled"})
+_RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be configured; `None` means the environment, or the default.
+
+    Attributes:
+        api_key: the service's API key. It stands in no repr and no log.
+        base_url: the service's address: https, or http to loopback.
+        enabled: `False` turns everything off, `True` overrules `ACTIVITYSMITH_TRACK`.
+        all_ranks: True to show and tell from every rank of a distributed job, not only from rank 0.
+        channels: channel slugs for every card and push that names none, a list or a comma-separated string.
+        tags: up to 20 tags for every card and push that names none.
+        metadata: up to 50 entries for every card and push that names none.
+        redact: called with each failure message after the built-in scrubbing; returns what may be sent.
+        exit_timeout: seconds that the interpreter's exit waits in all for ends and pushes on their way, 0 or more.
+    """
+
+    api_key: str | None = None
+    base_url: str | None = None
+    enabled: bool | None = None
+    all_ranks: bool = False
+    channels: Sequence[str] | str | None = None
+    tags: Sequence[str] | None = None
+    metadata: Mapping[str, Any] | None = None
+    redact: Callable[[str], str] | None = None
+    exit_timeout: float = 2.0
+
+    def __post_init__(self) -> None:
+        from . import payloads
+
+        if self.api_key is not None:
+            check_api_key(self.api_key)
+        if self.base_url is not None:
+            check_base_url(self.base_url)
+        checks = {
+            "channels": payloads.check_channels,
+            "tags": payloads.check_tags,
+            "metadata": payloads.check_metadata,
+        }
+        for name, check in checks.items():
+            if getattr(self, name) is not None:
+                check(name, getattr(self, name))
+        if self.redact is not None and not callable(self.redact):
+            raise InvalidRequest("redact", self.redact, "a callable that takes and returns a string")
+        if self.enabled not in (None, True, False):
+            raise InvalidRequest("enabled", self.enabled, "True, False or None")
+        check_seconds("exit_timeout", self.exit_timeout)
+
+    def __repr__(self) -> str:
+        shown = {each.name: getattr(self, each.name) for each in fields(self)}
+        shown["api_key"] = "..." if self.api_key else None
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def check_base_url(value: str) -> str:
+    """Check the service's address: https, or http to this machine; no credentials in it.
+
+    Raises:
+        InvalidRequest: for anything else.
+    """
+    from urllib.parse import urlsplit
+
+    allowed = "an https URL without credentials, or http to this machine (localhost, 127.0.0.1, ::1)"
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidRequest("base_url", value, allowed) from None
+    if "@" in parts.netloc:
+        raise InvalidRequest("base_url", "a URL with credentials", allowed)
+    sound = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    if not host or not sound or parts.query or parts.fragment:
+        raise InvalidRequest("base_url", value, allowed)
+    return value.rstrip("/")
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether a host name means this machine."""
+    return host in ("localhost", "::1") or (host or "").startswith("127.")
+
+
+def check_api_key(value: object) -> str:
+    """Check that an API key can travel in a header; its text is never repeated in the message."""
+    if not isinstance(value, str) or not value.strip().isascii() or not value.strip().isprintable():
+        raise InvalidRequest("api_key", type(value), "a string of printable ASCII characters")
+    return value.strip()
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Check a duration: a finite number of seconds, 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise InvalidRequest(name, value, "a number of seconds, 0 or more")
+    return float(value)
+
+
+def unknown_option(function: str, given: Iterable[str], known: Iterable[str]) -> TypeError | None:
+    """Return the error for the first option that is not known, naming the nearest one that is."""
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
+            return TypeError(f"{function}() got an unexpected option {name!r}{hint}")
+    return None
+
+
+class Tracker:
+    """Settings and a courier of one's own, for those who want no globals.
+
+    Every function of the library is a method of it too: `tracker.live_progress(...)`, `tracker.track(...)`,
+    `tracker.notify(...)`.
+
+    Args:
+        **settings: the fields of `Settings`.
+
+    Raises:
+        TypeError: for an unknown setting, naming the nearest one.
+        InvalidRequest: for an unusable value.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        from ._courier import Courier
+        from .activities import (
+            live_alert,
+            live_metrics,
+            live_progress,
+            live_stats,
+            live_steps,
+            live_timer,
+            live_value,
+        )
+        from .decorators import notify, track_steps
+        from .iteration import track
+
+        self._layers: tuple[Settings, ...] = (_changed(Settings(), settings),)
+        self.courier: Courier = Courier(lambda: self.settings.exit_timeout)
+        self.live_progress = partial(live_progress, tracker=self)
+        self.live_steps = partial(live_steps, tracker=self)
+        self.live_timer = partial(live_timer, tracker=self)
+        self.live_metrics = partial(live_metrics, tracker=self)
+        self.live_stats = partial(live_stats, tracker=self)
+        self.live_value = partial(live_value, tracker=self)
+        self.live_alert = partial(live_alert, tracker=self)
+        self.track = partial(track, tracker=self)
+        self.track_steps = partial(track_steps, tracker=self)
+        self.notify = partial(notify, tracker=self)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._layers[-1]
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings for good; those not named stay as they are. Raises as `Tracker` does."""
+        self._layers = (*self._layers[:-1], _changed(self.settings, settings))
+
+    def override(self, **settings: Any) -> Override:
+        """Change settings for the length of a `with` block, in all threads. Raises as `Tracker` does."""
+        return Override(self, settings)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until all ends and pushes are delivered, and every open card is on the screen.
+
+        Args:
+            timeout: seconds to wait at most, 0 or more.
+
+        Returns:
+            True when everything was delivered; False when something is still on its way, or was refused since the
+            last flush.
+        """
+        return self.courier.flush(check_seconds("timeout", timeout))
+
+    def account(self) -> Account | None:
+        """Return the account to send to, or `None` where the library is off."""
+        settings = self.settings
+        if settings.enabled is False or (settings.enabled is None and _switched_off()):
+            return None
+        if not settings.all_ranks and _rank() > 0:
+            return None
+        key = settings.api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
+        try:
+            if key:
+                return self.courier.account(check_api_key(key), _base_url(settings))
+        except InvalidRequest as error:  # from the environment: the job goes on without us
+            self.courier.tell_once("environment", "activitysmith_track is off: %s", error)
+            return None
+        self.courier.tell_once(
+            "key",
+            "activitysmith_track is off: no API key. Set ACTIVITYSMITH_API_KEY to turn it on, ACTIVITYSMITH_TRACK="
+            "off to silence this line, or preview it locally with: python -m activitysmith_track demo",
+        )
+        return None
+
+
+class Override:
+    """The `with` block of `override`; blocks that end out of order leave the others' settings alone."""
+
+    def __init__(self, tracker: Tracker, settings: Mapping[str, Any]) -> None:
+        self._tracker, self._settings = tracker, settings
+        _changed(tracker.settings, settings)
+
+    def __enter__(self) -> Settings:
+        self._layer = _changed(self._tracker.settings, self._settings)
+        self._tracker._layers = (*self._tracker._layers, self._layer)
+        return self._layer
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tracker._layers = tuple(layer for layer in self._tracker._layers if layer is not self._layer)
+
+
+def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    wrong = unknown_option("configure", changes, (each.name for each in fields(Settings)))
+    if wrong:
+        raise wrong
+    return replace(settings, **changes)
+
+
+def _base_url(settings: Settings) -> str:
+    return check_base_url(settings.base_url or os.environ.get("ACTIVITYSMITH_BASE_URL") or DEFAULT_BASE_URL)
+
+
+def _switched_off() -> bool:
+    text = os.environ.get("ACTIVITYSMITH_TRACK", "").strip().lower()
+    if text and text not in _TRUE | _FALSE:
+        default_tracker().courier.tell_once("switch", "ACTIVITYSMITH_TRACK=%s is neither on nor off: left on", text)
+    return text in _FALSE
+
+
+def _rank() -> int:
+    for name in _RANKS:
+        text = os.environ.get(name, "").strip()
+        if text.isascii() and text.isdigit():
+            return int(text[:9])
+    return 0
+
+
+_default: list[Tracker] = []
+
+
+def default_tracker() -> Tracker:
+    """Return the tracker that the module's functions use, made on first use."""
+    if not _default:
+        made = Tracker()
+        _default.append(made)
+    return _default[0]
+
+
+def configure(**settings: Any) -> None:
+    """Change the settings of the whole process; see `Settings` for the names.
+
+    Blocks that are already open keep theirs.
+
+    Raises:
+        TypeError: for an unknown setting, naming the nearest one.
+        InvalidRequest: for an unusable value.
+    """
+    default_tracker().configure(**settings)
+
+
+def override(**settings: Any) -> Override:
+    """Change settings for the length of a `with` block, in all threads.
+
+    Example::
+
+        with override(base_url=sim.base_url, api_key=sim.api_key):
+            nightly()
+
+    Raises:
+        TypeError: for an unknown setting, naming the nearest one.
+        InvalidRequest: for an unusable value.
+    """
+    return default_tracker().override(**settings)
+
+
+def flush(timeout: float = 10.0) -> bool:
+    """Wait until all ends and pushes are delivered, and every open card is on the screen.
+
+    Args:
+        timeout: seconds to wait at most, 0 or more.
+
+    Returns:
+        True when everything was delivered; False when something is still on its way, or was refused since the last
+        flush.
+    """
+    return default_tracker().flush(timeout)

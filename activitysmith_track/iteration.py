@@ -1,0 +1,326 @@
+"""`track(iterable)`: a loop on the Lock Screen, counted without a Python frame in it.
+
+An iterator cannot see the body of its loop, so how the loop ended is told from three sides. A link at the end of the
+chain of iterators sees exhaustion (done), and sees its own release when the loop is left earlier. A tracked block
+around the loop, `sys.excepthook` and `threading.excepthook` see an exception that came out of it: its traceback holds
+the loop's frame (failed). A release that nobody explains within a second was a `break` or a `return` (stopped), and
+so is what cannot be told apart from these: an exception that was caught around the loop, `sys.exit` in the main
+thread, a generator around the loop that was closed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import sys
+import threading
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from .activities import Handle, Options, Outcome, Progress, Timer, enter, explain_loops, leave, left_loops
+from .configuration import unknown_option
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType, TracebackType
+
+    from typing_extensions import Unpack
+
+    from ._courier import Final
+    from .activities import Kind
+
+__all__ = ["Track", "track"]
+
+T = TypeVar("T")
+
+FIRST_LOOK, LONGEST_LOOK = 0.1, 10.0  # seconds between two looks at the counter of a loop
+SPEAK_SECONDS = 1.0  # how long a stopped loop waits for an exception to explain it
+
+
+@overload
+def track(
+    iterable: Iterable[T],
+    name: str,
+    *,
+    total: float | None = None,
+    initial: float = 0,
+    unit: str = "",
+    desc: str | None = None,
+    description: str | None = None,
+    **options: Unpack[Options],
+) -> Track[T]: ...
+
+
+@overload
+def track(
+    iterable: AsyncIterable[T],
+    name: str,
+    *,
+    total: float | None = None,
+    initial: float = 0,
+    unit: str = "",
+    desc: str | None = None,
+    description: str | None = None,
+    **options: Unpack[Options],
+) -> Track[T]: ...
+
+
+def track(
+    iterable: Any,
+    name: str,
+    *,
+    total: float | None = None,
+    initial: float = 0,
+    unit: str = "",
+    desc: str | None = None,
+    description: str | None = None,
+    **options: Unpack[Options],
+) -> Any:
+    """Show a loop: a percentage where its length is known, else a clock.
+
+    The loop is done when it is exhausted, failed when an exception leaves it that nobody catches or that a tracked
+    block around it sees, and stopped otherwise: after a `break`, a `return`, an exception caught around the loop,
+    `sys.exit` in the main thread, or the closing of a generator around it.
+
+    Args:
+        iterable: what `for` or `async for` takes.
+        name: what the job is called; the same name is the same card in every run.
+        total: how many items there are; `len` or `__length_hint__` tell it where they can.
+        initial: how many were done before.
+        unit: what is counted, such as `"files"`.
+        desc: another word for `title`.
+        description: another word for `title`.
+        **options: see `Options`.
+
+    Raises:
+        TypeError: for an unknown option, naming the nearest one, or for what is not iterable.
+        InvalidRequest: for an unusable value.
+
+    Example::
+
+        for doc in track(docs, "reindex"):
+            index(doc)
+    """
+    wrong = unknown_option("track", options, {*Options.__annotations__, *_OWN})
+    if wrong:
+        raise wrong
+    if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__aiter__") or hasattr(iterable, "__getitem__")):
+        raise TypeError(f"track() takes an iterable, not {type(iterable).__name__!r}")
+    title = options.get("title") or desc or description
+    given = {**options, "title": title} if title is not None else dict(options)
+    return Track(iterable, name, total=total, initial=initial, unit=unit, options=given)
+
+
+_OWN = ("total", "initial", "unit", "desc", "description")
+
+
+class Track(Generic[T]):
+    """What `track` returns: an iterable whose every iteration is a block of its own."""
+
+    def __init__(
+        self,
+        iterable: Iterable[T] | AsyncIterable[T],
+        name: str,
+        *,
+        total: float | None,
+        initial: float,
+        unit: str,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._iterable, self._name, self._total = iterable, name, total
+        self._arguments: dict[str, Any] = {"initial": initial, "unit": unit, "options": options}
+        self._handle(total if total is not None else 0)  # what is wrong is said here, not in the loop
+
+    def _handle(self, total: float | None) -> _ProgressLoop | _TimerLoop:
+        if total is None:
+            return _TimerLoop(self._name, options=self._arguments["options"])
+        return _ProgressLoop(self._name, total=total, **self._arguments)
+
+    def _open(self, items: object, frame: FrameType) -> _ProgressLoop | _TimerLoop:
+        total = self._total if self._total is not None else _length(self._iterable, items)
+        handle = self._handle(total)
+        handle.open_loop(frame)
+        return handle
+
+    def __iter__(self) -> Iterator[T]:
+        items: Iterator[T] = iter(self._iterable)  # type: ignore[arg-type]  # Python's own TypeError says what is wrong
+        loop = self._open(items, sys._getframe(1))
+        return itertools.chain(itertools.compress(items, loop.numbers), _Tail(loop))
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        items = self._iterable.__aiter__()  # type: ignore[union-attr]  # Python's own error says what is wrong
+        return _AsyncItems(items, self._open(items, sys._getframe(1)))
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]  # Python's own TypeError says what is wrong
+
+
+def _length(*candidates: object) -> int | None:
+    """Return the length that an iterable or its iterator tells, or `None`; a failing `__len__` tells none."""
+    for each in candidates:
+        try:
+            hint = operator.length_hint(each, -1)
+        except Exception:
+            hint = -1
+        if hint >= 0:
+            return hint
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ how a loop ends
+
+
+class _Tail:
+    """The last link of the chain: reached by exhaustion, released with the rest when the loop is left."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: _Loop) -> None:
+        self._loop = loop
+
+    def __iter__(self) -> Iterator[Any]:
+        self._loop.exhausted()
+        return iter(())
+
+    def __del__(self) -> None:
+        self._loop.released()
+
+
+class _AsyncItems(AsyncIterator[T]):
+    """The items of an async loop, counted."""
+
+    def __init__(self, items: AsyncIterator[T], loop: _Loop) -> None:
+        self._items, self._loop = items, loop
+
+    async def __anext__(self) -> T:
+        try:
+            item = await self._items.__anext__()
+        except StopAsyncIteration:
+            self._loop.exhausted()
+            raise
+        next(self._loop.numbers)
+        return item
+
+    def __del__(self) -> None:
+        self._loop.released()
+
+
+class _Loop(Handle):
+    """What the handle of a loop has beside that of a block."""
+
+    is_loop = True
+    _frame: tuple[int, CodeType | None] = (0, None)
+    _is_exhausted = False
+    _hold = 0.0
+
+    def open_loop(self, frame: FrameType) -> None:
+        """Open the block for the loop in a frame."""
+        self._frame = (id(frame), frame.f_code)
+        self.numbers = itertools.count(1)
+        _Hook.install()
+        self.begin()
+        enter(self)
+
+    def items(self) -> int:
+        """Return how many items are behind the loop: the one that it is at is not.
+
+        A counter tells where it stands in its repr alone.
+        """
+        handed_out = int(repr(self.numbers)[6:-1]) - 1
+        return handed_out if self._is_exhausted else max(0, handed_out - 1)
+
+    def exhausted(self) -> None:
+        """End well."""
+        self._is_exhausted = True
+        leave(self)
+        self.settle(None)
+
+    def released(self) -> None:
+        """End as stopped, unless an exception explains it within a second."""
+        if sys is None or not self.is_open:  # the interpreter may be half gone
+            return
+        leave(self)
+        self._hold = SPEAK_SECONDS
+        left_loops.append(weakref.ref(self))
+        self._conclude("stopped")
+
+    def explain(self, error: BaseException) -> None:
+        """Hear of an exception: where it left this loop, that is how the loop ended."""
+        late = self.elapsed + SPEAK_SECONDS < self._tracker.courier.clock() - self._began
+        if late or self._judge(error) != "failed" or not self._is_on(error.__traceback__):
+            return
+        outcome = self._outcome("failed", error, None, self.elapsed)
+        self._decided = {"first": outcome}
+        if self._card is not None and self._card.ending is not None:
+            self._card.ending.replace(self._final(outcome))
+        self._tell(outcome, error)
+
+    def _is_on(self, trace: TracebackType | None) -> bool:
+        while trace is not None:
+            if (id(trace.tb_frame), trace.tb_frame.f_code) == self._frame:
+                return True
+            trace = trace.tb_next
+        return False
+
+    def _final(self, outcome: Outcome, not_before: float = 0.0) -> Final:
+        held = self._tracker.courier.clock() + self._hold if outcome.kind == "stopped" and self._hold else not_before
+        return super()._final(outcome, held)
+
+    def holds(self, inner: Handle) -> bool:
+        """A loop in a generator holds only what starts inside that generator, not what its caller does meanwhile."""
+        code = self._frame[1]
+        suspends = code is not None and code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR)
+        return super().holds(inner) and (not suspends or self._is_running())
+
+    def _is_running(self) -> bool:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and id(frame) != self._frame[0]:
+            frame = frame.f_back
+        return frame is not None
+
+    def rest(self) -> float | None:
+        """A loop wakes nobody: it is looked at again, ever less often."""
+        return min(max(self.elapsed / 50, FIRST_LOOK), LONGEST_LOOK)
+
+
+class _ProgressLoop(_Loop, Progress):
+    """A loop whose length is known."""
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.numbers = itertools.count(1)
+
+    def _fraction(self) -> float:
+        self._count = self._initial + self.items()
+        return super()._fraction()
+
+
+class _TimerLoop(_Loop, Timer):
+    """A loop of unknown length: a clock, which needs no updates."""
+
+    rest = Timer.rest
+
+    def _figures(self, kind: Kind) -> dict[str, Any]:
+        return {**super()._figures(kind), "completed": self.items()}
+
+
+class _Hook:
+    """An excepthook that tells loops what left them, and then calls the one that was there before."""
+
+    def __init__(self, previous: Callable[..., Any], error_of: Callable[..., BaseException | None]) -> None:
+        self._previous, self._error_of = previous, error_of
+
+    def __call__(self, *arguments: Any) -> Any:
+        error = self._error_of(arguments)
+        if error is not None:
+            explain_loops(error)
+        return self._previous(*arguments)
+
+    @classmethod
+    def install(cls) -> None:
+        """Put a hook in front of the interpreter's and the threads', where there is none of ours."""
+        if not isinstance(sys.excepthook, cls):
+            sys.excepthook = cls(sys.excepthook, operator.itemgetter(1))
+        if not isinstance(threading.excepthook, cls):
+            threading.excepthook = cls(threading.excepthook, lambda given: given[0].exc_value)
