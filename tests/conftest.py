@@ -1,0 +1,35 @@
+"""A simulated phone for every test that wants one, and a clean environment for all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from activitysmith_track import configure, flush, override
+from activitysmith_track.configuration import _RANKS
+from activitysmith_track.simulator import Simulator
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine's own reaches a test."""
+    for name in [*_RANKS, *(each for each in os.environ if each.startswith("ACTIVITYSMITH_"))]:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    """A service on loopback, of the test's own."""
+    with Simulator() as service:
+        yield service
+
+
+@pytest.fixture
+def phone(sim: Simulator) -> Iterator[Simulator]:
+    """A service on loopback that the library is configured for; what is owed is delivered before it goes."""
+    configure()
+    with override(api_key=sim.api_key, base_url=sim.base_url):
+        yield sim
+        flush(5)

@@ -1,0 +1,87 @@
+"""What importing the package does, and what it offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import activitysmith_track
+
+HEAVY = ("httpx", "asyncio", "wrapt", "tenacity", "inspect", "dataclasses")
+
+FRESH = """
+import os, sys, threading
+opened = []
+sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
+class Environment(dict):
+    def __getitem__(self, name):
+        raise AssertionError(f"read {name}")
+    get = __contains__ = __getitem__
+before, os.environ = os.environ, Environment()
+already = set(sys.modules)
+import activitysmith_track
+os.environ = before
+read = [name for name in opened if isinstance(name, str) and not name.endswith((".py", ".pyc"))]
+print(",".join(sorted(set(sys.modules) - already)), threading.active_count(), len(read), sep="|")
+"""
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter and return what it printed."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_is_light() -> None:
+    """Importing starts no thread, opens no file of its own, reads no environment and imports nothing heavy."""
+    modules, threads, files = run(FRESH).split("|")
+    loaded = set(modules.split(","))
+    assert "activitysmith_track" in loaded
+    assert not loaded & set(HEAVY)
+    assert (threads, files) == ("1", "0")
+
+
+def test_import_leaves_integrations_alone() -> None:
+    """The simulator and its server are imported by nobody but their user."""
+    code = "import activitysmith_track as t, sys; t.live_progress; t.ActivitySmith; print('starlette' in sys.modules)"
+    assert run(code) == "False"
+
+
+def test_all_is_sorted_and_loads() -> None:
+    """Every public name is listed in order, and can be had."""
+    assert activitysmith_track.__all__ == sorted(activitysmith_track.__all__)
+    for name in activitysmith_track.__all__:
+        assert getattr(activitysmith_track, name).__module__.startswith("activitysmith_track")
+
+
+def test_all_is_pinned() -> None:
+    """A public name is neither added nor lost by accident."""
+    assert set(activitysmith_track.__all__) == {
+        *("Action", "ActivitySmith", "ActivitySmithError", "Alert", "AsyncActivitySmith", "Badge", "Handle", "Icon"),
+        *("InvalidRequest", "Metric", "Metrics", "Options", "Outcome", "Progress", "Push", "Settings", "Stats"),
+        *("Steps", "Timer", "Track", "Tracker", "Value", "configure", "current", "flush", "live_alert"),
+        *("live_metrics", "live_progress", "live_stats", "live_steps", "live_timer", "live_value", "notify"),
+        *("override", "step", "track", "track_steps"),
+    }
+    assert set(activitysmith_track.__all__) <= set(dir(activitysmith_track))
+
+
+def test_homes_agree_with_all() -> None:
+    """The lazy loader knows exactly the public names."""
+    assert set(activitysmith_track._HOME_OF) == set(activitysmith_track.__all__)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """A name that is not there says so in Python's own way."""
+    with pytest.raises(AttributeError, match="no attribute 'live_progres'"):
+        activitysmith_track.live_progres  # noqa: B018
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    """`__version__` is read from the installed distribution, when asked for."""
+    from importlib.metadata import version
+
+    assert activitysmith_track.__version__ == version("activitysmith-track")
