@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import tenacity
 
+from .configuration import DEFAULT_BASE_URL, check_api_key, check_base_url, is_loopback
 from .errors import (
     ConnectionFailed,
     DeliveryError,
@@ -141,7 +142,6 @@ __all__ = [
     "UpdateAnswer",
 ]
 
-DEFAULT_BASE_URL = "https://activitysmith.com/api"
 MAX_ANSWER_BYTES = 1024 * 1024  # answers are a few hundred bytes; more than this is not the service
 TOTAL_SECONDS = 60.0  # all the attempts of one request and the waits between them
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds of the exponential wait, before jitter
@@ -435,37 +435,6 @@ class _Wait(tenacity.wait.wait_base):
 # ------------------------------------------------------------------------------------------------- the two clients
 
 
-def check_base_url(value: str) -> str:
-    """Check the service's address: https, or http to this machine; no credentials in it.
-
-    Raises:
-        InvalidRequest: for anything else.
-    """
-    allowed = "an https URL without credentials, or http to this machine (localhost, 127.0.0.1, ::1)"
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidRequest("base_url", value, allowed) from None
-    if "@" in parts.netloc:
-        raise InvalidRequest("base_url", "a URL with credentials", allowed)
-    sound = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
-    if not host or not sound or parts.query or parts.fragment:
-        raise InvalidRequest("base_url", value, allowed)
-    return value.rstrip("/")
-
-
-def _is_loopback(host: str | None) -> bool:
-    return host in ("localhost", "::1") or (host or "").startswith("127.")
-
-
-def check_api_key(value: object) -> str:
-    """Check that an API key can travel in a header; its text is never repeated in the message."""
-    if not isinstance(value, str) or not value.strip().isascii() or not value.strip().isprintable():
-        raise InvalidRequest("api_key", type(value), "a string of printable ASCII characters")
-    return value.strip()
-
-
 @contextmanager
 def _explained() -> Iterator[None]:
     """Turn httpx's exceptions into this library's."""
@@ -527,7 +496,7 @@ class _Client:
             "timeout": timeout,
             "transport": transport,
             "follow_redirects": False,
-            "trust_env": not _is_loopback(urlsplit(self._base_url).hostname),  # no proxy to this machine
+            "trust_env": not is_loopback(urlsplit(self._base_url).hostname),  # no proxy to this machine
         }
 
     def __repr__(self) -> str:

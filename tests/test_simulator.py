@@ -1,0 +1,334 @@
+"""The simulated service answers as the real one is documented to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+from activitysmith_track.payloads import BODIES
+from activitysmith_track.simulator import Simulator
+from activitysmith_track.simulator.service import Service
+
+STATE = {"title": "T", "type": "progress", "percentage": 1}
+AUTH = "Bearer simulator-key"
+
+
+class Clock:
+    """A clock that a test moves by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ask(
+    service: Service, method: str, path: str, body: Any = None, authorization: str | None = AUTH
+) -> tuple[int, Any]:
+    """Send one request to the pure service."""
+    content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    return service.handle(method, path, authorization, content)
+
+
+def put(service: Service, key: str = "k", **state: Any) -> tuple[int, Any]:
+    """Start or update a stream."""
+    return ask(service, "PUT", f"/live-activity/stream/{key}", {"content_state": {**STATE, **state}})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that a test moves by hand."""
+    return Clock()
+
+
+@pytest.fixture
+def service(clock: Clock) -> Service:
+    """The pure service, on that clock."""
+    return Service(clock=clock)
+
+
+REFUSED: list[tuple[str, str, Any, int, str]] = [
+    ("PUT", "/live-activity/stream/a%20b", {}, 400, "Invalid stream_key"),
+    ("PUT", "/live-activity/stream/", {}, 400, "Invalid stream_key"),
+    ("PUT", "/live-activity/stream/k", b"{", 400, "Invalid JSON"),
+    ("PUT", "/live-activity/stream/k", b"\xff", 400, "Invalid JSON"),
+    ("PUT", "/live-activity/stream/k", [1], 400, "Invalid request"),
+    ("PUT", "/live-activity/stream/k", None, 400, "Invalid request"),
+    ("PUT", "/live-activity/stream/k", {"content_state": {"title": "T"}}, 400, "Invalid content_state"),
+    ("PUT", "/live-activity/stream/k", {"content_state": {**STATE, "percent": 1}}, 400, "Invalid request"),
+    ("PUT", "/live-activity/stream/k", {"content_state": STATE, "channels": []}, 400, "Invalid channel targeting"),
+    ("POST", "/push-notification", {"title": "x", "target": {"channels": 3}}, 400, "Invalid channel targeting"),
+    ("DELETE", "/live-activity/stream/never", None, 404, "Live Activity stream not found"),
+    ("POST", "/live-activity/update", {"activity_id": "x", "content_state": STATE}, 403, "Forbidden"),
+    ("POST", "/live-activity/end", {"activity_id": "x", "content_state": STATE}, 403, "Forbidden"),
+    ("PUT", "/push-notification/never", {"title": "x"}, 404, "Notification not found"),
+    ("POST", "/metrics/Bad/value", {"value": 1}, 400, "Invalid metric key"),
+    ("POST", "/metrics/m/value", {"value": True}, 400, "value must be a finite number"),
+    ("POST", "/metrics/m/value", {"value": "v" * 65}, 400, "Invalid request"),
+    ("POST", "/badge", {"badge": -1}, 400, "Invalid badge"),
+    ("POST", "/nowhere", {}, 404, "Not found"),
+    ("GET", "/badge", None, 405, "Method not allowed"),
+    ("POST", "/badge", b"x" * (1024 * 1024 + 1), 413, "Payload too large"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "error"), REFUSED)
+def test_refusals(service: Service, method: str, path: str, body: Any, status: int, error: str) -> None:
+    """A request that the service turns down gets its status and its words."""
+    answered, answer = ask(service, method, path.replace("%20", " "), body)
+    assert (answered, answer["error"]) == (status, error)
+    assert service.requests[-1].status == status
+
+
+def test_known_messages(service: Service) -> None:
+    """Messages that the service is known to send are sent word for word."""
+    assert ask(service, "PUT", "/live-activity/stream/a.b", {})[1]["message"] == (
+        "stream_key must contain only letters, numbers, underscores, and hyphens"
+    )
+    assert ask(service, "DELETE", "/live-activity/stream/prod-web-1")[1]["message"] == (
+        "No Live Activity stream found for stream_key: prod-web-1"
+    )
+    assert ask(service, "POST", "/live-activity/end", {"activity_id": "x", "content_state": STATE})[1]["message"] == (
+        "This API key cannot end this Live Activity"
+    )
+    assert ask(service, "PUT", "/live-activity/stream/k", {"content_state": STATE, "channels": []})[1]["message"] == (
+        "channels must contain at least one channel"
+    )
+
+
+def test_a_metric_error_has_no_message() -> None:
+    """Errors about metrics come without a message."""
+    service = Service(metrics=["known"])
+    assert ask(service, "POST", "/metrics/other/value", {"value": 1}) == (404, {"error": "Metric not found"})
+    assert ask(service, "POST", "/metrics/known/value", {"value": True})[1] == {
+        "error": "value must be a finite number"
+    }
+    assert ask(service, "POST", "/metrics/known/value", {"value": "ok"}) == (200, {"success": True})
+    assert service.metrics == {"known": "ok"}
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer wrong", "simulator-key"])
+def test_a_key_is_needed(service: Service, authorization: str | None) -> None:
+    """Without the right key nothing happens."""
+    assert ask(service, "POST", "/badge", {"badge": 1}, authorization)[0] == 401
+    assert service.badge is None
+
+
+def test_stream_operations(service: Service) -> None:
+    """A stream is started, updated, left alone, rotated by type or channels, and ended; then it starts afresh."""
+    seen = [
+        put(service)[1],
+        put(service, percentage=2)[1],
+        put(service, percentage=2)[1],
+        put(service, type="value", value="x")[1],
+        ask(service, "PUT", "/live-activity/stream/k", {"content_state": STATE, "channels": ["a"]})[1],
+        ask(service, "DELETE", "/live-activity/stream/k", {"content_state": {**STATE, "percentage": 100}})[1],
+        ask(service, "DELETE", "/live-activity/stream/k")[1],
+        put(service)[1],
+    ]
+    operations = ["started", "updated", "noop", "rotated", "rotated", "ended", "ended", "started"]
+    assert [each["operation"] for each in seen] == operations
+    assert seen[3]["previous_activity_id"] == seen[0]["activity_id"]
+    assert (seen[6]["activity_id"], seen[6]["ignored"]) == (None, True)
+    assert seen[7]["activity_id"] not in (seen[0]["activity_id"], None)
+
+
+def test_what_an_update_keeps(service: Service) -> None:
+    """Tags, metadata, buttons and a timer's duration stay where they are left out; the rest of the state goes."""
+    link = {"title": "x", "type": "open_url", "url": "https://a.example"}
+    body = {"content_state": {"title": "T", "type": "timer", "duration_seconds": 9, "subtitle": "s"}, "tags": ["a"]}
+    ask(service, "PUT", "/live-activity/stream/k", {**body, "metadata": {"m": 1}, "action": link})
+    ask(service, "PUT", "/live-activity/stream/k", {"content_state": {"title": "U"}})
+    card = service.cards["k"]
+    assert (card.title, card.type, card.duration_seconds, card.subtitle) == ("U", "timer", 9, None)
+    assert (card.tags, card.metadata, card.action) == (["a"], {"m": 1}, link)
+    ask(service, "PUT", "/live-activity/stream/k", {"content_state": {"title": "U"}, "tags": [], "metadata": {}})
+    assert (card.tags, card.metadata) == ([], {})
+    with pytest.raises(AttributeError):
+        _ = card.nonsense
+
+
+def test_pausing(service: Service) -> None:
+    """A paused stream shows nothing until it is resumed."""
+    put(service)
+    service.pause("k")
+    assert service.cards["k"].ended
+    answer = put(service, percentage=5)[1]
+    assert (answer["operation"], answer["activity_id"]) == ("paused", None)
+    service.resume("k")
+    assert put(service)[1]["operation"] == "started"
+
+
+def test_slots(service: Service) -> None:
+    """Four run at once, streams and started ones together; an end makes room."""
+    for number in range(3):
+        put(service, f"k{number}")
+    begun = ask(service, "POST", "/live-activity/start", {"content_state": STATE})[1]
+    status, answer = put(service, "k4")
+    assert (status, answer["limit"], answer["active"]) == (429, 4, 4)
+    assert answer["message"] == "Only 4 concurrent Live Activities are allowed per account"
+    ask(service, "POST", "/live-activity/end", {"activity_id": begun["activity_id"], "content_state": STATE})
+    assert put(service, "k4")[0] == 200
+    ended = ask(service, "POST", "/live-activity/end", {"activity_id": begun["activity_id"], "content_state": STATE})[
+        1
+    ]
+    assert ended["ignored"] is True
+
+
+def test_account_rate(service: Service, clock: Clock) -> None:
+    """Sixty requests a minute, and no more until the first of them is a minute old; metrics have their own rate."""
+    for _ in range(60):
+        assert ask(service, "POST", "/badge", {"badge": 1})[0] == 200
+        clock.now += 0.5
+    status, answer = ask(service, "POST", "/badge", {"badge": 1})
+    assert (status, answer["error"], answer["code"]) == (429, "Rate limit exceeded", "rate_limited")
+    assert ask(service, "POST", "/metrics/m/value", {"value": 1})[0] == 200
+    clock.now += 30
+    assert ask(service, "POST", "/badge", {"badge": 1})[0] == 200
+
+
+def test_metric_rate(clock: Clock) -> None:
+    """Metrics are limited on their own."""
+    service = Service(clock=clock, metric_requests_per_minute=2)
+    assert [ask(service, "POST", "/metrics/m/value", {"value": 1})[0] for _ in range(3)] == [200, 200, 429]
+
+
+def test_budget_warning(service: Service, clock: Clock) -> None:
+    """The thirteenth update warns, unless two minutes have passed for each."""
+    put(service, percentage=0)
+    answers = [put(service, percentage=number)[1] for number in range(2, 15)]
+    assert [bool(each.get("warning")) for each in answers] == [False] * 12 + [True]
+    assert service.cards["k"].over_budget
+    put(service, "slow", percentage=0)
+    clock.now += 13 * 120
+    for number in range(2, 15):
+        answer = put(service, "slow", percentage=number)[1]
+    assert "warning" not in answer
+    assert service.cards["slow"].updates == 13
+
+
+def test_lifecycle_budget(service: Service) -> None:
+    """The budget holds for activities that were started by their own id as well."""
+    begun = ask(service, "POST", "/live-activity/start", {"content_state": STATE})[1]["activity_id"]
+    body = {"activity_id": begun, "content_state": STATE}
+    answers = [ask(service, "POST", "/live-activity/update", body)[1] for _ in range(13)]
+    assert "warning" in answers[-1]
+    assert "warning" not in answers[-2]
+
+
+def test_channels() -> None:
+    """A key's scope is a 403, channels that nobody is in a 422."""
+    service = Service(channels=["a", "b"], scope=["a", "z"])
+    target = {"title": "x", "target": {"channels": ["b"]}}
+    assert ask(service, "POST", "/push-notification", target)[0] == 403
+    target["target"] = {"channels": ["z"]}
+    status, answer = ask(service, "POST", "/push-notification", target)
+    assert (status, answer["error"], answer["effective_channel_slugs"]) == (422, "No recipients found", ["z"])
+    assert "No devices matched" in answer["message"]
+    assert ask(service, "POST", "/push-notification", {"title": "x"})[1]["effective_channel_slugs"] == ["a", "z"]
+
+
+def test_replacing_a_push(service: Service) -> None:
+    """A replacement overwrites what is seen, and keeps tags and metadata that it leaves out."""
+    sent = ask(service, "POST", "/push-notification", {"title": "x", "message": "m", "tags": ["t"]})[1]
+    ask(service, "PUT", f"/push-notification/{sent['notification_id']}", {"title": "y"})
+    (push,) = service.pushes.values()
+    assert (push.title, push.message, push.tags, push.replaced) == ("y", None, ["t"], 1)
+    with pytest.raises(AttributeError):
+        _ = push.nonsense
+
+
+def test_dismissal(service: Service) -> None:
+    """An end says how long the card stays: seconds win, and there are defaults."""
+    waits = []
+    for number, given in enumerate(
+        ({}, {"auto_dismiss_minutes": 2}, {"auto_dismiss_minutes": 2, "auto_dismiss_seconds": 5})
+    ):
+        put(service, f"k{number}")
+        ask(service, "DELETE", f"/live-activity/stream/k{number}", {"content_state": {**STATE, **given}})
+        waits.append(service.cards[f"k{number}"].dismiss_after)
+    assert waits == [120, 120, 5]
+
+
+def test_history(service: Service, clock: Clock) -> None:
+    """A card remembers each state that it received, and when."""
+    put(service, percentage=1)
+    clock.now += 5
+    put(service, percentage=2)
+    assert [(at, state["percentage"]) for at, state in service.cards["k"].history] == [(1000, 1), (1005, 2)]
+
+
+def test_over_http(sim: Simulator) -> None:
+    """The same over real HTTP: answers are JSON, and what came can be read from Python."""
+    headers = {"Authorization": f"Bearer {sim.api_key}"}
+    with httpx.Client(base_url=sim.base_url, headers=headers) as client:
+        assert client.put("/live-activity/stream/k", json={"content_state": STATE}).json()["operation"] == "started"
+        assert client.get("/live-activity/stream/k").status_code == 405
+        assert client.post("/badge", content=b"x" * (1024 * 1024 + 1)).status_code == 413
+        assert client.put("/live-activity/stream/a%2Fb", json={"content_state": STATE}).status_code == 404
+        assert client.get(sim.base_url.removesuffix("/api") + "/elsewhere").status_code == 404
+    assert [(each.method, each.path, each.status) for each in sim.requests][:1] == [
+        ("PUT", "/live-activity/stream/k", 200)
+    ]
+    assert sim.cards["k"].percentage == 1
+    assert set(sim.activities) == {sim.cards["k"].activity_id}
+
+
+def test_wait_for(sim: Simulator) -> None:
+    """A test can wait for something to arrive, and is told when it does not."""
+    assert not sim.wait_for(lambda phone: phone.pushes, timeout=0.01)
+    asking = threading.Timer(
+        0.05,
+        httpx.post,
+        [sim.base_url + "/push-notification"],
+        {
+            "json": {"title": "x"},
+            "headers": {"Authorization": AUTH},
+        },
+    )
+    asking.start()
+    assert sim.wait_for(lambda phone: phone.pushes)
+    asking.join()
+
+
+def test_clear_pause_and_stop() -> None:
+    """It can be cleared and paused; stopped, it refuses connections and keeps what it received."""
+    sim = Simulator()
+    with pytest.raises(RuntimeError, match="not been started"):
+        _ = sim.port
+    sim.stop()
+    headers = {"Authorization": AUTH}
+    with sim:
+        url = sim.base_url
+        httpx.put(f"{url}/live-activity/stream/k", json={"content_state": STATE}, headers=headers)
+        sim.clear()
+        assert (sim.requests, sim.cards, sim.badge, sim.metrics) == ([], {}, None, {})
+        sim.pause("k")
+        again = httpx.put(f"{url}/live-activity/stream/k", json={"content_state": STATE}, headers=headers).json()
+        assert again["operation"] == "paused"
+        sim.resume("k")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+    assert len(sim.requests) == 1
+
+
+def test_two_at_once() -> None:
+    """Simulators do not share anything."""
+    with Simulator(api_key="one") as first, Simulator(api_key="two") as second:
+        assert first.base_url != second.base_url
+        headers = {"Authorization": "Bearer one"}
+        assert httpx.post(first.base_url + "/badge", json={"badge": 1}, headers=headers).status_code == 200
+        assert httpx.post(second.base_url + "/badge", json={"badge": 1}, headers=headers).status_code == 401
+        assert (first.badge, second.badge) == (1, None)
+
+
+def test_every_operation_has_a_route() -> None:
+    """Each body that is checked has an endpoint that checks it."""
+    from activitysmith_track.simulator.service import _ROUTES
+
+    assert {route.name for route in _ROUTES} == set(BODIES)
