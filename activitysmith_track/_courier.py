@@ -170,6 +170,7 @@ class Account:
     def __init__(self, api_key: str, base_url: str, clock: Callable[[], float]) -> None:
         self._key, self.base_url, self._clock = api_key, base_url, clock
         self._lock = threading.Lock()  # never held during I/O
+        self._making = threading.Lock()  # held while a lane makes the client that both share
         self._client: ActivitySmith | None = None
         self._sent: deque[float] = deque()
         self._closed_until = 0.0
@@ -192,9 +193,15 @@ class Account:
         if seconds < ATTEMPT_SECONDS:
             with ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1) as client:
                 return client.perform(call)
-        if self._client is None:  # both lanes may make one; the last one stays
-            self._client = ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
+        with self._making:
+            if self._client is None:
+                self._client = ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
         return self._client.perform(call)
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
 
     def open_at(self, now: float, *, urgent: bool) -> float:
         """Return when the account's rate lets the next request through."""
@@ -786,6 +793,9 @@ class Courier:
             logger.warning(
                 "activitysmith_track: %d ends and pushes were not delivered before the exit", len(self._owed)
             )
+        elif not self._open:
+            for account in self._accounts.values():
+                account.close()
 
 
 _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()

@@ -61,37 +61,34 @@ def wrap(function: F, make: Make) -> F:
     inner = getattr(function, "__func__", function)
     if isinstance(inner, type) or not callable(inner):
         raise TypeError(f"only functions and methods can be decorated, not {function!r}")
-    drive = _driver(inner)
-
-    def call(wrapped: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:  # noqa: ARG001
-        return drive(wrapped, args, kwargs, make)
-
-    return cast("F", _Wrapper(function, call))
+    return cast("F", _Wrapper(function, _driver(inner, make)))
 
 
-def _driver(function: Callable[..., Any]) -> Callable[..., Any]:
+def _driver(function: Callable[..., Any], make: Make) -> Callable[..., Any]:
     """Choose how calls of a function are run, by its kind."""
     if inspect.iscoroutinefunction(function):
-        return partial(_named, _awaited)
+        return partial(_named, _awaited, make)
     if inspect.isgeneratorfunction(function):
-        return partial(_named, _generated)
+        return partial(_named, _generated, make)
     if inspect.isasyncgenfunction(function):
-        return partial(_named, _generated_async)
-    return _called
+        return partial(_named, _generated_async, make)
+    return partial(_called, make)
 
 
-def _named(drive: Callable[..., Any], wrapped: Callable[..., Any], *rest: Any) -> Any:
-    """Give a coroutine or generator the name of the function that it runs."""
-    made = drive(wrapped, *rest)
-    for name in ("__name__", "__qualname__"):
-        setattr(made, name, getattr(wrapped, name, getattr(made, name)))
-    return made
-
-
-def _called(wrapped: Callable[..., Any], args: Any, kwargs: Any, make: Make) -> Any:
+def _called(make: Make, wrapped: Callable[..., Any], _: object, args: Any, kwargs: Any) -> Any:
     with make() as watch:
         watch.result = result = wrapped(*args, **kwargs)
         return result
+
+
+def _named(
+    drive: Callable[..., Any], make: Make, wrapped: Callable[..., Any], _: object, args: Any, kwargs: Any
+) -> Any:
+    """Give a coroutine or generator the name of the function that it runs."""
+    made = drive(wrapped, args, kwargs, make)
+    for name in ("__name__", "__qualname__"):
+        setattr(made, name, getattr(wrapped, name, getattr(made, name)))
+    return made
 
 
 async def _awaited(wrapped: Callable[..., Any], args: Any, kwargs: Any, make: Make) -> Any:

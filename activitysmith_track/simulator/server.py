@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -65,6 +66,7 @@ class Simulator:
     def start(self) -> Self:
         """Serve on 127.0.0.1, and return when requests are answered."""
         self._socket = socket.create_server(("127.0.0.1", self._port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so for its own sockets only
         self._server = _Server(_application(self._service))
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="activitysmith-simulator", daemon=True
@@ -78,7 +80,7 @@ class Simulator:
         """Stop serving; what was received can still be read."""
         if self._server is None or self._thread is None or self._socket is None:
             return
-        self._server.should_exit = self._server.force_exit = True
+        self._server.leave()
         self._thread.join(START_SECONDS)
         self._socket.close()
         self._server = None
@@ -182,7 +184,16 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        self._loop, self._leaving = asyncio.get_running_loop(), asyncio.Event()
         self.serving.set()
+
+    async def main_loop(self) -> None:
+        await self._leaving.wait()  # rather than looking ten times a second
+
+    def leave(self) -> None:
+        """Stop serving, without waiting for connections that are still open."""
+        self.should_exit = self.force_exit = True
+        self._loop.call_soon_threadsafe(self._leaving.set)
 
 
 def _application(service: Service) -> Starlette:
