@@ -76,6 +76,9 @@ class Task(Protocol):
     def run(self, now: float) -> float | None:
         """Do what is due; return when to come back, or `None` to wait for a wake-up."""
 
+    def give_up(self) -> None:
+        """Owe nothing any more: something unforeseen happened in `run`."""
+
 
 class Lane:
     """One daemon thread that runs tasks when they are due, started by the first of them."""
@@ -157,6 +160,7 @@ class Lane:
                 again = task.run(self._clock())
             except Exception:
                 logger.exception("activitysmith_track: internal error in the %s lane", self._name)
+                task.give_up()
                 again = None
             if again is not None:
                 self._schedule(task, again)
@@ -306,6 +310,11 @@ class Card:
         if due is None:
             return self._rest(now)
         return due if due > now else self._send(snapshot)
+
+    def give_up(self) -> None:
+        """Send no more states; see `Task.give_up`."""
+        self.refused = True
+        self.courier.settle(self)
 
     def _rest(self, now: float) -> float | None:
         wait = self.source.rest()
@@ -459,6 +468,11 @@ class Ending:
         open_at = card.account.open_at(now, urgent=True)
         return open_at if open_at > now and not hurried else self._send()
 
+    def give_up(self) -> None:
+        """Leave the end undelivered; see `Task.give_up`."""
+        self.card.courier.lost += 1
+        self._done()
+
     def _worth_showing(self, now: float) -> bool:
         wanted = self.final.show and self.final.opening is not None and self.card.successor is None
         return wanted and not self.card.refused and self.card.account.slot(self.card, now) is None
@@ -536,6 +550,11 @@ class Delivery:
             return self.not_before
         open_at = self.account.open_at(now, urgent=True)
         return open_at if open_at > now and not self.courier.hurried else self._send()
+
+    def give_up(self) -> None:
+        """Leave the push undelivered; see `Task.give_up`."""
+        self.courier.lost += 1
+        self._done()
 
     def _send(self) -> float | None:
         from .client import send_call

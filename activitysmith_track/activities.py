@@ -192,7 +192,10 @@ def _check_told(path: str, value: Any) -> Any:
         wrong = unknown_option("Push", value, Push.__dataclass_fields__)
         if wrong:
             raise wrong
-        return Push(**value)
+        try:
+            return Push(**value)
+        except InvalidRequest as problem:
+            raise InvalidRequest(f"{path}.{problem.field}", problem.value, problem.allowed) from None
     if isinstance(value, (bool, Push)) or (isinstance(value, str) and value) or callable(value):
         return value
     raise InvalidRequest(path, value, "True, False, a text, a Push or a callable")
@@ -346,14 +349,14 @@ def _host() -> str:
 
 def _plain(number: float) -> str:
     """Write a count: `1,234`, or `0.5`."""
-    return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}".removesuffix(".0")
 
 
 def _finite(value: Any) -> float | None:
-    """Read a number that came at run time; `None` where it is none."""
+    """Read a number that came at run time; `None` where it is none, whatever its `__float__` does."""
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:
         return None
     return number if math.isfinite(number) else None
 
@@ -900,7 +903,15 @@ class Handle(Watch):
         if self._parent is not None:
             self._touch()
         if self._card is not None:
-            self._card.end(self._final(outcome))
+            self._card.end(self._safely_final(outcome))
+
+    def _safely_final(self, outcome: Outcome) -> Final:
+        """Build the last state; where that fails, end the card as it stands rather than leave it running."""
+        try:
+            return self._final(outcome)
+        except Exception:
+            logger.exception("activitysmith_track: internal error in the last state of %r", self.name)
+            return Final({}, None, show=False)
 
     def _final(self, outcome: Outcome, not_before: float = 0.0) -> Final:
         state = self._last(outcome)
@@ -1025,8 +1036,9 @@ class Progress(Handle):
         if not self._total:
             return 0.0
         if self._count > self._total:
-            self._note("past", "%s is past the total of %s", _plain(self._count), _plain(self._total))
-        return min(max(self._count / self._total, 0.0), 1.0)
+            self._note("past", "the count is past the total of %s", _plain(self._total))
+            return 1.0
+        return self._count / self._total if self._count > 0 else 0.0
 
     @staticmethod
     def _percent(fraction: float) -> int:
@@ -1045,7 +1057,7 @@ class Progress(Handle):
         return f"{self.percentage} %"
 
     def _counted(self) -> str | None:
-        return f"{_plain(self._count)} {self._unit}".rstrip() if self._count != self._initial else None
+        return fit(f"{_plain(self._count)} {self._unit}".rstrip()) if self._count != self._initial else None
 
     def _subtitle(self) -> str | None:
         if self._total is None and self._percentage is None:
@@ -1322,6 +1334,9 @@ class _Sampling:
 
     def __init__(self, handle: _Sampled) -> None:
         self._handle, self._opened = handle, handle._opened
+
+    def give_up(self) -> None:
+        return
 
     def run(self, now: float) -> float | None:
         handle = self._handle

@@ -6,6 +6,7 @@ stay so, methods bind, and it is pickled by name. One small driver for each kind
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
@@ -38,6 +39,12 @@ class _BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # ge
     def __reduce_ex__(self, protocol: object) -> Any:
         return getattr, (self._self_instance, self.__wrapped__.__name__)
 
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return getattr(copy.deepcopy(self._self_instance, memo), self.__wrapped__.__name__)
+
 
 class _Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # generic in recent versions only
     """A decorated function; it is pickled by name, as functions are."""
@@ -46,6 +53,12 @@ class _Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # generic in r
 
     def __reduce_ex__(self, protocol: object) -> Any:
         return self.__wrapped__.__qualname__
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
 
 
 def wrap(function: F, make: Make) -> F:
