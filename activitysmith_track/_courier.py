@@ -118,6 +118,7 @@ class Lane:
         self._inbox.put(None)
 
     def _serve(self) -> None:
+        _loading.load()
         while self._take(self._timeout()):
             self._run_due()
 
@@ -174,7 +175,6 @@ class Account:
     def __init__(self, api_key: str, base_url: str, clock: Callable[[], float]) -> None:
         self._key, self.base_url, self._clock = api_key, base_url, clock
         self._lock = threading.Lock()  # never held during I/O
-        self._making = threading.Lock()  # held while a lane makes the client that both share
         self._client: ActivitySmith | None = None
         self._sent: deque[float] = deque()
         self._closed_until = 0.0
@@ -197,7 +197,7 @@ class Account:
         if seconds < ATTEMPT_SECONDS:
             with ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1) as client:
                 return client.perform(call)
-        with self._making:
+        with _loading.lock:
             if self._client is None:
                 self._client = ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
         return self._client.perform(call)
@@ -817,13 +817,48 @@ class Courier:
                 account.close()
 
 
+class _Loading:
+    """Keeps a fork from happening while a lane imports httpx.
+
+    A child would inherit modules that are imported by half, with nobody left to finish them, and so would the user's
+    own imports there. The wait is for a fraction of a second, once in a process.
+    """
+
+    FORK_SECONDS = 5.0  # a fork waits no longer than this
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._held = False
+
+    def load(self) -> None:
+        """Import what sending needs."""
+        with self.lock:
+            import encodings.idna  # noqa: F401  # else imported by the first connection
+
+            from . import client  # noqa: F401
+
+    def before_fork(self) -> None:
+        """Wait until nothing is being imported."""
+        self._held = self.lock.acquire(timeout=self.FORK_SECONDS)
+
+    def after_in_parent(self) -> None:
+        """Let the lanes go on."""
+        if self._held:
+            self.lock.release()
+
+    def after_in_child(self) -> None:
+        """Begin with nothing."""
+        self.lock = threading.Lock()
+        for courier in list(_couriers):
+            courier.after_fork()
+
+
+_loading = _Loading()
 _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()
 
-
-def _after_fork() -> None:
-    for courier in list(_couriers):
-        courier.after_fork()
-
-
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_loading.before_fork,
+        after_in_parent=_loading.after_in_parent,
+        after_in_child=_loading.after_in_child,
+    )

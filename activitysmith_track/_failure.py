@@ -15,7 +15,8 @@ _LONGEST_READ = 4_000  # characters that are looked at; the scrubbing of 1 MB wo
 
 _HIDDEN = "***"
 _SECRETS = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{4,}"), rf"\1 {_HIDDEN}"),
+    (re.compile(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{4,}"), rf"\1 {_HIDDEN}"),
+    (re.compile(r"\b([Bb]asic)\s+(?=\S*[A-Z0-9=])[A-Za-z0-9+/]{4,}={0,2}"), rf"\1 {_HIDDEN}"),
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@:]*:[^\s/@]*@"), rf"\1{_HIDDEN}@"),
     (
         re.compile(

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from activitysmith_track import configure, flush, override
-from activitysmith_track.configuration import _RANKS
+from activitysmith_track import flush, override
+from activitysmith_track.configuration import _RANKS, default_tracker
 from activitysmith_track.simulator import Simulator
 
 
@@ -17,6 +17,19 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine's own reaches a test."""
     for name in [*_RANKS, *(each for each in os.environ if each.startswith("ACTIVITYSMITH_"))]:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def fresh_courier() -> Iterator[None]:
+    """No test inherits what another one left on its way, or has told already."""
+    yield
+    courier = default_tracker().courier
+    for lane in (courier.updates, courier.ends, courier.samples):
+        lane.stop()
+    for account in courier._accounts.values():
+        account.close()
+    courier._told.clear()
+    courier.after_fork()
 
 
 @pytest.fixture
@@ -29,7 +42,6 @@ def sim() -> Iterator[Simulator]:
 @pytest.fixture
 def phone(sim: Simulator) -> Iterator[Simulator]:
     """A service on loopback that the library is configured for; what is owed is delivered before it goes."""
-    configure()
     with override(api_key=sim.api_key, base_url=sim.base_url):
         yield sim
         flush(5)

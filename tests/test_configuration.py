@@ -1,0 +1,182 @@
+"""Settings: where they come from, and who wins."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import activitysmith_track as at
+from activitysmith_track import InvalidRequest
+from activitysmith_track.configuration import default_tracker
+from activitysmith_track.simulator import Simulator
+
+
+def works(**options: Any) -> bool:
+    """Tell whether a block reaches the service now."""
+    handle = at.live_progress("job", **options)
+    with handle:
+        return handle._card is not None
+
+
+def test_no_key_no_noise(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a key the library is off, after one line that says how to turn it on."""
+    tracker = at.Tracker()
+    for _ in range(3):
+        assert not works(tracker=tracker)
+    assert caplog.text.count("no API key") == 1
+    assert "ACTIVITYSMITH_API_KEY" in caplog.text
+    assert tracker.flush(0)
+
+
+def test_environment_is_read_when_used(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says counts when a block opens; settings win over it."""
+    tracker = at.Tracker()
+    monkeypatch.setenv("ACTIVITYSMITH_API_KEY", sim.api_key)
+    monkeypatch.setenv("ACTIVITYSMITH_BASE_URL", sim.base_url)
+    assert works(tracker=tracker)
+    assert tracker.flush(5)
+    assert sim.cards["job"].ended
+    tracker.configure(enabled=False)
+    assert not works(tracker=tracker)
+
+
+@pytest.mark.parametrize("text", ["off", "0", "no", "False", " OFF ", "disabled", "n", "f"])
+def test_switched_off(phone: Simulator, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Any usual spelling turns it off, silently; `enabled=True` overrules it."""
+    monkeypatch.setenv("ACTIVITYSMITH_TRACK", text)
+    assert not works()
+    with at.override(enabled=True):
+        assert works()
+
+
+@pytest.mark.parametrize("text", ["on", "1", "yes", "TRUE", "", "perhaps"])
+def test_left_on(phone: Simulator, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Everything else leaves it on."""
+    monkeypatch.setenv("ACTIVITYSMITH_TRACK", text)
+    assert works()
+
+
+@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"])
+def test_ranks(phone: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Rank 0 shows and tells, the others by choice only; what is no number is no rank."""
+    for text, shown in (("0", True), ("3", False), ("x", True)):
+        monkeypatch.setenv(name, text)
+        assert works() is shown
+    monkeypatch.setenv(name, "3")
+    with at.override(all_ranks=True):
+        assert works()
+
+
+def test_a_bad_environment_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """An address or a key from the environment that cannot work turns it off, and never breaks the job."""
+    tracker = at.Tracker()
+    monkeypatch.setenv("ACTIVITYSMITH_API_KEY", "key-ä")
+    assert not works(tracker=tracker)
+    monkeypatch.setenv("ACTIVITYSMITH_API_KEY", "key")
+    monkeypatch.setenv("ACTIVITYSMITH_BASE_URL", "http://u:secret@far.example")
+    assert not works(tracker=tracker)
+    assert caplog.text.count("activitysmith_track is off") == 1
+    assert "secret" not in caplog.text
+    assert "key-ä" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_key": "secret-ä"},
+        {"api_key": 3},
+        {"base_url": "http://far.example"},
+        {"base_url": 3},
+        {"enabled": "no"},
+        {"channels": []},
+        {"tags": ["t" * 65]},
+        {"metadata": {"k": None}},
+        {"redact": "x"},
+        {"exit_timeout": -1},
+        {"exit_timeout": float("nan")},
+        {"exit_timeout": True},
+    ],
+)
+def test_bad_settings(settings: dict[str, Any]) -> None:
+    """A setting that cannot work is refused, and changes nothing."""
+    before = default_tracker().settings
+    for change in (at.configure, at.override, at.Tracker):
+        with pytest.raises(InvalidRequest) as caught:
+            change(**settings)
+        assert "secret" not in str(caught.value)
+    assert default_tracker().settings is before
+
+
+def test_unknown_settings() -> None:
+    """An unknown setting names the nearest."""
+    for change in (at.configure, at.override, at.Tracker):
+        with pytest.raises(TypeError, match="did you mean 'base_url'"):
+            change(baseurl="x")
+
+
+def test_overrides_nest_and_end_in_any_order() -> None:
+    """Each override takes away only what it brought."""
+    tracker = at.Tracker(tags=["base"])
+    first, second = tracker.override(tags=["first"]), tracker.override(tags=["second"])
+    first.__enter__()
+    second.__enter__()
+    assert tracker.settings.tags == ["second"]
+    first.__exit__(None, None, None)
+    assert tracker.settings.tags == ["second"]
+    second.__exit__(None, None, None)
+    assert tracker.settings.tags == ["base"]
+    tracker.configure(tags=["new"])
+    assert tracker.settings.tags == ["new"]
+
+
+def test_overrides_reach_other_threads() -> None:
+    """An override holds in every thread while it is open."""
+    seen = []
+    with at.override(tags=["here"]):
+        thread = threading.Thread(target=lambda: seen.append(default_tracker().settings.tags))
+        thread.start()
+        thread.join()
+    assert seen == [["here"]]
+
+
+def test_trackers_are_apart(sim: Simulator) -> None:
+    """A tracker has settings and a courier of its own, and every function as a method."""
+    tracker = at.Tracker(api_key=sim.api_key, base_url=sim.base_url)
+    with tracker.live_progress("job", total=1) as p:
+        p.advance()
+    assert list(tracker.track([1], "loop")) == [1]
+
+    @tracker.track_steps("steps")
+    def job() -> None:
+        at.step("x")
+
+    job()
+    with tracker.notify("note", on="success"):
+        pass
+    with tracker.live_steps("a"), tracker.live_timer("b", key="b"), tracker.live_metrics("c", {"x": 1}, key="c"):
+        pass
+    with tracker.live_stats("d", {"x": 1}), tracker.live_value("e") as e, tracker.live_alert("f", key="f") as f:
+        e.set(1)
+        f.set("x")
+    assert tracker.flush(5)
+    assert {"job", "loop", "steps", "a", "b", "c", "d", "f"} == set(sim.cards)
+    assert len(sim.pushes) == 1
+    assert at.configure() is None
+    tracker.courier.updates.stop()
+    tracker.courier.ends.stop()
+
+
+def test_the_key_is_in_no_repr() -> None:
+    """Settings can be printed."""
+    shown = repr(at.Settings(api_key="my-secret", tags=["a"]))
+    assert "my-secret" not in shown
+    assert "tags=['a']" in shown
+    assert "api_key=None" in repr(at.Settings())
+
+
+def test_flush_takes_seconds() -> None:
+    """A timeout that is no duration is refused."""
+    with pytest.raises(InvalidRequest):
+        at.flush(-1)
