@@ -3,7 +3,7 @@
 from activitysmith_track import Action, Outcome, Push, notify
 
 
-def describe(outcome: Outcome, error: BaseException) -> Push:
+def describe(outcome: Outcome, _error: BaseException) -> Push:
     """Choose what to say; returning False would say nothing."""
     return Push(
         title=f"{outcome.title} broke",
