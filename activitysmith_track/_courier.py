@@ -444,6 +444,7 @@ class Ending:
         self.card, self.final = card, final
         self._grace = card.courier.clock() + GRACE
         self._failures = 0
+        self._overtook = False
 
     def replace(self, final: Final) -> None:
         """Put another end in the place of one that is still held back."""
@@ -479,6 +480,7 @@ class Ending:
 
     def _send(self) -> float | None:
         card = self.card
+        self._overtook = card.flying
         try:
             if not card.started and not card.flying:
                 self._perform_start()
@@ -520,13 +522,18 @@ class Ending:
         return self._done()
 
     def _done(self) -> float | None:
-        """Nothing is owed any more; but an update still on its way could wake the card, so its end is sent again."""
+        """Owe nothing any more; but an end that overtook an update is sent again once that has landed.
+
+        The update may be carried out after the end, and would wake the card.
+        """
         card = self.card
         card.courier.settle(self)
         card.courier.settle(card)
-        if not card.flying:
-            card.settled = True
-            card.courier.release(card)
+        if self._overtook:
+            self._overtook = False
+            return None if card.flying else card.courier.clock()
+        card.settled = True
+        card.courier.release(card)
         return None
 
 
