@@ -272,7 +272,7 @@ class Card:
         self.ending: Ending | None = None
         self.predecessor: Card | None = None
         self.successor: Card | None = None
-        self.settled = False
+        self.settled = self._woken = False
         self._looked: Snapshot | None = None
         self._failures = 0
         self._epoch = courier.epoch
@@ -285,8 +285,10 @@ class Card:
     # -- the user's side: never blocks
 
     def wake(self) -> None:
-        """Have the state looked at."""
-        self.courier.hand_in(self)
+        """Have the state looked at; until that has happened, once is enough."""
+        if not self._woken:
+            self._woken = True
+            self.courier.hand_in(self)
 
     def end(self, final: Final) -> None:
         """Hand in the last state; states after it are no longer sent."""
@@ -297,6 +299,7 @@ class Card:
 
     def run(self, now: float) -> float | None:
         """Send the latest state if pacing, slots and rate allow; see `Task.run`."""
+        self._woken = False  # before the state is read: a change after that wakes again
         if self.ending is not None or self.settled or self.refused:
             return None
         if now < self.not_before:

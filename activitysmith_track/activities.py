@@ -795,7 +795,8 @@ class Handle(Watch):
                 self._show(name, value)
         if important:
             self._transitions += 1
-        self._touch()
+        if important or self._resting or shown.keys() - {"subtitle"}:
+            self._touch()
 
     def _show(self, name: str, value: Any) -> None:
         try:

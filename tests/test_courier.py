@@ -448,3 +448,23 @@ def test_an_internal_error_is_told_and_owes_nothing(phone: Simulator, caplog: py
     assert at.flush(5)
     assert "internal error" in caplog.text
     assert phone.cards["job"].ended
+
+
+def test_a_million_changes_are_one_wake_up(script: Script) -> None:
+    """While a request hangs, changes pile up nowhere."""
+    gate = threading.Event()
+
+    def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
+        gate.wait(20)
+        return 200, script.fine(method)
+
+    script.answer = hang
+    inbox = default_tracker().courier.updates._inbox
+    with at.live_progress("job", total=10**6) as p:
+        assert script.wait(1)
+        for number in range(10_000):
+            p.update(color="orange", subtitle=str(number))
+            p.advance()
+        assert inbox.qsize() <= 1
+        gate.set()
+    assert at.flush(10)

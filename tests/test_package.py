@@ -85,3 +85,18 @@ def test_version_is_that_of_the_distribution() -> None:
     from importlib.metadata import version
 
     assert activitysmith_track.__version__ == version("activitysmith-track")
+
+
+def test_a_decorator_imports_no_http_library() -> None:
+    """Decorating, and even entering a block, leaves httpx to the courier's own thread."""
+    code = """
+import sys, threading, activitysmith_track as at
+seen = []
+at.configure(api_key='key', base_url='http://127.0.0.1:9', exit_timeout=0)
+@at.track_steps
+def job(): pass
+at.live_progress('x', total=3)
+assert threading.active_count() == 1
+print('httpx' in sys.modules, 'tenacity' in sys.modules)
+"""
+    assert run(code) == "False False"
