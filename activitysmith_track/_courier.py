@@ -91,6 +91,7 @@ class Lane:
         self._order = itertools.count()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.too_late = False  # True once the interpreter has refused a thread because it leaves
 
     def wake(self, task: Task) -> None:
         """Have a task looked at; never blocks."""
@@ -107,11 +108,17 @@ class Lane:
                 thread = threading.Thread(target=self._serve, name=f"activitysmith-{self._name}", daemon=True)
                 thread.start()
                 self._thread = thread
-        except RuntimeError:
+        except RuntimeError as error:
+            self.too_late = "interpreter shutdown" in str(error)
             return False
         finally:
             self._starting.release()
         return True
+
+    @property
+    def runs(self) -> bool:
+        """True once the lane has its thread."""
+        return self._thread is not None
 
     def stop(self) -> None:
         """Let the thread end."""
@@ -124,6 +131,7 @@ class Lane:
 
     def drain(self, until: float) -> None:
         """Run what is due on the calling thread, where the lane has none."""
+        _loading.load()
         while self._clock() < until and (not self._inbox.empty() or self._timeout() is not None):
             self._take(min(self._timeout() or 0.0, max(0.0, until - self._clock())))
             self._run_due()
@@ -624,6 +632,7 @@ class Courier:
         self._told: set[object] = set()
         self._fresh()
         _couriers.add(self)
+        atexit.register(_leave, weakref.ref(self))
 
     def _fresh(self) -> None:
         """Begin with nothing, as a new process or a forked child must."""
@@ -723,22 +732,35 @@ class Courier:
 
     def _give(self, lane: Lane, task: Task) -> None:
         lane.wake(task)
-        if self._deadline is not None:
-            return  # the exit sees to it
-        if not self._registered:
-            self._register()
-        started = lane.start()
-        if not started or (lane is not self.samples and not self.ends.start()):
+        self._watch_children()
+        if self._deadline is None and lane.start() and (lane is self.samples or self.ends.start()):
+            return
+        if self._deadline is None and not (lane.too_late or self.ends.too_late):
             self.tell_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
+        elif lane is self.ends:
+            self._send_at_exit()
 
-    def _register(self) -> None:
-        """See to it that the exit waits for what is owed."""
+    def _send_at_exit(self) -> None:
+        """Deliver what comes when the interpreter is leaving already, where no thread can start any more."""
+        self._hurry()
+        if not self.ends.runs:
+            self.ends.drain(self._deadline or 0.0)
+
+    def _hurry(self) -> None:
+        """From now on holds and paces count no more, and all requests together have `exit_timeout`."""
+        if self._deadline is None:
+            self._deadline = self.clock() + self.exit_timeout()
+            self.hurried = True
+
+    def _watch_children(self) -> None:
+        """See to it that a child of multiprocessing, which leaves without atexit, delivers what is owed."""
+        if self._registered:
+            return
         self._registered = True
-        atexit.register(self.at_exit)
         util = sys.modules.get("multiprocessing.util")
         process = sys.modules.get("multiprocessing.process")
         if util is not None and process is not None and process.parent_process() is not None:
-            util.Finalize(None, self.at_exit, exitpriority=0)  # children of multiprocessing leave without atexit
+            util.Finalize(None, self.at_exit, exitpriority=0)
 
     # -- the lanes' side
 
@@ -803,11 +825,9 @@ class Courier:
             return
 
     def at_exit(self) -> None:
-        """Deliver what is owed, within `exit_timeout` in all: called once, when the interpreter leaves."""
-        if self._deadline is not None:
-            return
-        self._deadline = self.clock() + self.exit_timeout()
-        self.hurried = True
+        """Deliver what is owed, within `exit_timeout` in all, when the interpreter leaves."""
+        self._hurry()
+        until = self._deadline or 0.0
         for card in list(self._open):
             if card.ending is None:
                 card.source.abandon()
@@ -816,15 +836,20 @@ class Courier:
                 self._owed.pop(task, None)
             else:
                 self.ends.wake(task)
-        if not self.ends.start():
-            self.ends.drain(self._deadline)
-        if self._owed and not self.flush(max(0.0, self._deadline - self.clock())):
-            logger.warning(
-                "activitysmith_track: %d ends and pushes were not delivered before the exit", len(self._owed)
-            )
+        if self._owed and not self.ends.runs:
+            self.ends.drain(until)
+        if self._owed and not self.flush(max(0.0, until - self.clock())):
+            count = len(self._owed)
+            logger.warning("activitysmith_track: %d ends and pushes were not delivered before the exit", count)
         elif not self._open:
             for account in self._accounts.values():
                 account.close()
+
+
+def _leave(reference: weakref.ref[Courier]) -> None:
+    courier = reference()
+    if courier is not None:
+        courier.at_exit()
 
 
 class _Loading:
