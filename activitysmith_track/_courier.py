@@ -211,9 +211,13 @@ class Account:
         return self._client.perform(call)
 
     def close(self) -> None:
-        """Close the connections."""
-        if self._client is not None:
-            self._client.close()
+        """Close the connections; a next request opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def open_at(self, now: float, *, urgent: bool) -> float:
         """Return when the account's rate lets the next request through."""

@@ -190,6 +190,16 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         await self._leaving.wait()  # rather than looking ten times a second
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for each in sockets or ():
+            each.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+            connection.transport.abort()  # rather than giving each a tenth of a second
+        await asyncio.sleep(0)
+
     def leave(self) -> None:
         """Stop serving, without waiting for connections that are still open."""
         self.should_exit = self.force_exit = True
