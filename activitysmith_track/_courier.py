@@ -498,23 +498,23 @@ class Ending:
         self._overtook = card.flying
         try:
             if not card.started and not card.flying:
-                self._perform_start()
-            self._perform_end()
+                self._perform(self.final.opening or {}, put=True)
+                card.started = True
+                if self.final.keep:
+                    return self._done()
+            self._perform(self.final.body, put=self.final.keep)
         except Exception as error:
             return self._failed(error)
         return self._done()
 
-    def _perform_start(self) -> None:
-        from .client import stream_call
-
-        self.card.account.perform(stream_call(self.card.stream_key, None, self.final.opening or {}), self._seconds())
-        self.card.started = True
-
-    def _perform_end(self) -> None:
+    def _perform(self, body: Mapping[str, Any], *, put: bool) -> None:
         from .client import end_stream_call, stream_call
 
-        build = stream_call if self.final.keep else end_stream_call
-        self.card.account.perform(build(self.card.stream_key, None, self.final.body), self._seconds())
+        card = self.card
+        if put and card.started:
+            body = _without_opening(body)
+        build = stream_call if put else end_stream_call
+        card.account.perform(build(card.stream_key, None, body), self._seconds())
 
     def _seconds(self) -> float:
         return self.card.courier.attempt_seconds()

@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .activities import Handle, Options, Outcome, Progress, Timer, enter, explain_loops, leave, left_loops
 from .configuration import unknown_option
@@ -38,9 +38,8 @@ FIRST_LOOK, LONGEST_LOOK = 0.1, 10.0  # seconds between two looks at the counter
 SPEAK_SECONDS = 1.0  # how long a stopped loop waits for an exception to explain it
 
 
-@overload
 def track(
-    iterable: Iterable[T],
+    iterable: Iterable[T] | AsyncIterable[T],
     name: str,
     *,
     total: float | None = None,
@@ -49,34 +48,7 @@ def track(
     desc: str | None = None,
     description: str | None = None,
     **options: Unpack[Options],
-) -> Track[T]: ...
-
-
-@overload
-def track(
-    iterable: AsyncIterable[T],
-    name: str,
-    *,
-    total: float | None = None,
-    initial: float = 0,
-    unit: str = "",
-    desc: str | None = None,
-    description: str | None = None,
-    **options: Unpack[Options],
-) -> Track[T]: ...
-
-
-def track(
-    iterable: Any,
-    name: str,
-    *,
-    total: float | None = None,
-    initial: float = 0,
-    unit: str = "",
-    desc: str | None = None,
-    description: str | None = None,
-    **options: Unpack[Options],
-) -> Any:
+) -> Track[T]:
     """Show a loop: a percentage where its length is known, else a clock.
 
     The loop is done when it is exhausted, failed when an exception leaves it that nobody catches or that a tracked

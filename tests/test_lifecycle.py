@@ -575,6 +575,19 @@ def test_keep(phone: Simulator) -> None:
     assert end(phone).ended
 
 
+def test_a_kept_card_announces_itself_once(phone: Simulator) -> None:
+    """The alert of a kept card comes with its start alone, whether its run is short or long."""
+    for wait in (False, True):
+        phone.clear()
+        with at.live_metrics("job", {"CPU": 3}, keep=True, alert="Begun") as m:
+            if wait:
+                assert phone.wait_for(lambda sim: "job" in sim.cards)
+            m.set(CPU=4)
+        assert at.flush(5)
+        assert ["alert" in (request.body or {}) for request in phone.requests] == [True, False][: len(phone.requests)]
+        assert phone.cards["job"].metrics == [{"label": "CPU", "value": 4}]
+
+
 def test_disable(phone: Simulator) -> None:
     """A disabled handle works, and sends nothing."""
     with at.live_progress("job", total=3, disable=True) as p:
