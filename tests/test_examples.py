@@ -13,12 +13,12 @@ import pytest
 from activitysmith_track.simulator import Simulator
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
-ENDS = {
-    "async_loop": {"fetch-pages": "green", "store-rows": "green"},
-    "failure_buttons": {},
-    "loop": {"hash-the-examples": "green"},
-    "method": {"import": "green", "import-2": "green"},
-    "steps": {"nightly-backup": "green"},
+CARDS = {
+    "async_loop": {"fetch-pages", "store-rows"},
+    "failure_buttons": set(),
+    "loop": {"hash-the-examples"},
+    "method": {"import"},  # and import-2, where the two calls overlap
+    "steps": {"nightly-backup"},
 }
 
 
@@ -42,8 +42,10 @@ def test_example(sim: Simulator, example: Path) -> None:
     assert done.stdout.strip()
     assert sim.requests
     assert [(request.path, request.answer) for request in sim.requests if request.status >= 400] == []
-    if example.stem in ENDS:
-        assert {key: card.color for key, card in sim.cards.items()} == ENDS[example.stem]
+    if example.stem in CARDS:
+        assert set(sim.cards) >= CARDS[example.stem]
+        assert {card.color for card in sim.cards.values()} <= {"green"}
+        assert all(card.ended for card in sim.cards.values())
 
 
 @pytest.mark.parametrize("example", [each for each in EXAMPLES if each.stem != "client"], ids=lambda path: path.stem)
