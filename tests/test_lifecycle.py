@@ -24,7 +24,7 @@ DISMISS = {GREEN: 300, RED: 4 * 3600, GRAY: 60}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hold pushes and grey ends for a moment only, and let everything take the same time: neither is the point here."""
+    """Hold pushes and grey ends for a moment only, and let all take the same time: neither is the point here."""
     monkeypatch.setattr(_failure, "span", lambda seconds: "0.0 s")
     monkeypatch.setattr(_courier, "ECHO_SECONDS", 0.15)
     monkeypatch.setattr(iteration, "SPEAK_SECONDS", 0.15)
