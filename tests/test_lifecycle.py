@@ -835,3 +835,58 @@ def test_entering_twice(phone: Simulator) -> None:
     with handle:
         assert handle.completed == 0
     assert end(phone).subtitle == "Done, 0 of 2"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_timeouts_of_every_kind(phone: Simulator, kind: str) -> None:
+    """A `wait_for` that gives up stops the block inside it and fails the one around it."""
+    make, use = KINDS[kind]
+
+    async def forever() -> None:
+        async with make(key="inside") as handle:
+            use(handle)
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            async with make(key="around") as handle:
+                use(handle)
+                await asyncio.wait_for(forever(), 0.01)
+
+    asyncio.run(main())
+    assert (shown_color(end(phone, "inside")), shown_color(phone.cards["around"])) == (GRAY, RED)
+    assert [push.title for push in phone.pushes] == ["job failed"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_closed_generators_of_every_kind(phone: Simulator, kind: str) -> None:
+    """A decorated generator, sync or async, that is closed early is stopped; one that ends is done."""
+    make, use = KINDS[kind]
+
+    def rows() -> Any:
+        use(at.current())
+        yield 1
+
+    async def pages_of() -> Any:
+        use(at.current())
+        yield 1
+
+    async def main() -> None:
+        closed = make(key="async-closed")(pages_of)()
+        await closed.__anext__()
+        await closed.aclose()
+        assert [item async for item in make(key="async-done")(pages_of)()] == [1]
+
+    closed = make(key="closed")(rows)()
+    next(closed)
+    closed.close()
+    assert list(make(key="done")(rows)()) == [1]
+    asyncio.run(main())
+    assert at.flush(5)
+    assert {key: shown_color(card) for key, card in phone.cards.items()} == {
+        "closed": GRAY,
+        "done": GREEN,
+        "async-closed": GRAY,
+        "async-done": GREEN,
+    }
+    assert phone.pushes == []
