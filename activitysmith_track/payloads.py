@@ -56,7 +56,8 @@ Check = Callable[[str, Any], Any]
 # ---------------------------------------------------------------------------------------------- single values
 
 
-def _text(path: str, value: Any, *, shortest: int = 0, longest: int | None = None) -> str:
+def check_text(path: str, value: Any, *, shortest: int = 0, longest: int | None = None) -> str:
+    """Check a text of so many characters that UTF-8 can carry."""
     if not isinstance(value, str):
         raise InvalidRequest(path, value, "a string")
     if len(value) < shortest or (longest is not None and len(value) > longest):
@@ -73,10 +74,11 @@ def _lengths(shortest: int, longest: int | None) -> str:
 
 
 def _some_text(path: str, value: Any) -> str:
-    return _text(path, value, shortest=1)
+    return check_text(path, value, shortest=1)
 
 
-def _number(path: str, value: Any, *, at_least: float = -math.inf, at_most: float = math.inf) -> int | float:
+def check_number(path: str, value: Any, *, at_least: float = -math.inf, at_most: float = math.inf) -> int | float:
+    """Check a finite number in a range; True and False are none."""
     allowed = _range("a finite number", at_least, at_most)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidRequest(path, value, allowed)
@@ -96,19 +98,20 @@ def _range(kind: str, at_least: float, at_most: float) -> str:
 
 
 def _positive(path: str, value: Any) -> int | float:
-    if _number(path, value) <= 0:
+    if check_number(path, value) <= 0:
         raise InvalidRequest(path, value, "a number greater than 0")
-    return value  # type: ignore[no-any-return]  # _number has looked at it
+    return value  # type: ignore[no-any-return]  # check_number has looked at it
 
 
-def _integer(path: str, value: Any, *, at_least: int = 0, at_most: float = math.inf) -> int:
+def check_integer(path: str, value: Any, *, at_least: int = 0, at_most: float = math.inf) -> int:
+    """Check an integer in a range; True and False are none."""
     if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= at_most:
         raise InvalidRequest(path, value, _range("an integer", at_least, at_most))
     return int(value)
 
 
 def _count(path: str, value: Any) -> int:
-    return _integer(path, value, at_least=1)
+    return check_integer(path, value, at_least=1)
 
 
 def _boolean(path: str, value: Any) -> bool:
@@ -130,23 +133,27 @@ check_color = _one_of(*COLORS)
 
 
 def _percentage(path: str, value: Any) -> int | float:
-    return _number(path, value, at_least=0, at_most=100)
+    return check_number(path, value, at_least=0, at_most=100)
 
 
 def _readout(path: str, value: Any) -> str | int | float:
     """Check a `value` readout: text, which keeps its formatting, or a number."""
-    return _text(path, value) if isinstance(value, str) else _number(path, value)
+    return check_text(path, value) if isinstance(value, str) else check_number(path, value)
 
 
 def _measure(path: str, value: Any) -> str | int | float:
     """Check a value of the `metrics` and `stats` grids."""
     if isinstance(value, str):
-        return _text(path, value, shortest=1, longest=MAX_VALUE_TEXT)
-    return _number(path, value, at_least=0)
+        return check_text(path, value, shortest=1, longest=MAX_VALUE_TEXT)
+    return check_number(path, value, at_least=0)
 
 
 def _widget_value(path: str, value: Any) -> str | int | float:
-    return _text(path, value, shortest=1, longest=MAX_VALUE_TEXT) if isinstance(value, str) else _number(path, value)
+    return (
+        check_text(path, value, shortest=1, longest=MAX_VALUE_TEXT)
+        if isinstance(value, str)
+        else check_number(path, value)
+    )
 
 
 def _timestamp(path: str, value: Any) -> str:
@@ -155,7 +162,7 @@ def _timestamp(path: str, value: Any) -> str:
         if value.tzinfo is None:
             raise InvalidRequest(path, value, "a datetime with a time zone")
         return value.isoformat()
-    text = _text(path, value)
+    text = check_text(path, value)
     try:
         datetime.fromisoformat(re.sub(r"(?<=\d)[Zz]$", "+00:00", _trim_fraction(text)))
     except ValueError:
@@ -172,7 +179,7 @@ def _trim_fraction(text: str) -> str:
 
 
 def _address(path: str, value: Any, schemes: tuple[str, ...], allowed: str, longest: int | None = None) -> str:
-    text = _text(path, value, shortest=1, longest=longest)
+    text = check_text(path, value, shortest=1, longest=longest)
     try:
         parts = urlsplit(text)
         sound = parts.scheme in schemes and bool(parts.hostname)
@@ -197,7 +204,7 @@ def _https_image(path: str, value: Any) -> str:
 def _card_link(path: str, value: Any) -> str:
     """Check what a button on a Live Activity may open."""
     allowed = "an http or https URL, or shortcuts://run-shortcut?name=..."
-    text = _text(path, value, shortest=1)
+    text = check_text(path, value, shortest=1)
     if text.lower().startswith("shortcuts:"):
         parts = urlsplit(text)
         if parts.netloc != "run-shortcut" or not parse_qs(parts.query).get("name"):
@@ -209,7 +216,7 @@ def _card_link(path: str, value: Any) -> str:
 def _push_link(path: str, value: Any) -> str:
     """Check what a push or one of its buttons may open: the web, Shortcuts, or an app through its scheme."""
     allowed = "an http, https or shortcuts URL, or one with an app's scheme"
-    text = _text(path, value, shortest=1)
+    text = check_text(path, value, shortest=1)
     scheme = _SCHEME.match(text)
     if scheme is None or scheme[1].lower() in _NO_APP_SCHEMES:
         raise InvalidRequest(path, value, allowed)
@@ -219,14 +226,14 @@ def _push_link(path: str, value: Any) -> str:
 
 
 def _redirection(path: str, value: Any) -> str:
-    _text(path, value, longest=MAX_REDIRECTION)
+    check_text(path, value, longest=MAX_REDIRECTION)
     return _push_link(path, value)
 
 
 # ---------------------------------------------------------------------------------------------------- compounds
 
 
-def _object(path: str, value: Any) -> dict[str, Any]:
+def check_object(path: str, value: Any) -> dict[str, Any]:
     """Check a free JSON object, such as the body of a webhook."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise InvalidRequest(path, value, "an object with string keys")
@@ -277,7 +284,7 @@ def _badge(path: str, value: Any) -> dict[str, Any]:
 
 
 def _metric(path: str, value: Any) -> dict[str, Any]:
-    checks = {"label": _some_text, "value": _measure, "unit": _text, "color": check_color}
+    checks = {"label": _some_text, "value": _measure, "unit": check_text, "color": check_color}
     return _record(path, value, checks, ["label", "value"])
 
 
@@ -290,7 +297,7 @@ def _step_colors(path: str, value: Any) -> list[Any]:
 
 
 def _alert(path: str, value: Any) -> dict[str, Any]:
-    return _record(path, value, {"title": _text, "body": _text})
+    return _record(path, value, {"title": check_text, "body": check_text})
 
 
 _ACTION_FIELDS: dict[str, Check] = {
@@ -298,7 +305,7 @@ _ACTION_FIELDS: dict[str, Check] = {
     "type": _one_of("open_url", "webhook"),
     "url": _some_text,
     "method": _one_of("GET", "POST"),
-    "body": _object,
+    "body": check_object,
 }
 
 
@@ -319,7 +326,7 @@ def _push_actions(path: str, value: Any) -> list[Any]:
 
 def check_tags(path: str, value: Any) -> list[Any]:
     """Check the tags of a request: an empty list clears them."""
-    return _list(path, value, lambda at, tag: _text(at, tag, shortest=1, longest=MAX_TAG_TEXT), longest=MAX_TAGS)
+    return _list(path, value, lambda at, tag: check_text(at, tag, shortest=1, longest=MAX_TAG_TEXT), longest=MAX_TAGS)
 
 
 def check_metadata(path: str, value: Any) -> dict[str, Any]:
@@ -330,7 +337,7 @@ def check_metadata(path: str, value: Any) -> dict[str, Any]:
         raise InvalidRequest(path, f"{len(value)} entries", f"at most {MAX_METADATA_ENTRIES} entries")
     checked = {}
     for key, member in value.items():
-        _text(f"{path} key", key, shortest=1, longest=MAX_METADATA_KEY)
+        check_text(f"{path} key", key, shortest=1, longest=MAX_METADATA_KEY)
         checked[key] = _metadata_value(_join(path, key), member)
     size = len(json.dumps(checked, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MAX_METADATA_BYTES:
@@ -341,7 +348,7 @@ def check_metadata(path: str, value: Any) -> dict[str, Any]:
 def _metadata_value(path: str, value: Any) -> str | int | float | bool:
     if isinstance(value, bool):
         return value
-    return _text(path, value, longest=MAX_METADATA_TEXT) if isinstance(value, str) else _number(path, value)
+    return check_text(path, value, longest=MAX_METADATA_TEXT) if isinstance(value, str) else check_number(path, value)
 
 
 def split_channels(channels: object) -> object:
@@ -388,11 +395,11 @@ _EVERY = ACTIVITY_TYPES
 _DISMISS_SECONDS, _DISMISS_MINUTES = "auto_dismiss_seconds", "auto_dismiss_minutes"
 
 CONTENT_STATE: dict[str, tuple[Check, tuple[str, ...]]] = {
-    "title": (_text, _EVERY),
-    "subtitle": (_text, _EVERY),
+    "title": (check_text, _EVERY),
+    "subtitle": (check_text, _EVERY),
     "type": (_one_of(*ACTIVITY_TYPES), _EVERY),
     "number_of_steps": (_count, ("segmented_progress",)),
-    "current_step": (_integer, ("segmented_progress",)),
+    "current_step": (check_integer, ("segmented_progress",)),
     "step_color": (check_color, ("segmented_progress",)),
     "step_colors": (_step_colors, ("segmented_progress",)),
     "percentage": (_percentage, ("progress",)),
@@ -406,8 +413,8 @@ CONTENT_STATE: dict[str, tuple[Check, tuple[str, ...]]] = {
     "icon": (_icon, _EVERY),
     "badge": (_badge, BADGED),
     "color": (check_color, tuple(kind for kind in _EVERY if kind != "stats")),
-    _DISMISS_SECONDS: (_integer, _EVERY),
-    _DISMISS_MINUTES: (_integer, _EVERY),
+    _DISMISS_SECONDS: (check_integer, _EVERY),
+    _DISMISS_MINUTES: (check_integer, _EVERY),
 }
 """Each field of a content state: its check, and the types that use it."""
 
@@ -460,7 +467,7 @@ def _check_fraction(path: str, state: Mapping[str, Any]) -> None:
     if of_progress and "value" in state and "upper_limit" not in state:
         raise InvalidRequest(_join(path, "upper_limit"), None, "a number greater than 0: value needs it")
     if "upper_limit" in state or (of_progress and "value" in state):
-        _number(_join(path, "value"), state["value"])
+        check_number(_join(path, "value"), state["value"])
 
 
 def refuse_unused(state: Mapping[str, Any], *, path: str = "content_state") -> None:
@@ -493,15 +500,15 @@ def _state_of(**rules: Any) -> Check:
 _DETAILS: dict[str, Check] = {"tags": check_tags, "metadata": check_metadata}
 _BUTTONS: dict[str, Check] = {"action": check_action, "secondary_action": check_action}
 _REPLACED_PUSH: dict[str, Check] = {
-    "title": _text,
-    "message": _text,
-    "subtitle": _text,
+    "title": check_text,
+    "message": check_text,
+    "subtitle": check_text,
     "icon": _https_image,
     "media": _https,
     "redirection": _redirection,
     "actions": _push_actions,
-    "payload": _object,
-    "badge": lambda path, value: _integer(path, value, at_most=MAX_BADGE_COUNT),
+    "payload": check_object,
+    "badge": lambda path, value: check_integer(path, value, at_most=MAX_BADGE_COUNT),
     **_DETAILS,
 }
 _BOTH = (_DISMISS_SECONDS, _DISMISS_MINUTES)
@@ -511,7 +518,7 @@ BODIES: dict[str, tuple[dict[str, Check], tuple[str, ...]]] = {
         {
             **_REPLACED_PUSH,
             "interruption_level": _one_of(*INTERRUPTION_LEVELS),
-            "sound": _text,
+            "sound": check_text,
             "target": _target,
         },
         ("title",),
@@ -551,7 +558,7 @@ BODIES: dict[str, tuple[dict[str, Check], tuple[str, ...]]] = {
     ),
     "metric": ({"value": _widget_value, "timestamp": _timestamp}, ("value",)),
     "badge": (
-        {"badge": lambda path, value: _integer(path, value, at_most=MAX_BADGE_COUNT), "target": _target},
+        {"badge": lambda path, value: check_integer(path, value, at_most=MAX_BADGE_COUNT), "target": _target},
         ("badge",),
     ),
 }

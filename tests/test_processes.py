@@ -192,7 +192,7 @@ def test_a_forked_child_leaves_its_parents_card_alone(run: Run, sim: Simulator) 
     assert (done.returncode, done.stderr) == (0, "")
     assert sim.cards["child"].color == "green"
     assert card(sim) == (True, "green", "Done")
-    assert "child" not in {state.get("subtitle") for _, state in sim.cards["job"].history}
+    assert "child" not in {state.get("subtitle") for _, state, _ in sim.cards["job"].history}
     assert sum(request.method == "DELETE" and request.path.endswith("/job") for request in sim.requests) == 1
 
 

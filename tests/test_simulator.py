@@ -260,7 +260,7 @@ def test_history(service: Service, clock: Clock) -> None:
     put(service, percentage=1)
     clock.now += 5
     put(service, percentage=2)
-    assert [(at, state["percentage"]) for at, state in service.cards["k"].history] == [(1000, 1), (1005, 2)]
+    assert [(at, state["percentage"]) for at, state, _ in service.cards["k"].history] == [(1000, 1), (1005, 2)]
 
 
 def test_over_http(sim: Simulator) -> None:

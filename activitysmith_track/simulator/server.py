@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 try:
     import uvicorn
     from starlette.applications import Starlette
-    from starlette.responses import JSONResponse
+    from starlette.exceptions import HTTPException
+    from starlette.responses import Response
     from starlette.routing import Route
 except ImportError as missing:  # pragma: no cover  # the tests install the extra
     raise ImportError(
         f'{missing}; the simulator needs its extra: pip install "activitysmith-track[simulator]"'
     ) from missing
 
-from .service import MAX_BODY_BYTES, Card, Received, ReceivedPush, Refusal, Service
+from .clock import Clock
+from .control import JSON, Control, read_body
+from .device import Card, Device, ReceivedPush
+from .faults import Fault, Faults
+from .service import Received, Refusal, Service, Tap
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
     from typing_extensions import Self
 
 __all__ = ["Simulator"]
 
+NOT_JSON = b"<html><body>this is not JSON"
 START_SECONDS = 10.0  # what a start or a stop takes at most before it is an error
 
 
 class Simulator:
-    """ActivitySmith on this machine: `with Simulator() as sim:`.
+    """ActivitySmith and an iPhone on this machine: `with Simulator() as sim:`.
 
-    What a phone would show is in `cards` and `pushes`, what was asked in `requests`. All of them are snapshots, and
-    may be read from any thread.
+    What the phone shows is in `cards` and `pushes`, what was asked in `requests`. All of them are snapshots, and may
+    be read from any thread. The Lock Screen is a page at `url`.
 
     Args:
+        host: the address to listen at; others than loopback ones make it visible to the network.
         port: 0 for a free one.
-        **rules: the arguments of `Service`: `api_key`, `slots`, `requests_per_minute`,
-            `metric_requests_per_minute`, `metrics`, `channels`, `scope`, `clock`.
+        speed: of its clock: simulated seconds in a second; 0 for a clock that stands until `advance` moves it.
+        clock: a `Clock` to share with something else, instead of one of its own.
+        device: the phone's parameters.
+        deliver_webhooks: whether pressing a webhook's button on the page really calls it.
+        allow_hosts: names, beside this machine's loopback names and IP addresses, that a Host header may carry.
+        **rules: the arguments of `Service`: `api_key`, `slots`, `when_full`, `requests_per_minute`,
+            `metric_requests_per_minute`, `metrics`, `channels`, `scope`, `billing`, `devices`.
 
     Raises:
+        InvalidRequest: for a rule or a speed that cannot be.
         OSError: where the port is taken.
 
     Example::
@@ -54,35 +71,49 @@ class Simulator:
             assert sim.cards["nightly"].color == "green"
     """
 
-    def __init__(self, *, port: int = 0, **rules: Any) -> None:
-        self._service = Service(**rules)
-        self._port = port
-        self._socket: socket.socket | None = None
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        speed: float = 1.0,
+        clock: Clock | None = None,
+        device: Device | None = None,
+        deliver_webhooks: bool = False,
+        allow_hosts: Iterable[str] = (),
+        **rules: Any,
+    ) -> None:
+        self.clock = clock or Clock(speed)
+        self.service = Service(clock=self.clock, device=device, **rules)
+        self.faults = Faults(self.service.touch)
+        self._host, self._port, self._allowed = host, port, frozenset(allow_hosts)
+        self._control = Control(self, deliver_webhooks=deliver_webhooks)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     # -- starting and stopping
 
     def start(self) -> Self:
-        """Serve on 127.0.0.1, and return when requests are answered."""
-        self._socket = socket.create_server(("127.0.0.1", self._port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so for its own sockets only
-        self._server = _Server(_application(self._service))
+        """Serve, and return when requests are answered."""
+        listening = _listen(self._host, self._port)
+        self._port = int(listening.getsockname()[1])
+        self._server = _Server(self._application())
         self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="activitysmith-simulator", daemon=True
+            target=self._server.run, args=([listening],), name="activitysmith-simulator", daemon=True
         )
         self._thread.start()
         if not self._server.serving.wait(START_SECONDS):
             raise RuntimeError("the simulator did not start")
+        self.service.listeners.append(self._wake_page)
         return self
 
     def stop(self) -> None:
         """Stop serving; what was received can still be read."""
-        if self._server is None or self._thread is None or self._socket is None:
+        if self._server is None or self._thread is None:
             return
+        self.service.listeners.remove(self._wake_page)
         self._server.leave()
         self._thread.join(START_SECONDS)
-        self._socket.close()
         self._server = None
 
     def __enter__(self) -> Self:
@@ -96,68 +127,126 @@ class Simulator:
     @property
     def port(self) -> int:
         """The port that is served."""
-        if self._socket is None:
+        if not self._port:
             raise RuntimeError("the simulator has not been started")
-        return int(self._socket.getsockname()[1]) if self._server is not None else self._port
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The address of the Lock Screen."""
+        host = self._host if is_loopback_address(self._host) else "127.0.0.1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     @property
     def base_url(self) -> str:
         """What `base_url` or `ACTIVITYSMITH_BASE_URL` takes."""
-        return f"http://127.0.0.1:{self.port}/api"
+        return f"{self.url}api"
 
     @property
     def api_key(self) -> str:
         """The key that requests must carry."""
-        return self._service.api_key
+        return self.service.api_key
 
     # -- what came
 
     @property
     def requests(self) -> list[Received]:
         """Every request, in the order of their answers."""
-        with self._service.changed:
-            return list(self._service.requests)
+        with self.service.changed:
+            return list(self.service.requests)
 
     @property
     def cards(self) -> dict[str, Card]:
         """The card of each stream by its key, ended ones included."""
-        with self._service.changed:
-            return {key: card.copied() for key, card in self._service.cards.items()}
+        with self.service.changed:
+            return {key: card.copied() for key, card in self.service.cards.items()}
 
     @property
     def activities(self) -> dict[str, Card]:
         """Every Live Activity by its id, those of streams and those of `start`."""
-        with self._service.changed:
-            return {key: card.copied() for key, card in self._service.activities.items()}
+        with self.service.changed:
+            return {key: card.copied() for key, card in self.service.activities.items()}
 
     @property
     def pushes(self) -> list[ReceivedPush]:
         """The pushes, as the phone has them now."""
-        with self._service.changed:
-            return list(self._service.pushes.values())
+        with self.service.changed:
+            return list(self.service.pushes.values())
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The last value of each widget's metric."""
-        with self._service.changed:
-            return dict(self._service.metrics)
+        with self.service.changed:
+            return dict(self.service.metrics)
 
     @property
     def badge(self) -> int | None:
         """The app icon's badge, or `None` where none was set."""
-        return self._service.badge
+        return self.service.badge
+
+    @property
+    def taps(self) -> list[Tap]:
+        """The buttons that were pressed on the page."""
+        with self.service.changed:
+            return list(self.service.taps)
+
+    # -- what happens to it
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock ahead: budgets, timers, dismissals, the 8 hours and rate windows move with it.
+
+        Args:
+            seconds: from 0 to 366 days.
+
+        Raises:
+            InvalidRequest: for anything else.
+        """
+        self.clock.advance(seconds)
+        self.service.touch()
+
+    def fault(self, kind: str, **fields: Any) -> Fault:
+        """Let something go wrong: `with sim.fault("status", status=503, times=2):`.
+
+        Args:
+            kind: one of `FAULT_KINDS`.
+            **fields: those of `Fault`.
+
+        Returns:
+            The fault, which may be used as a `with` block or taken away with `remove()`.
+
+        Raises:
+            InvalidRequest: for a value that cannot be.
+            TypeError: for a field that is none.
+        """
+        fault = self.faults.add(Fault(kind, **fields))
+        if fault.kind == "refuse":
+            self._refuse(fault)
+        return fault
+
+    def _refuse(self, fault: Fault) -> None:
+        if self._server is None:
+            raise RuntimeError("the simulator has not been started")
+        self._server.refuse(float(fault.seconds or 0), lambda: _listen(self._host, self._port), fault)
+
+    def _wake_page(self) -> None:
+        if self._server is not None:
+            self._server.call(self._control.feed.wake)
 
     def pause(self, stream_key: str) -> None:
         """Pause a stream, as its owner can in the app."""
-        self._service.pause(stream_key)
+        self.service.pause(stream_key)
 
     def resume(self, stream_key: str) -> None:
         """Let a paused stream run again."""
-        self._service.resume(stream_key)
+        self.service.resume(stream_key)
+
+    def tell_truth(self, stream_key: str, percentage: float) -> bool:
+        """Note how far a job really is, for the chart; see `Service.tell_truth`."""
+        return self.service.tell_truth(stream_key, percentage)
 
     def clear(self) -> None:
         """Forget everything that was received."""
-        self._service.clear()
+        self.service.clear()
 
     def wait_for(self, predicate: Callable[[Simulator], object], timeout: float = 10.0) -> bool:
         """Wait until a predicate of this simulator holds; it is looked at after each request.
@@ -169,62 +258,231 @@ class Simulator:
         Returns:
             Whether it held.
         """
-        with self._service.changed:
-            return bool(self._service.changed.wait_for(lambda: predicate(self), timeout))
+        with self.service.changed:
+            return bool(self.service.changed.wait_for(lambda: predicate(self), timeout))
+
+    # -- answering
+
+    def _application(self) -> ASGIApp:
+        methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+        routes = [Route("/api/{path:path}", self._answer, methods=methods), *self._control.routes()]
+        application = Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+        return _Gate(application, self._is_ours)
+
+    async def _answer(self, request: Request) -> Any:
+        try:
+            content = await read_body(request)
+        except Refusal as refusal:
+            return JSON(refusal.body, refusal.status)
+        path = "/" + request.path_params["path"]
+        fault = self.faults.strike(request.method, path)
+        authorization = request.headers.get("authorization")
+        if fault is None:
+            status, answer = self.service.handle(request.method, path, authorization, content)
+            return JSON(answer, status)
+        await asyncio.sleep(fault.seconds if fault.seconds and fault.kind != "drip" else 0)
+        status, answer, headers = 0, dict[str, Any](), dict[str, str]()
+        if fault.handled:
+            status, answer = self.service.handle(request.method, path, authorization, content)
+        if fault.kind == "status":
+            status = fault.status
+            answer, headers = fault.answer()
+        client_sees = 0 if fault.kind in ("reset", "hang", "truncate") else status
+        if fault.handled:
+            self.service.spoil(fault.kind, client_sees)
+        else:
+            self.service.strike(fault.kind, request.method, path, content, client_sees, answer)
+        return _Spoiled(fault, JSON(answer, status or 200, headers), self)
+
+    def _is_ours(self, host: str) -> bool:
+        """Tell whether a Host header may name this server; a name that a stranger's DNS resolves to it may not."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name == "localhost" or name.endswith(".localhost") or name in self._allowed:
+            return True
+        return is_loopback_address(name) or (_is_address(name) and not is_loopback_address(self._host))
+
+
+def is_loopback_address(host: str) -> bool:
+    """Tell whether an address, or the name localhost, is this machine's own."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=512)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so for its own sockets only
+    return listening
+
+
+async def _plain_error(_: Request, error: Exception) -> JSON:
+    status = getattr(error, "status_code", 404)
+    words = {404: ("Not found", "there is no such page"), 405: ("Method not allowed", "not with this method")}
+    error_name, message = words.get(status, ("Refused", str(error)))
+    return JSON({"error": error_name, "message": message}, status, getattr(error, "headers", None))
+
+
+class _Gate:
+    """Turns away requests that a web page of somebody else's had the browser send."""
+
+    def __init__(self, application: ASGIApp, is_ours: Callable[[str], bool]) -> None:
+        self._application, self._is_ours = application, is_ours
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope.get("headers", ())}
+        problem = self._problem(headers)
+        if scope["type"] == "http" and problem:
+            await JSON({"error": "Forbidden", "message": problem}, 403)(scope, receive, send)
+        else:
+            await self._application(scope, receive, send)
+
+    def _problem(self, headers: dict[bytes, str]) -> str | None:
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        if not self._is_ours(host):
+            return "the Host header does not name this simulator; --allow-host lets another name in"
+        if origin is not None and origin != f"http://{host}":
+            return "requests from other origins are not answered"
+        return None
+
+
+class _Spoiled:
+    """An answer that a fault gets hold of."""
+
+    def __init__(self, fault: Fault, answer: JSON, simulator: Simulator) -> None:
+        self._fault, self._answer, self._simulator = fault, answer, simulator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind, server = self._fault.kind, self._simulator._server
+        if kind in ("latency", "status"):
+            await self._answer(scope, receive, send)
+        elif kind == "garbage":
+            await Response(NOT_JSON, self._answer.status_code, media_type="text/html")(scope, receive, send)
+        elif kind == "hang":
+            await self._hang(scope, receive)
+        elif kind == "drip":
+            await self._drip(send)
+        elif kind == "truncate":
+            await self._head(send)
+            await send({"type": "http.response.body", "body": self._body[: len(self._body) // 2], "more_body": True})
+        if kind in ("reset", "hang") and server is not None:
+            server.reset(scope["client"])
+
+    @property
+    def _body(self) -> bytes:
+        return bytes(self._answer.body)
+
+    async def _head(self, send: Send) -> None:
+        status = self._answer.status_code
+        await send({"type": "http.response.start", "status": status, "headers": self._answer.raw_headers})
+
+    async def _drip(self, send: Send) -> None:
+        await self._head(send)
+        pause = (self._fault.seconds or 0.0) / max(1, len(self._body))
+        for index in range(len(self._body)):
+            await asyncio.sleep(pause)
+            await send({"type": "http.response.body", "body": self._body[index : index + 1], "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _hang(self, scope: Scope, receive: Receive) -> None:
+        """Wait until the client goes, or the fault is taken away."""
+        gone = asyncio.ensure_future(receive())
+        while not gone.done() and self._fault.is_set:
+            await asyncio.wait([gone], timeout=0.05)
+        gone.cancel()
 
 
 class _Server(uvicorn.Server):
     """A server that says when it serves, and leaves the process's signal handlers alone."""
 
-    def __init__(self, application: Starlette) -> None:
+    def __init__(self, application: ASGIApp) -> None:
         super().__init__(
-            uvicorn.Config(application, log_level=logging.CRITICAL, access_log=False, lifespan="off", ws="none")
+            uvicorn.Config(
+                application,
+                http="h11",
+                log_level=logging.CRITICAL,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+            )
         )
         self.serving = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        self._loop, self._leaving = asyncio.get_running_loop(), asyncio.Event()
-        self.serving.set()
+        if not self.serving.is_set():
+            self._loop, self._leaving = asyncio.get_running_loop(), asyncio.Event()
+            self._tasks: set[asyncio.Task[None]] = set()
+            self.serving.set()
 
     async def main_loop(self) -> None:
         await self._leaving.wait()  # rather than looking ten times a second
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._close(sockets or [])
+        await asyncio.sleep(0)
+
+    def _close(self, sockets: list[socket.socket]) -> None:
         for server in self.servers:
             server.close()
-        for each in sockets or ():
+        for each in sockets:
             each.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
             connection.transport.abort()  # rather than giving each a tenth of a second
-        await asyncio.sleep(0)
 
     def leave(self) -> None:
         """Stop serving, without waiting for connections that are still open."""
         self.should_exit = self.force_exit = True
-        self._loop.call_soon_threadsafe(self._leaving.set)
+        self.call(self._leaving.set)
 
-
-def _application(service: Service) -> Starlette:
-    async def answer(request: Request) -> JSONResponse:
+    def call(self, function: Callable[[], object]) -> None:
+        """Run a function on the server's thread."""
         try:
-            content = await _content(request)
-        except Refusal as refusal:
-            return JSONResponse(refusal.body, refusal.status)
-        path = "/" + request.path_params["path"]
-        status, body = service.handle(request.method, path, request.headers.get("authorization"), content)
-        return JSONResponse(body, status)
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:  # the loop has ended
+            return
 
-    methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
-    return Starlette(routes=[Route("/api/{path:path}", answer, methods=methods)])
+    def reset(self, client: tuple[str, int] | None) -> None:
+        """Reset a client's connection."""
+        for connection in list(self.server_state.connections):
+            if getattr(connection, "client", None) == client:
+                peer = connection.transport.get_extra_info("socket")
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.transport.abort()
 
+    def refuse(self, seconds: float, listen: Callable[[], socket.socket], fault: Fault) -> None:
+        """Stop listening, and begin again after so many seconds or when the fault is taken away."""
+        closed = threading.Event()
 
-async def _content(request: Request) -> bytes:
-    """Read a body, but no more of it than the service takes."""
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise Refusal(413, "Payload too large", f"a body has at most {MAX_BODY_BYTES} bytes")
-    return bytes(content)
+        async def refuse() -> None:
+            self._close([])
+            await asyncio.sleep(0)
+            closed.set()
+            until = self._loop.time() + seconds
+            while self._loop.time() < until and fault.is_set and not self._leaving.is_set():
+                await asyncio.sleep(0.02)
+            if not self._leaving.is_set():
+                await self.startup(sockets=[listen()])
+            fault.remove()
+
+        def begin() -> None:
+            task = self._loop.create_task(refuse())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self.call(begin)
+        closed.wait(START_SECONDS)

@@ -2,7 +2,8 @@
 
 `Service.handle` takes a request apart from HTTP and returns a status and a JSON object. What no source states about
 the real service is assumed here as follows: a request's content state replaces the shown one, except for the type and
-a timer's duration, which stay where they are left out; so do buttons, tags and metadata.
+a timer's fields, which stay where they are left out; so do buttons, tags and metadata. A PUT that carries a timer's
+duration restarts it, so it is never a `noop`. What the phone makes of all that is in `device`.
 """
 
 from __future__ import annotations
@@ -15,23 +16,35 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from .. import payloads
 from ..errors import InvalidRequest
+from .device import Card, Device, ReceivedPush, is_loud
 
-__all__ = ["Card", "Received", "ReceivedPush", "Refusal", "Service"]
+__all__ = ["Received", "Refusal", "Service"]
 
 MAX_BODY_BYTES = 1024 * 1024
-FREE_UPDATES, SECONDS_PER_UPDATE = 12, 120
-DEVICES = 1  # phones that a simulated request reaches
+MAX_REQUESTS, MAX_REQUEST_BYTES = 10_000, 32 * 1024 * 1024  # remembered
+MAX_ACTIVITIES, MAX_PUSHES, MAX_WIDGETS, MAX_TAPS = 200, 200, 100, 200  # remembered
+BILLING = ("trial_expired", "trial_exhausted", "billing_overage_cap_reached")
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request, as it came and as it was answered; `path` is without the `/api` in front, `at` in seconds."""
+    """One request, as it came and as it was answered.
+
+    Attributes:
+        path: without the `/api` in front.
+        status: of the answer; 0 where a fault left the request without one.
+        at: when it came, in seconds of the clock.
+        number: counts the requests, from 1.
+        verdict: `"sent"`, `"nothing new"` (the service sent nothing), `"over budget"` (the phone does not show it),
+            `"refused"`, or `"fault"`.
+        fault: the kind of the fault that struck it, or `None`.
+    """
 
     method: str
     path: str
@@ -39,87 +52,34 @@ class Received:
     status: int
     answer: dict[str, Any]
     at: float
+    number: int = 0
+    verdict: str = "sent"
+    fault: str | None = None
+    size: int = 0
+
+    @property
+    def why(self) -> str:
+        """Say in a few words what became of it."""
+        answer = self.answer
+        if self.fault is not None and self.verdict == "fault":
+            return f"fault: {self.fault}"
+        if self.status >= 400:
+            return ": ".join(str(answer[name]) for name in ("error", "message") if answer.get(name))
+        said = answer.get("operation") or ("ignored" if answer.get("ignored") else "ok")
+        return f"{said}: {answer['warning']}" if answer.get("warning") else str(said)
 
 
-@dataclass
-class ReceivedPush:
-    """A push as the phone has it; every field of a push is an attribute, `None` where it was not sent."""
+@dataclass(frozen=True)
+class Tap:
+    """A button that somebody pressed on the page, and what came of it."""
 
-    notification_id: str
-    body: dict[str, Any]
     at: float
-    replaced: int = 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name in payloads.BODIES["send"][0]:
-            return self.body.get(name)
-        raise AttributeError(name)
-
-
-@dataclass
-class Card:
-    """A Live Activity; every field of a content state is an attribute, `None` where the phone shows none.
-
-    Attributes:
-        stream_key: the stream's key, or `None` for one that was started by `start`.
-        state: the content state on the screen.
-        ended: True after its end; the card stays until it is dismissed.
-        updates: how many updates it received; its start and its end are none.
-        over_budget: True once an update exceeded the budget of iOS.
-        history: each state that it received, start and end included, with its time in seconds.
-        dismiss_after: seconds after the end at which it leaves the screen.
-    """
-
-    activity_id: str
-    stream_key: str | None
-    state: dict[str, Any]
-    started_at: float
-    action: dict[str, Any] | None = None
-    secondary_action: dict[str, Any] | None = None
-    alert: dict[str, Any] | None = None
-    tags: list[str] = field(default_factory=list)
-    metadata: dict[str, Any] = field(default_factory=dict)
-    channels: list[str] | None = None
-    ended: bool = False
-    paused: bool = False
-    ended_at: float | None = None
-    dismiss_after: float | None = None
-    updates: int = 0
-    over_budget: bool = False
-    history: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in payloads.CONTENT_STATE:
-            return self.state.get(name)
-        raise AttributeError(name)
-
-    def copied(self) -> Card:
-        """Return a snapshot that later requests do not change."""
-        values = {**self.__dict__, "state": dict(self.state), "history": list(self.history)}
-        return Card(**values)
-
-    def within_budget(self, now: float) -> bool:
-        """Tell whether the updates so far are within the budget of iOS."""
-        return self.updates <= FREE_UPDATES or self.updates <= (now - self.started_at) / SECONDS_PER_UPDATE
-
-    def show(self, request: Mapping[str, Any], now: float) -> None:
-        """Take over what a request says; what it leaves out and the service keeps stays."""
-        given = request.get("content_state")
-        if given is not None:
-            kept = {
-                name: self.state[name] for name in _KEPT.get(str(self.state.get("type")), ()) if name in self.state
-            }
-            self.state = {**kept, **{n: v for n, v in given.items() if not n.startswith("auto_dismiss")}}
-        for name in ("action", "secondary_action", "alert", "tags", "metadata"):
-            if name in request:
-                setattr(self, name, request[name])
-        self.history.append((now, dict(self.state)))
-
-
-_KEPT: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(payloads.ACTIVITY_TYPES, ("type",)),
-    "timer": ("type", "duration_seconds"),
-}
+    title: str
+    type: str
+    url: str
+    method: str | None = None
+    body: dict[str, Any] | None = None
+    outcome: str = "recorded"
 
 
 class Refusal(Exception):  # it is an answer, not a fault
@@ -160,12 +120,20 @@ class Service:
     Args:
         api_key: the key that requests must carry.
         slots: how many Live Activities may run at once.
+        when_full: what a start does when they are taken: `"refuse"` it with 429, or `"end_oldest"` to make room.
         requests_per_minute: the account's rate; metrics have their own.
         metric_requests_per_minute: the rate of widgets' metrics.
         metrics: the keys of the metrics that exist; `None` for any.
         channels: the channel slugs that exist; `None` for any.
         scope: the channel slugs that the key is limited to; `None` for no limit.
+        billing: `"trial_expired"`, `"trial_exhausted"` or `"billing_overage_cap_reached"` for an account that may not
+            send (402); `None` for one that may.
+        devices: how many phones a request reaches; with 0 of them nobody receives anything (422).
+        device: the phone's parameters.
         clock: seconds, monotonic.
+
+    Raises:
+        InvalidRequest: for a rule that cannot be.
     """
 
     def __init__(
@@ -173,34 +141,76 @@ class Service:
         *,
         api_key: str = "simulator-key",
         slots: int = 4,
+        when_full: str = "refuse",
         requests_per_minute: int = 60,
         metric_requests_per_minute: int = 300,
         metrics: Iterable[str] | None = None,
         channels: Iterable[str] | None = None,
         scope: Iterable[str] | None = None,
+        billing: str | None = None,
+        devices: int = 1,
+        device: Device | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.api_key, self.slots, self.clock = api_key, slots, clock
-        self._rates = {"account": requests_per_minute, "metrics": metric_requests_per_minute}
+        self.api_key, self.clock, self.device = api_key, clock, device or Device()
+        self.slots = payloads.check_integer("slots", slots, at_least=1)
+        self.devices = payloads.check_integer("devices", devices)
+        if when_full not in ("refuse", "end_oldest"):
+            raise InvalidRequest("when_full", when_full, "refuse or end_oldest")
+        if billing not in (None, *BILLING):
+            raise InvalidRequest("billing", billing, "one of " + ", ".join(BILLING))
+        self._when_full, self._billing = when_full, billing
+        self._rates = {
+            "account": payloads.check_integer("requests_per_minute", requests_per_minute, at_least=1),
+            "metrics": payloads.check_integer("metric_requests_per_minute", metric_requests_per_minute, at_least=1),
+        }
         self._known_metrics = None if metrics is None else frozenset(metrics)
         self._known_channels = None if channels is None else frozenset(channels)
         self._scope = None if scope is None else frozenset(scope)
-        self._numbers = itertools.count(1)
+        self._numbers, self._counts = itertools.count(1), itertools.count(1)
+        self.version = 0
+        self.listeners: list[Callable[[], None]] = []
         self.changed = threading.Condition()  # held while a request is handled; told after each
         self.clear()
 
     def clear(self) -> None:
         """Forget everything that was received."""
         with self.changed:
-            self.requests: list[Received] = []
+            self.requests: deque[Received] = deque()
+            self._request_bytes = 0
             self.cards: dict[str, Card] = {}
             self.activities: dict[str, Card] = {}
             self.pushes: dict[str, ReceivedPush] = {}
             self.metrics: dict[str, Any] = {}
             self.badge: int | None = None
-            self._streams_known: set[str] = set()
+            self.taps: deque[Tap] = deque(maxlen=MAX_TAPS)
+            self._streams_known: dict[str, None] = {}
             self._paused: set[str] = set()
             self._recent: dict[str, deque[float]] = {name: deque() for name in self._rates}
+            self._tell()
+
+    def _tell(self) -> None:
+        """Let those who wait look again; called with the lock held."""
+        self.version += 1
+        self.changed.notify_all()
+        for listener in list(self.listeners):
+            listener()
+
+    def touch(self) -> None:
+        """Let those who wait look again, after the clock was moved."""
+        with self.changed:
+            self._expire()
+            self._tell()
+
+    def look(self) -> None:
+        """Look at what the clock has brought: activities whose life is over."""
+        with self.changed:
+            if self._expire():
+                self._tell()
+
+    def _expire(self) -> bool:
+        now = self.clock()
+        return bool([card for card in self.activities.values() if card.expire(now)])
 
     # -- the way in
 
@@ -217,15 +227,41 @@ class Service:
             The status and the body of the answer.
         """
         with self.changed:
+            self._expire()
+            self._size, self._verdict = len(content), "sent"
             body: dict[str, Any] | None = None
             try:
                 body = _parsed(content)
                 status, answer = 200, self._answer(method, path, authorization, body)
             except Refusal as refusal:
-                status, answer = refusal.status, refusal.body
-            self.requests.append(Received(method, path, body, status, answer, self.clock()))
-            self.changed.notify_all()
+                status, answer, self._verdict = refusal.status, refusal.body, "refused"
+            self._record(
+                Received(method, path, body, status, answer, self.clock(), 0, self._verdict, None, self._size)
+            )
         return status, answer
+
+    def strike(self, kind: str, method: str, path: str, content: bytes, status: int, answer: dict[str, Any]) -> None:
+        """Remember a request that a fault kept from the service."""
+        with self.changed:
+            try:
+                body = _parsed(content)
+            except Refusal:
+                body = None
+            self._record(Received(method, path, body, status, answer, self.clock(), 0, "fault", kind, len(content)))
+
+    def spoil(self, kind: str, status: int | None) -> None:
+        """Mark the latest request as one whose answer a fault spoils; `None` leaves it the status that it has."""
+        with self.changed:
+            last = self.requests[-1]
+            self.requests[-1] = replace(last, fault=kind, status=last.status if status is None else status)
+            self._tell()
+
+    def _record(self, request: Received) -> None:
+        self.requests.append(replace(request, number=next(self._counts)))
+        self._request_bytes += request.size
+        while len(self.requests) > MAX_REQUESTS or self._request_bytes > MAX_REQUEST_BYTES:
+            self._request_bytes -= self.requests.popleft().size
+        self._tell()
 
     def _answer(
         self, method: str, path: str, authorization: str | None, body: dict[str, Any] | None
@@ -239,8 +275,12 @@ class Service:
         if route.name in ("stream", "end_stream") and not _is_valid(payloads.check_stream_key, key):
             raise Refusal(400, "Invalid stream_key", _STREAM_KEY_WORDS)
         checked = _checked(route.name, body or {})
+        if self._billing is not None and route.name in ("send", "replace", "stream", "start", "badge"):
+            raise Refusal(402, self._billing, _BILLING_WORDS, upgrade_url=_UPGRADE_URL)
         if "target" in checked or "channels" in checked:
             self._check_channels(_channels_of(checked) or [], pushes=route.name == "send")
+        if not self.devices and route.name in ("send", "replace", "stream", "start", "badge"):
+            self._nobody(route.name, _channels_of(checked))
         answer: dict[str, Any] = getattr(self, f"_{route.name}")(key, checked)
         return {"success": True, **answer}
 
@@ -258,18 +298,27 @@ class Service:
         if self._scope is not None and not self._scope.issuperset(channels):
             raise Refusal(403, "Invalid channel targeting", _SCOPE_WORDS)
         if self._known_channels is not None and not self._known_channels.intersection(channels):
-            what = "devices" if pushes else "Live Activity devices"
-            message = f"No {what} matched the effective channel target"
-            raise Refusal(422, "No recipients found", message, effective_channel_slugs=channels)
+            raise _no_recipients(channels, pushes=pushes)
+
+    def _nobody(self, name: str, channels: list[str] | None) -> None:
+        if name == "badge":
+            more = {"code": "badge_device_disconnected", "badge": self.badge or 0, "devices_updated": 0}
+            raise Refusal(422, "Badge update failed", "The device is disconnected.", **more)
+        slugs = channels if channels is not None else sorted(self._scope or ())
+        raise _no_recipients(slugs, pushes=name in ("send", "replace"))
 
     def _reached(self, channels: list[str] | None) -> dict[str, Any]:
         slugs = channels if channels is not None else sorted(self._scope or ())
         return {
-            "devices_notified": DEVICES,
+            "devices_notified": self.devices,
             "users_notified": 1,
             "effective_channel_slugs": slugs,
-            "timestamp": _timestamp(),
+            "timestamp": self._timestamp(),
         }
+
+    def _timestamp(self) -> str:
+        date = getattr(self.clock, "date", lambda: datetime.now(timezone.utc))()
+        return str(date.isoformat())
 
     def _name(self, kind: str) -> str:
         return f"{kind}_{next(self._numbers)}"
@@ -277,8 +326,9 @@ class Service:
     # -- pushes, metrics, the badge
 
     def _send(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
-        push = ReceivedPush(self._name("ntf"), body, self.clock())
+        push = ReceivedPush(self._name("ntf"), body, self.clock(), is_loud(body, self.device))
         self.pushes[push.notification_id] = push
+        _keep_last(self.pushes, MAX_PUSHES)
         answer = {"notification_id": push.notification_id, **self._reached(_channels_of(body))}
         return {**answer, "tags": body["tags"]} if "tags" in body else answer
 
@@ -286,9 +336,7 @@ class Service:
         push = self.pushes.get(key)
         if push is None:
             raise Refusal(404, "Notification not found", f"No notification found for notification_id: {key}")
-        kept = ("tags", "metadata", "target", "sound", "interruption_level")
-        push.body = {**{name: push.body[name] for name in kept if name in push.body}, **body}
-        push.replaced += 1
+        push.replace(body)
         return {"notification_id": key, **self._reached(_channels_of(push.body))}
 
     def _metric(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -296,12 +344,14 @@ class Service:
             raise Refusal(400, "Invalid metric key")
         if self._known_metrics is not None and key not in self._known_metrics:
             raise Refusal(404, "Metric not found")
+        self.metrics.pop(key, None)
         self.metrics[key] = body["value"]
+        _keep_last(self.metrics, MAX_WIDGETS)
         return {}
 
     def _badge(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
         self.badge = body["badge"]
-        updated = {"badge": self.badge, "devices_updated": DEVICES, "users_updated": 1}
+        updated = {"badge": self.badge, "devices_updated": self.devices, "users_updated": 1}
         return {**updated, **self._reached(_channels_of(body))}
 
     # -- streams
@@ -309,67 +359,89 @@ class Service:
     def _stream(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = {"stream_key": key, "activity_id": None, **self._reached(_channels_of(body))}
         if key in self._paused:
+            self._verdict = "nothing new"
             return {**answer, "operation": "paused", "devices_notified": 0}
         card = self.cards.get(key)
         if card is None or card.ended:
-            return {**answer, "operation": "started", "activity_id": self._begin(key, body).activity_id}
+            new, made_room = self._begin(key, body)
+            return {**answer, "operation": "started", "activity_id": new.activity_id, **made_room}
         if _rotates(card, body):
-            self._finish(card, {}, 0)
-            new = self._begin(key, body)
+            self._finish(card, {}, 0, by="request")
+            new, _ = self._begin(key, body)
             ids = {"activity_id": new.activity_id, "previous_activity_id": card.activity_id}
             return {**answer, "operation": "rotated", **ids}
         answer["activity_id"] = card.activity_id
         if not _changes(card, body):
+            self._verdict = "nothing new"
             return {**answer, "operation": "noop", "devices_notified": 0}
         return {**answer, "operation": "updated", **self._update_card(card, body)}
 
     def _update_card(self, card: Card, body: dict[str, Any]) -> dict[str, Any]:
         now = self.clock()
-        card.updates += 1
-        card.show(body, now)
-        if card.within_budget(now):
+        if not card.update(body, now, self._size):
+            self._verdict = "over budget"
+        if within_service_budget(card.updates, now - card.started_at):
             return {}
-        card.over_budget = True
         return {"warning": f"{card.updates} updates are more than iOS shows; send at most one every two minutes."}
 
-    def _begin(self, key: str | None, body: dict[str, Any]) -> Card:
-        state = body["content_state"]
-        if "type" not in state:
+    def _begin(self, key: str | None, body: dict[str, Any]) -> tuple[Card, dict[str, Any]]:
+        """Start an activity; returns it, and what the answer says of an older one that made room."""
+        if "type" not in body["content_state"]:
             raise Refusal(400, "Invalid content_state", "content_state.type is required to start a Live Activity")
-        active = sum(not card.ended for card in self.activities.values())
-        if active >= self.slots:
-            message = f"Only {self.slots} concurrent Live Activities are allowed per account"
-            raise Refusal(429, "Live Activity limit reached", message, limit=self.slots, active=active)
-        card = Card(self._name("act"), key, {}, self.clock(), channels=_channels_of(body))
-        card.show(body, card.started_at)
+        made_room = self._make_room()
+        now = self.clock()
+        card = Card(self._name("act"), key, now, self.device, channels=_channels_of(body))
+        card.start(body, now, self._size)
         self.activities[card.activity_id] = card
         if key is not None:
+            self.cards.pop(key, None)
             self.cards[key] = card
-            self._streams_known.add(key)
-        return card
+            self._streams_known[key] = None
+            _keep_last(self._streams_known, 10 * MAX_ACTIVITIES)
+        self._forget_old()
+        return card, made_room
 
-    def _finish(self, card: Card, body: Mapping[str, Any], default: float) -> None:
-        card.show(body, self.clock())
-        card.ended, card.ended_at = True, self.clock()
+    def _make_room(self) -> dict[str, Any]:
+        running = [card for card in self.activities.values() if not card.ended]
+        if len(running) < self.slots:
+            return {}
+        if self._when_full == "refuse":
+            message = f"Only {self.slots} concurrent Live Activities are allowed per account"
+            raise Refusal(429, "Live Activity limit reached", message, limit=self.slots, active=len(running))
+        self._finish(running[0], {}, 0, by="room")
+        return {"ended_activity_id": running[0].activity_id}
+
+    def _forget_old(self) -> None:
+        """Drop the oldest ended activities, so that a long life does not fill the memory."""
+        surplus = len(self.activities) - MAX_ACTIVITIES
+        for card in [each for each in self.activities.values() if each.ended][: max(0, surplus)]:
+            del self.activities[card.activity_id]
+            if card.stream_key is not None and self.cards.get(card.stream_key) is card:
+                del self.cards[card.stream_key]
+
+    def _finish(self, card: Card, body: Mapping[str, Any], default: float, *, by: str) -> None:
         state = body.get("content_state", {})
         minutes = state.get("auto_dismiss_minutes")
-        card.dismiss_after = state.get("auto_dismiss_seconds", default if minutes is None else minutes * 60)
+        stays = state.get("auto_dismiss_seconds", default if minutes is None else minutes * 60)
+        card.end(body, self.clock(), by=by, dismiss_after=stays, size=self._size)
 
     def _end_stream(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         if key not in self._streams_known:
             message = f"No Live Activity stream found for stream_key: {key}"
             raise Refusal(404, "Live Activity stream not found", message)
-        answer = {"operation": "ended", "stream_key": key, "timestamp": _timestamp(), "devices_notified": DEVICES}
+        answer = {"operation": "ended", "stream_key": key, "timestamp": self._timestamp()}
         card = self.cards.get(key)
         if card is None or card.ended:
+            self._verdict = "nothing new"
             return {**answer, "activity_id": None, "ignored": True, "devices_notified": 0}
-        self._finish(card, body, 120)
-        return {**answer, "activity_id": card.activity_id}
+        self._finish(card, body, 120, by="request")
+        return {**answer, "activity_id": card.activity_id, "devices_notified": self.devices}
 
     # -- the lifecycle
 
     def _start(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
-        return {"activity_id": self._begin(None, body).activity_id, **self._reached(_channels_of(body))}
+        card, made_room = self._begin(None, body)
+        return {"activity_id": card.activity_id, **self._reached(_channels_of(body)), **made_room}
 
     def _running(self, body: Mapping[str, Any], verb: str) -> Card:
         card = self.activities.get(body["activity_id"])
@@ -379,18 +451,23 @@ class Service:
 
     def _update(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
         card = self._running(body, "update")
-        more = self._update_card(card, body) if not card.ended else {}
-        return {"activity_id": card.activity_id, **self._reached(card.channels), **more}
+        answer = {"activity_id": card.activity_id, **self._reached(card.channels)}
+        if card.ended:
+            self._verdict = "nothing new"
+            return {**answer, "devices_notified": 0}
+        return {**answer, **self._update_card(card, body)}
 
     def _end(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
         card = self._running(body, "end")
-        answer = {"activity_id": card.activity_id, "timestamp": _timestamp(), "devices_notified": DEVICES}
+        answer = {"activity_id": card.activity_id, "timestamp": self._timestamp()}
         if card.ended:
-            return {**answer, "ignored": True}
-        self._finish(card, body, 180)
-        return answer
+            self._verdict = "nothing new"
+            reason = {"end_reason": card.ended_by} if card.ended_by != "request" else {}
+            return {**answer, "devices_notified": 0, "ignored": True, **reason}
+        self._finish(card, body, 180, by="request")
+        return {**answer, "devices_notified": self.devices}
 
-    # -- what somebody does in the app
+    # -- what somebody does with the phone, or in the app
 
     def pause(self, stream_key: str) -> None:
         """Pause a stream: its activity ends, and PUTs answer `paused`."""
@@ -398,15 +475,79 @@ class Service:
             self._paused.add(stream_key)
             card = self.cards.get(stream_key)
             if card is not None and not card.ended:
-                self._finish(card, {}, 0)
-                card.paused = True
-            self.changed.notify_all()
+                card.end({}, self.clock(), by="pause", dismiss_after=0)
+            self._tell()
 
     def resume(self, stream_key: str) -> None:
         """Let a paused stream run again; its next PUT starts it."""
         with self.changed:
             self._paused.discard(stream_key)
-            self.changed.notify_all()
+            self._tell()
+
+    @property
+    def paused(self) -> list[str]:
+        """The streams that are paused."""
+        return sorted(self._paused)
+
+    def button(self, identifier: str, name: str) -> dict[str, Any] | None:
+        """Return a button that is on the screen.
+
+        Args:
+            identifier: an activity's or a notification's.
+            name: `action` or `secondary_action` of an activity, the index of a push's button, or `redirection`.
+        """
+        with self.changed:
+            card, push = self.activities.get(identifier), self.pushes.get(identifier)
+            if card is not None and name in ("action", "secondary_action"):
+                return getattr(card.shown, name)  # type: ignore[no-any-return]
+            if push is None:
+                return None
+            if name == "redirection":
+                link = push.redirection
+                return None if link is None else {"title": push.title, "type": "open_url", "url": link}
+            buttons = push.actions or []
+            return buttons[int(name)] if re.fullmatch("[0-3]", name) and int(name) < len(buttons) else None
+
+    def tap(self, tap: Tap) -> None:
+        """Remember that a button was pressed."""
+        with self.changed:
+            self.taps.append(tap)
+            self._tell()
+
+    def dismiss(self, identifier: str) -> bool:
+        """Swipe a card or a push off the screen; a running card goes on without being seen, as on the phone.
+
+        Returns:
+            Whether there was one of that id.
+        """
+        with self.changed:
+            card = self.activities.get(identifier)
+            if card is not None:
+                card.swiped = True
+            found = card is not None or self.pushes.pop(identifier, None) is not None
+            self._tell()
+        return found
+
+    def tell_truth(self, stream_key: str, percentage: float) -> bool:
+        """Note how far the job itself says it is, for the chart of true against shown.
+
+        Args:
+            stream_key: of the card.
+            percentage: 0 to 100.
+
+        Returns:
+            Whether there is such a card.
+
+        Raises:
+            InvalidRequest: for a percentage outside that range.
+        """
+        payloads.check_number("percentage", percentage, at_least=0, at_most=100)
+        with self.changed:
+            card = self.cards.get(stream_key)
+            if card is not None:
+                card.truth.append((self.clock(), percentage))
+                self._tell()
+        return card is not None
 
 
 _STREAM_KEY_WORDS = "stream_key must contain only letters, numbers, underscores, and hyphens"
@@ -416,8 +557,24 @@ _SCOPE_WORDS = (
 _BADGE_WORDS = "badge must be a non-negative integer between 0 and 2147483647. Use 0 to clear the badge."
 
 
-def _timestamp() -> str:
-    return datetime.now(timezone.utc).isoformat()
+_BILLING_WORDS = "Sending is not included in this account's plan any more."
+_UPGRADE_URL = "https://activitysmith.com/app/billing"
+
+
+def within_service_budget(updates: int, seconds: float) -> bool:
+    """Tell whether the service answers an update without a warning: its own rule, whatever the phone shows."""
+    return Device().within_budget(updates, seconds)
+
+
+def _no_recipients(channels: list[str], *, pushes: bool) -> Refusal:
+    what = "devices" if pushes else "Live Activity devices"
+    message = f"No {what} matched the effective channel target"
+    return Refusal(422, "No recipients found", message, effective_channel_slugs=channels)
+
+
+def _keep_last(entries: dict[str, Any], most: int) -> None:
+    while len(entries) > most:
+        del entries[next(iter(entries))]
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
@@ -426,12 +583,23 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
     if not content.strip():
         return None
     try:
-        body = json.loads(content)
+        body = json.loads(content, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise Refusal(400, "Invalid JSON", "the body is not JSON") from None
     if not isinstance(body, dict):
         raise Refusal(400, "Invalid request", "the body must be an object")
     return body
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
 
 
 def _route(method: str, path: str) -> tuple[_Route, str]:
@@ -482,14 +650,16 @@ def _channels_of(body: Mapping[str, Any]) -> list[str] | None:
 
 
 def _rotates(card: Card, body: Mapping[str, Any]) -> bool:
-    kind = body["content_state"].get("type", card.type)
+    before = card.sent.state.get("type")
     channels = _channels_of(body)
-    return bool(kind != card.type or (channels is not None and channels != card.channels))
+    kind = body["content_state"].get("type", before)
+    return bool(kind != before or (channels is not None and channels != card.channels))
 
 
 def _changes(card: Card, body: Mapping[str, Any]) -> bool:
-    """Tell whether a request would change what the phone shows."""
-    after = card.copied()
-    after.show({name: value for name, value in body.items() if name != "alert"}, math.nan)
-    names = ("state", "action", "secondary_action", "tags", "metadata")
-    return any(getattr(after, name) != getattr(card, name) for name in names)
+    """Tell whether a request would change what the service sent last; a timer's duration restarts it."""
+    after = card.sent.take(body, card.started_at)
+    faces = [(face.state, face.action, face.secondary_action) for face in (after, card.sent)]
+    restarts = after.state.get("type") == "timer" and "duration_seconds" in body["content_state"]
+    kept = all(name not in body or body[name] == getattr(card, name) for name in ("tags", "metadata"))
+    return faces[0] != faces[1] or restarts or not kept
