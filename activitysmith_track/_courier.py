@@ -92,6 +92,7 @@ class Lane:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self.too_late = False  # True once the interpreter has refused a thread because it leaves
+        self.ran = 0  # tasks, so that a test can tell whether anything happens
 
     def wake(self, task: Task) -> None:
         """Have a task looked at; never blocks."""
@@ -119,6 +120,15 @@ class Lane:
     def runs(self) -> bool:
         """True once the lane has its thread."""
         return self._thread is not None
+
+    @property
+    def has_due(self) -> bool:
+        """True while something could be run at once; asked on the lane's own thread."""
+        return self._timeout() == 0.0
+
+    def next_due(self) -> float | None:
+        """Return when the lane's next task is due, as far as it knows by now."""
+        return min(self._due.copy().values(), default=None)
 
     def stop(self) -> None:
         """Let the thread end."""
@@ -165,6 +175,7 @@ class Lane:
             if self._due.get(task) != due:
                 continue
             del self._due[task]
+            self.ran += 1
             try:
                 again = task.run(self._clock())
             except Exception:
@@ -654,9 +665,23 @@ class Courier:
         self._registered = False
 
     def after_fork(self) -> None:
-        """Leave everything that was on its way to the parent."""
+        """Leave everything that was on its way to the parent, or to nobody."""
         self.epoch += 1
         self._fresh()
+
+    def close(self) -> None:
+        """Stop the lanes and forget what is on its way; the courier can be used again."""
+        for lane in self.lanes:
+            lane.stop()
+        for account in self._accounts.values():
+            account.close()
+        self._told.clear()
+        self.after_fork()
+
+    @property
+    def lanes(self) -> tuple[Lane, Lane, Lane]:
+        """The three lanes, in the order in which one hands to the next."""
+        return self.samples, self.updates, self.ends
 
     # -- the user's side
 
@@ -810,16 +835,24 @@ class Courier:
 
     def flush(self, timeout: float) -> bool:
         """Wait until nothing is owed; see `Tracker.flush`."""
-        until = self.clock() + timeout
+        self._wait_for_all(timeout)
+        lost, self.lost = self.lost, 0
+        return not self._owed and not lost
+
+    @property
+    def owes(self) -> bool:
+        """True while something is on its way that must not be lost."""
+        return bool(self._owed)
+
+    def _wait_for_all(self, timeout: float) -> None:
+        until = time.monotonic() + timeout
         waiter: SimpleQueue[None] = SimpleQueue()
         self._waiters.append(waiter)
         try:
-            while self._owed and (left := until - self.clock()) > 0:
+            while self._owed and (left := until - time.monotonic()) > 0:
                 self._wait(waiter, left)
         finally:
             self._waiters.remove(waiter)
-        lost, self.lost = self.lost, 0
-        return not self._owed and not lost
 
     @staticmethod
     def _wait(waiter: SimpleQueue[None], seconds: float) -> None:

@@ -15,6 +15,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from . import flush, live_timer, override, step, track, track_steps
+from .cli import wait_for_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,15 +113,20 @@ def _clock(done: threading.Event) -> None:
 # ----------------------------------------------------------------------------------------------- the two ways to run
 
 
-def run_simulated() -> int:
-    """Run the demo on a simulated phone and print what that shows."""
+def run_simulated(*, keep: bool = False) -> int:
+    """Run the demo on a simulated phone and print what that shows; with `keep` leave its Lock Screen up."""
     from .simulator import Simulator
 
     with Simulator() as sim, override(api_key=sim.api_key, base_url=sim.base_url, enabled=True):
+        if keep:
+            print(f"Lock Screen: {sim.url}", flush=True)
         with _screen(sim) as screen:
             work(screen.say)
             delivered = flush(15)
         print(summary(sim))
+        if keep:
+            print(f"\nThe Lock Screen stays at {sim.url} until Ctrl-C.", flush=True)
+            wait_for_interrupt()
     return 0 if delivered else 1
 
 

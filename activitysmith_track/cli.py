@@ -1,11 +1,13 @@
-"""The command line: `python -m activitysmith_track demo`, or `activitysmith-track demo`."""
+"""The command line: `python -m activitysmith_track demo` and `simulator`, or `activitysmith-track ...`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,14 +26,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return _demo(live=options.live)
+        return int(options.run(options))
     except KeyboardInterrupt:
         return 130
+    except ImportError as missing:
+        if "[simulator]" not in str(missing):
+            raise
+        print(missing, file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="activitysmith-track", description="Long-running jobs on your Lock Screen.")
     commands = parser.add_subparsers(required=True, metavar="command")
+    _add_demo(commands)
+    _add_simulator(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="real work under tracking, on a simulated phone",
@@ -41,21 +54,87 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--live", action="store_true", help="send it to the real service, with the key from ACTIVITYSMITH_API_KEY"
     )
-    return parser
+    demo.add_argument("--keep", action="store_true", help="leave the simulated Lock Screen up until Ctrl-C")
+    demo.set_defaults(run=_demo)
 
 
-def _demo(*, live: bool) -> int:
-    if live and not os.environ.get("ACTIVITYSMITH_API_KEY"):
+def _demo(options: argparse.Namespace) -> int:
+    if options.live and not os.environ.get("ACTIVITYSMITH_API_KEY"):
         print("--live needs an API key in ACTIVITYSMITH_API_KEY", file=sys.stderr)
         return 2
     from ._demo import run_live, run_simulated
 
-    if live:
-        return run_live()
+    return run_live() if options.live else run_simulated(keep=options.keep)
+
+
+def _add_simulator(commands: Any) -> None:
+    simulator = commands.add_parser(
+        "simulator",
+        help="the service and an iPhone's Lock Screen on this machine",
+        description="Serve the ActivitySmith API and a Lock Screen on this machine until Ctrl-C. Everything that it "
+        "can be told while it runs is listed at /simulator/.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = simulator.add_argument
+    add("--host", default="127.0.0.1", help="address to listen at; others than loopback show it to the network")
+    add("--port", type=int, default=8787, help="port to listen at; 0 for a free one")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="another name that a Host header may carry")
+    add("--speed", type=float, default=1.0, help="simulated seconds in a second; 0 to move the clock by hand only")
+    add("--slots", type=int, default=4, help="Live Activities at once")
+    add("--end-oldest", action="store_true", help="with all slots taken, end the oldest instead of answering 429")
+    add("--requests-per-minute", type=int, default=60, help="the account's rate")
+    add("--metric-requests-per-minute", type=int, default=300, help="the rate of widgets' metrics")
+    add("--metrics", type=_names, metavar="KEYS", help="the metrics that exist, comma-separated; all without it")
+    add("--channels", type=_names, metavar="SLUGS", help="the channels that exist, comma-separated; all without it")
+    add("--scope", type=_names, metavar="SLUGS", help="the channels that the key may reach, comma-separated")
+    add("--billing", metavar="ERROR", help="answer 402 with trial_expired, trial_exhausted or another known error")
+    add("--devices", type=int, default=1, help="phones that a request reaches")
+    add("--focus", action="store_true", help="the phone is in a Focus: only time-sensitive pushes ring")
+    add("--deliver-webhooks", action="store_true", help="really call a webhook when its button is pressed")
+    simulator.set_defaults(run=_simulator)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _simulator(options: argparse.Namespace) -> int:
+    from .simulator import Device, Simulator
+
+    same = ("host", "port", "speed", "slots", "requests_per_minute", "metric_requests_per_minute", "metrics")
+    more = ("channels", "scope", "billing", "devices", "deliver_webhooks")
+    given = {name: getattr(options, name) for name in same + more}
     try:
-        return run_simulated()
-    except ImportError as missing:
-        print(
-            f'{missing}\nThe demo needs the simulator: pip install "activitysmith-track[simulator]"', file=sys.stderr
+        simulator = Simulator(
+            **given,
+            allow_hosts=options.allow_host,
+            when_full="end_oldest" if options.end_oldest else "refuse",
+            device=Device(focus=options.focus),
         )
+        simulator.start()
+    except (InvalidRequest, OSError, OverflowError) as problem:
+        print(problem, file=sys.stderr)
         return 2
+    with simulator:
+        print(f"Lock Screen: {simulator.url}   (commands: {simulator.url}simulator/)\n")
+        print("Point your code at it:\n")
+        print(f"  export ACTIVITYSMITH_BASE_URL={simulator.base_url}")
+        print(f"  export ACTIVITYSMITH_API_KEY={simulator.api_key}\n", flush=True)
+        wait_for_interrupt()
+    return 0
+
+
+def wait_for_interrupt() -> None:
+    """Wait until Ctrl-C or SIGTERM."""
+    import signal
+    import threading
+
+    left = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: left.set())
+    try:
+        while not left.wait(3_600):
+            continue
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)

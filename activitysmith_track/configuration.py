@@ -10,6 +10,7 @@ What is not set comes from the environment, and is read when a block opens, neve
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from dataclasses import dataclass, fields, replace
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from ._courier import Account, Courier
@@ -203,6 +204,15 @@ class Tracker:
             last flush.
         """
         return self.courier.flush(check_seconds("timeout", timeout))
+
+    @contextlib.contextmanager
+    def using(self, courier: Courier) -> Iterator[None]:
+        """Send through another courier for the length of a `with` block, in all threads; for tests."""
+        before, self.courier = self.courier, courier
+        try:
+            yield
+        finally:
+            self.courier = before
 
     def account(self) -> Account | None:
         """Return the account to send to, or `None` where the library is off."""

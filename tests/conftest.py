@@ -23,13 +23,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def fresh_courier() -> Iterator[None]:
     """No test inherits what another one left on its way, or has told already."""
     yield
-    courier = default_tracker().courier
-    for lane in (courier.updates, courier.ends, courier.samples):
-        lane.stop()
-    for account in courier._accounts.values():
-        account.close()
-    courier._told.clear()
-    courier.after_fork()
+    default_tracker().courier.close()
 
 
 @pytest.fixture

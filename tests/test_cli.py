@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
+import httpx
 import pytest
 
 from activitysmith_track import _demo, cli
@@ -69,22 +74,79 @@ def test_demo_live(sim: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_demo_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without the simulator's libraries it says what to install."""
 
-    def missing() -> Any:
-        raise ImportError("No module named 'starlette'")
-
-    monkeypatch.setattr(_demo, "run_simulated", missing)
-    assert cli.main(["demo"]) == 2
-    assert 'pip install "activitysmith-track[simulator]"' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    for name in [each for each in sys.modules if each.startswith("activitysmith_track.simulator")]:
+        monkeypatch.delitem(sys.modules, name)
+    for command in ("demo", "simulator"):
+        assert cli.main([command]) == 2
+        assert 'pip install "activitysmith-track[simulator]"' in capsys.readouterr().err
 
 
 def test_demo_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C leaves with the usual status."""
 
-    def interrupted() -> Any:
+    def interrupted(**options: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_demo, "run_simulated", interrupted)
     assert cli.main(["demo"]) == 130
+
+
+def test_simulator() -> None:
+    """It says where it is and how to reach it, answers, and leaves on SIGTERM with status 0."""
+    command = [sys.executable, "-W", "error", "-m", "activitysmith_track", "simulator", "--port", "0", "--slots", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = "".join(itertools.islice(process.stdout, 6))
+        (base_url,) = re.findall(r"export ACTIVITYSMITH_BASE_URL=(\S+)", told)
+        (key,) = re.findall(r"export ACTIVITYSMITH_API_KEY=(\S+)", told)
+        headers = {"Authorization": f"Bearer {key}"}
+        state = {"title": "T", "type": "progress", "percentage": 1}
+        answers = [
+            httpx.put(f"{base_url}/live-activity/stream/{name}", json={"content_state": state}, headers=headers)
+            for name in "ab"
+        ]
+        assert [each.status_code for each in answers] == [200, 429]
+        assert "<!doctype html>" in httpx.get(base_url.removesuffix("/api")).text
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--speed", "-1"], "speed"),
+        (["--slots", "0"], "slots"),
+        (["--billing", "free"], "billing"),
+        (["--host", "192.0.2.1"], "address"),
+        (["--port", "99999"], "port"),
+    ],
+)
+def test_simulator_refuses(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rule that cannot be, or an address that is not this machine's, is said in one line."""
+    assert cli.main(["simulator", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_simulator_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C ends it quietly, and the signal handlers are those from before."""
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+    rules = ["--port", "0", "--metrics", "a, b", "--channels", "ops", "--scope", "ops", "--end-oldest", "--focus"]
+    assert cli.main(["simulator", *rules]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "Lock Screen: http://127.0.0.1:" in capsys.readouterr().out
+
+
+def test_demo_keeps_its_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--keep` the Lock Screen is there during the demo, and until Ctrl-C after it."""
+    monkeypatch.setattr(_demo, "work", lambda say: say("work"))
+    waited = []
+    monkeypatch.setattr(_demo, "wait_for_interrupt", lambda: waited.append(True))
+    assert cli.main(["demo", "--keep"]) == 0
+    assert waited == [True]
+    assert "stays at http://127.0.0.1:" in capsys.readouterr().out
 
 
 def test_unknown_command() -> None:

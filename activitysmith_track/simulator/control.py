@@ -343,7 +343,7 @@ class Control:
                 "paused": service.paused,
                 "faults": [fault.as_json() for fault in self._simulator.faults],
                 "delivers_webhooks": self._deliver,
-                "first_request": service.requests[0].number if service.requests else None,
+                "forgotten": service.forgotten,
             }
 
     def screen(self) -> tuple[int, tuple[str, ...], tuple[bool, ...]]:

@@ -25,7 +25,7 @@ except ImportError as missing:  # pragma: no cover  # the tests install the extr
 
 from .clock import Clock
 from .control import JSON, Control, read_body
-from .device import Card, Device, ReceivedPush
+from .device import Card, Device, ReceivedPush, on_screen
 from .faults import Fault, Faults
 from .service import Received, Refusal, Service, Tap
 
@@ -117,7 +117,7 @@ class Simulator:
         self._server = None
 
     def __enter__(self) -> Self:
-        return self.start()
+        return self if self._server is not None else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -160,6 +160,14 @@ class Simulator:
         """The card of each stream by its key, ended ones included."""
         with self.service.changed:
             return {key: card.copied() for key, card in self.service.cards.items()}
+
+    @property
+    def on_screen(self) -> list[Card]:
+        """The cards on the Lock Screen now: five at most, running ones first."""
+        with self.service.changed:
+            self.service.look()
+            cards = on_screen(self.service.activities.values(), self.clock(), self.service.device)
+            return [card.copied() for card in cards]
 
     @property
     def activities(self) -> dict[str, Card]:

@@ -169,6 +169,8 @@ class Service:
         self._scope = None if scope is None else frozenset(scope)
         self._numbers, self._counts = itertools.count(1), itertools.count(1)
         self.version = 0
+        self.requests: deque[Received] = deque()
+        self.forgotten = 0  # the number of the last request that is no longer remembered
         self.listeners: list[Callable[[], None]] = []
         self.changed = threading.Condition()  # held while a request is handled; told after each
         self.clear()
@@ -176,7 +178,8 @@ class Service:
     def clear(self) -> None:
         """Forget everything that was received."""
         with self.changed:
-            self.requests: deque[Received] = deque()
+            self.forgotten = self.requests[-1].number if self.requests else self.forgotten
+            self.requests.clear()
             self._request_bytes = 0
             self.cards: dict[str, Card] = {}
             self.activities: dict[str, Card] = {}
@@ -260,7 +263,8 @@ class Service:
         self.requests.append(replace(request, number=next(self._counts)))
         self._request_bytes += request.size
         while len(self.requests) > MAX_REQUESTS or self._request_bytes > MAX_REQUEST_BYTES:
-            self._request_bytes -= self.requests.popleft().size
+            oldest = self.requests.popleft()
+            self.forgotten, self._request_bytes = oldest.number, self._request_bytes - oldest.size
         self._tell()
 
     def _answer(
