@@ -112,7 +112,7 @@ def _simulator(options: argparse.Namespace) -> int:
             device=Device(focus=options.focus),
         )
         simulator.start()
-    except (InvalidRequest, OSError, OverflowError) as problem:
+    except (InvalidRequest, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
     with simulator:
@@ -132,7 +132,7 @@ def wait_for_interrupt() -> None:
     left = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: left.set())
     try:
-        while not left.wait(3_600):
+        while not left.wait(1.0):  # not for ever: on Windows a wait keeps Ctrl-C from being seen
             continue
     except KeyboardInterrupt:
         return

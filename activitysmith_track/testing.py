@@ -9,9 +9,9 @@ With pytest, the `phone` fixture is there once the library is installed, and the
             assert phone.card("reindex").percentage == 42
         assert phone.card("reindex").color == "green"
 
-Elsewhere `with capture() as phone:` gives the same. Nothing sleeps and nothing leaves the machine: the simulator is a
-real server on loopback, and the library's pacing runs on the phone's clock, so what is seen is what a phone would show
-after that time. It needs the simulator: `pip install "activitysmith-track[simulator]"`.
+Elsewhere `with capture() as phone:` gives the same. Nothing sleeps and nothing leaves the machine: the simulator is
+a real server on loopback, and the library's pacing runs on the phone's clock, so what is seen is what a phone would
+show after that time. It needs the simulator: `pip install "activitysmith-track[simulator]"`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Phone:
         """Let time pass; the library does what is due on the way, each thing at its own time.
 
         Args:
-            seconds: 0 or more; `minutes` and `hours` add to them.
+            seconds: of the phone's clock, 0 or more.
+            minutes: added to them.
+            hours: added to them.
 
         Raises:
             InvalidRequest: for a time that is negative or not finite.

@@ -73,7 +73,6 @@ def test_demo_live(sim: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_demo_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without the simulator's libraries it says what to install."""
-
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     for name in [each for each in sys.modules if each.startswith("activitysmith_track.simulator")]:
         monkeypatch.delitem(sys.modules, name)
@@ -132,7 +131,7 @@ def test_simulator_refuses(arguments: list[str], words: str, capsys: pytest.Capt
 def test_simulator_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C ends it quietly, and the signal handlers are those from before."""
     before = signal.getsignal(signal.SIGTERM)
-    threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+    threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
     rules = ["--port", "0", "--metrics", "a, b", "--channels", "ops", "--scope", "ops", "--end-oldest", "--focus"]
     assert cli.main(["simulator", *rules]) == 0
     assert signal.getsignal(signal.SIGTERM) is before

@@ -81,9 +81,10 @@ def test_flush_does_not_wait(phone: Phone) -> None:
 
 def test_retries_wait_for_the_clock(phone: Phone) -> None:
     """An end that failed is tried again when its time has come, not before."""
-    with phone.fault("status", status=503, method="DELETE"), live_progress("job"):
-        pass
-    assert not phone.card("job").ended
+    with phone.fault("status", status=503, method="DELETE"):
+        with live_progress("job"):
+            pass
+        assert not phone.card("job").ended
     assert not flush(0)
     phone.advance(minutes=1)
     assert phone.card("job").color == "green"

@@ -33,6 +33,7 @@ class Clock:
         self._began = datetime.now(timezone.utc)
 
     def __call__(self) -> float:
+        """Return the simulated seconds since the start."""
         with self._lock:
             return self._now()
 

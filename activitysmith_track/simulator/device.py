@@ -8,8 +8,8 @@ What is modelled here, with the figures of `Device`:
 - Life. A running activity is ended by iOS after 8 hours. An ended one stays until it is dismissed, 4 hours at most.
 - Room. Five cards at most are on the Lock Screen: running ones come before ended ones, older before newer among
   the running, newer before older among the ended.
-- Timers run on the phone, without updates. `duration_seconds` restarts the window, `is_running` pauses and resumes it,
-  and an end without a duration freezes it.
+- Timers run on the phone, without updates. `duration_seconds` restarts the window, `is_running` pauses and resumes
+  it, and an end without a duration freezes it.
 - Pushes. `passive` ones neither ring nor light the screen; in a Focus only `time-sensitive` ones do. A replacement
   takes the old one's place in silence.
 

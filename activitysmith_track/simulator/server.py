@@ -23,6 +23,7 @@ except ImportError as missing:  # pragma: no cover  # the tests install the extr
         f'{missing}; the simulator needs its extra: pip install "activitysmith-track[simulator]"'
     ) from missing
 
+from ..payloads import check_integer
 from .clock import Clock
 from .control import JSON, Control, read_body
 from .device import Card, Device, ReceivedPush, on_screen
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Simulator"]
 
 NOT_JSON = b"<html><body>this is not JSON"
+ANSWER_SECONDS = 0.05  # until a server that was told to refuse connections does so
 START_SECONDS = 10.0  # what a start or a stop takes at most before it is an error
 
 
@@ -86,7 +88,8 @@ class Simulator:
         self.clock = clock or Clock(speed)
         self.service = Service(clock=self.clock, device=device, **rules)
         self.faults = Faults(self.service.touch)
-        self._host, self._port, self._allowed = host, port, frozenset(allow_hosts)
+        self._host, self._port = host, check_integer("port", port, at_most=65_535)
+        self._allowed = frozenset(allow_hosts)
         self._control = Control(self, deliver_webhooks=deliver_webhooks)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -433,6 +436,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if not self.serving.is_set():
             self._loop, self._leaving = asyncio.get_running_loop(), asyncio.Event()
+            self._thread_id = threading.get_ident()
             self._tasks: set[asyncio.Task[None]] = set()
             self.serving.set()
 
@@ -492,5 +496,8 @@ class _Server(uvicorn.Server):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        self.call(begin)
-        closed.wait(START_SECONDS)
+        if threading.get_ident() == self._thread_id:  # a command over HTTP: its own answer goes out first
+            self._loop.call_later(ANSWER_SECONDS, begin)
+        else:
+            self.call(begin)
+            closed.wait(START_SECONDS)
