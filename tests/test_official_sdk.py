@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
+import json
+import re
 from typing import Any
 
 import activitysmith
 import pytest
-from activitysmith_openapi.exceptions import ApiException
+from activitysmith_openapi.exceptions import (
+    ApiException,
+    BadRequestException,
+    ForbiddenException,
+    NotFoundException,
+    ServiceException,
+    UnauthorizedException,
+)
+from sdk_errors import ERRORS, PYTHON_ONLY, Provoked
 
 from activitysmith_track.simulator import Simulator
 
@@ -16,6 +28,11 @@ STATE = {"title": "Deploy", "type": "progress", "percentage": 10}
 @pytest.fixture
 def official(sim: Simulator) -> Any:
     """The official client, pointed at the simulator."""
+    return pointed_at(sim)
+
+
+def pointed_at(sim: Simulator) -> Any:
+    """Make the official client of a simulator."""
     client = activitysmith.ActivitySmith(sim.api_key)
     client.notifications._api.api_client.configuration.host = sim.base_url
     return client
@@ -71,18 +88,80 @@ def test_metrics_and_badge(official: Any, sim: Simulator) -> None:
     assert (sim.metrics, sim.badge) == ({"deploys.today": 7, "deploys.text": "ok"}, 5)
 
 
-def test_errors_reach_it(official: Any, sim: Simulator) -> None:
-    """It raises its own exceptions for the simulator's errors, with status and body."""
-    with pytest.raises(ApiException) as missing:
-        official.live_activities.end_stream("never")
-    assert missing.value.status == 404
-    assert "No Live Activity stream found for stream_key: never" in missing.value.body
-    for number in range(4):
-        official.live_activities.stream(f"s{number}", content_state=STATE)
-    with pytest.raises(ApiException) as full:
-        official.live_activities.stream("s4", content_state=STATE)
-    assert full.value.status == 429
-    official.notifications._api.api_client.configuration.access_token = "wrong"
-    with pytest.raises(ApiException) as stranger:
-        official.notifications.send(title="Hi")
-    assert stranger.value.status == 401
+CALLS = {
+    "push": lambda sdk: sdk.notifications.send,
+    "replace": lambda sdk: sdk.notifications.replace,
+    "stream": lambda sdk: sdk.live_activities.stream,
+    "end_stream": lambda sdk: sdk.live_activities.end_stream,
+    "start": lambda sdk: sdk.live_activities.start,
+    "update": lambda sdk: sdk.live_activities.update,
+    "end": lambda sdk: sdk.live_activities.end,
+    "metric": lambda sdk: sdk.metrics.update,
+    "badge": lambda sdk: sdk.badge_count,
+}
+RAISED = {
+    400: BadRequestException,
+    401: UnauthorizedException,
+    403: ForbiddenException,
+    404: NotFoundException,
+    500: ServiceException,
+    502: ServiceException,
+}
+
+
+@pytest.mark.parametrize("provoked", [*ERRORS, *PYTHON_ONLY], ids=lambda each: each.name)
+def test_every_error_reaches_it(provoked: Provoked) -> None:
+    """It raises its own exception for each error of the service, with its status and its body."""
+    with provoked.simulator() as sim:
+        client = pointed_at(sim)
+        for number in range(provoked.before):
+            client.live_activities.stream(f"s{number}", content_state=STATE)
+        if provoked.before < 0:
+            client.metrics.update("m", 1)
+        if provoked.fault is not None:
+            sim.fault(**provoked.fault)
+        if provoked.api_key is not None:
+            client.notifications._api.api_client.configuration.access_token = provoked.api_key
+        with pytest.raises(ApiException) as caught:
+            CALLS[provoked.call](client)(*provoked.arguments)
+    assert type(caught.value) is RAISED.get(provoked.status, ApiException)
+    assert caught.value.status == provoked.status
+    assert provoked.matches(json.loads(caught.value.body)), caught.value.body
+
+
+README = importlib.metadata.metadata("activitysmith").get_payload()
+BLOCKS = [
+    block
+    for block in re.findall(r"```python\n(.*?)```", str(README), re.DOTALL)
+    if re.search(r"^(sent = )?activitysmith\.", block, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: " ".join(block.split())[:60])
+def test_its_own_readme(official: Any, sim: Simulator, block: str) -> None:
+    """Each call of its README succeeds against the simulator, and it can parse each answer."""
+    begun = official.live_activities.start(content_state=STATE)
+    tree = ast.parse(block.replace("YOUR_ACTIVITY_ID", begun.activity_id))
+    if "end_stream(" in block:
+        official.live_activities.stream("prod-web-1", content_state=STATE)
+    names = {
+        name: getattr(activitysmith, name)
+        for name in ("action", "alert_badge", "alert_icon", "content_state", "metric")
+    }
+    before, calls = len(sim.requests), 0
+    for statement in tree.body:
+        assert isinstance(statement, (ast.Expr, ast.Assign))
+        answer = eval(
+            compile(ast.Expression(statement.value), "README", "eval"), {**names, "activitysmith": official, **names}
+        )
+        if isinstance(statement, ast.Assign):
+            names["sent"] = answer
+        assert answer.success
+        calls += 1
+    assert calls == block.count("\nactivitysmith.") + block.startswith("activitysmith.") + block.startswith("sent = ")
+    assert [request.status for request in sim.requests[before:]] == [200] * calls
+
+
+def test_the_readme_was_found() -> None:
+    """There are blocks to run: those of version 1.14.0 at least."""
+    assert len(BLOCKS) >= 30

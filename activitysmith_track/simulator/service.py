@@ -626,6 +626,10 @@ def _is_valid(check: payloads.Check, value: str) -> bool:
 
 def _checked(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     """Check a body as the client does, and refuse it in the service's words where they are known."""
+    target = body.get("target")
+    for given in (body.get("channels"), target.get("channels") if isinstance(target, dict) else None):
+        if isinstance(given, str):  # the client splits it; on the wire it is a list
+            raise Refusal(400, "Invalid channel targeting", "target.channels must be an array of channel slugs")
     try:
         return payloads.check_body(operation, body)
     except InvalidRequest as problem:
