@@ -37,6 +37,7 @@ SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY, RECIPIENT_RETRY = 20.0, 300.0  # seconds until a start that was turned away is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
 LONGEST_BACKOFF = 60.0  # seconds between two attempts at an end or a push
+CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
 GRACE = 1.0  # seconds that an end waits for an update of its own card that is on its way
 ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
 
@@ -133,6 +134,11 @@ class Lane:
     def stop(self) -> None:
         """Let the thread end."""
         self._inbox.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, for so many seconds at most."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
 
     def _serve(self) -> None:
         _loading.load()
@@ -673,6 +679,8 @@ class Courier:
         """Stop the lanes and forget what is on its way; the courier can be used again."""
         for lane in self.lanes:
             lane.stop()
+        for lane in self.lanes:
+            lane.join(CLOSE_SECONDS)
         for account in self._accounts.values():
             account.close()
         self._told.clear()

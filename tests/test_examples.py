@@ -12,7 +12,8 @@ import pytest
 
 from activitysmith_track.simulator import Simulator
 
-EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+FOLDER = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if not path.stem.startswith("test_"))
 CARDS = {
     "async_loop": {"fetch-pages", "store-rows"},
     "failure_buttons": set(),
@@ -22,10 +23,10 @@ CARDS = {
 }
 
 
-def run(example: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run an example as a user would."""
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run an example, or a module, as a user would."""
     return subprocess.run(
-        [sys.executable, "-W", "error", str(example)],
+        [sys.executable, "-W", "error", *map(str, arguments)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -100,3 +101,10 @@ def test_the_client_example_makes_every_call(sim: Simulator) -> None:
     assert {card.type for card in sim.activities.values()} == {
         *("segmented_progress", "progress", "metrics", "stats", "alert", "timer", "value")
     }
+
+
+def test_the_example_of_a_test() -> None:
+    """Its tests pass with nothing but the installed plugin, far from this project's own configuration."""
+    done = run("-m", "pytest", "-q", "-c", os.devnull, "--rootdir", FOLDER, "-p", "no:cacheprovider", FOLDER)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "4 passed" in done.stdout

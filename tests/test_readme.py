@@ -1,4 +1,4 @@
-"""The README: every block of it runs, and its commands are those that are checked."""
+"""The README and the documentation: every block of them runs, and the commands are those that are checked."""
 
 from __future__ import annotations
 
@@ -10,27 +10,50 @@ import pytest
 import activitysmith_track as at
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.simulator import Simulator
+from activitysmith_track.testing import capture
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PAGES = {"README": README, **{page.stem: page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}}
+BLOCKS = {
+    f"{name}-{number}": block
+    for name, text in PAGES.items()
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+}
+LINKS = [
+    (name, link)
+    for name, text in PAGES.items()
+    for link in re.findall(r"\]\(([^)#]+)\)", text)
+    if not link.startswith("https:")
+]
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_block_runs(phone: Simulator, number: int) -> None:
-    """A reader can paste the block, and nothing of it is refused by the service."""
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block_runs(phone: Simulator, name: str) -> None:
+    """A reader can paste the block, and nothing of it is refused by the service; a test that it defines passes."""
     before = default_tracker()._layers
+    defined = {"__name__": "__main__"}
     try:
-        exec(compile(BLOCKS[number], f"README block {number}", "exec"), {"__name__": "__main__"})
+        exec(compile(BLOCKS[name], f"block {name}", "exec"), defined)
         assert at.flush(10)
     finally:
         default_tracker()._layers = before
     assert [request for request in phone.requests if request.status >= 400] == []
+    for test in [value for key, value in defined.items() if key.startswith("test_")]:
+        with capture() as captured:
+            test(captured)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("name", "link"), LINKS)
+def test_links_lead_somewhere(name: str, link: str) -> None:
+    """What a page refers to is there."""
+    folder = ROOT if name == "README" else ROOT / "docs"
+    assert (folder / link).exists()
 
 
 def test_there_are_blocks() -> None:
     """The README shows code, and its first screen the two commands."""
-    assert len(BLOCKS) >= 8
+    assert sum(name.startswith("README") for name in BLOCKS) >= 8
     first_screen = "\n".join(README.splitlines()[:30])
     assert 'python -m pip install ".[simulator]" && python -m activitysmith_track demo' in first_screen
     assert 'python -m pip install ".[test]" && python -m pytest' in first_screen

@@ -106,10 +106,16 @@ def _chart(card: Card) -> dict[str, Any] | None:
         return None
     told = [(moment.at, _percentage(moment.state), moment.shown) for moment in card.history]
     return {
-        "sent": [(at, percentage) for at, percentage, _ in told[-POINTS:]],
-        "shown": [(at, percentage) for at, percentage, shown in told if shown][-POINTS:],
-        "truth": list(card.truth)[-POINTS:],
+        "sent": _thinned([(at, percentage) for at, percentage, _ in told]),
+        "shown": _thinned([(at, percentage) for at, percentage, shown in told if shown]),
+        "truth": _thinned(list(card.truth)),
     }
+
+
+def _thinned(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Leave out points of a long line evenly; the first and the last one stay."""
+    step = max(1, -(-(len(line) - 1) // (POINTS - 1)))
+    return line[::step] if (len(line) - 1) % step == 0 else [*line[::step], line[-1]]
 
 
 def _percentage(state: Mapping[str, Any]) -> float:

@@ -278,6 +278,7 @@ class Simulator:
         methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
         routes = [Route("/api/{path:path}", self._answer, methods=methods), *self._control.routes()]
         application = Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+        application.router.redirect_slashes = False  # the service does not redirect either
         return _Gate(application, self._is_ours)
 
     async def _answer(self, request: Request) -> Any:
