@@ -1,35 +1,37 @@
-"""The threads that carry states, ends and pushes to the service, so that the user's code never does.
+"""What carries states, ends and pushes to the service, so that the user's code never does.
 
 A handle is given a `Card`: its mailbox. The card asks it for its state when something may be sent, so only the latest
-state ever travels. Two lanes run side by side, one daemon thread each: updates, and what must not wait behind a
-hanging update (ends and pushes). User threads only put into a `SimpleQueue`, which is reentrant and never held
-during I/O, so that a signal handler may call a handle as well.
+state ever travels. One lane decides; its crews carry the requests: one crew those that show states, another what must
+not wait behind a hanging update (ends and pushes).
 """
 
 from __future__ import annotations
 
 import atexit
-import heapq
 import itertools
 import logging
-import os
 import random
 import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ._lanes import Crew, Errand, Lane, loading
 from ._pacing import Pace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ._lanes import Task
     from .client import ActivitySmith, Call, StreamAnswer
 
 logger = logging.getLogger("activitysmith_track")
 
+CREW = 4  # threads of each crew at most: as many as there are slots
 ATTEMPT_SECONDS = 5.0  # one request of the courier
 REQUESTS_PER_MINUTE = 60  # the account's rate
 RESERVED_FOR_ENDS = 10  # of those, what updates leave to ends and pushes
@@ -71,140 +73,16 @@ class Source(Protocol):
         """End as stopped: the interpreter exits."""
 
 
-class Task(Protocol):
-    """Something that a lane does, now or later."""
-
-    def run(self, now: float) -> float | None:
-        """Do what is due; return when to come back, or `None` to wait for a wake-up."""
-
-    def give_up(self) -> None:
-        """Owe nothing any more: something unforeseen happened in `run`."""
-
-
-class Lane:
-    """One daemon thread that runs tasks when they are due, started by the first of them."""
-
-    def __init__(self, name: str, clock: Callable[[], float]) -> None:
-        self._name, self._clock = name, clock
-        self._inbox: SimpleQueue[Task | None] = SimpleQueue()
-        self._heap: list[tuple[float, int, Task]] = []
-        self._due: dict[Task, float] = {}
-        self._order = itertools.count()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self.too_late = False  # True once the interpreter has refused a thread because it leaves
-        self.ran = 0  # tasks, so that a test can tell whether anything happens
-
-    def wake(self, task: Task) -> None:
-        """Have a task looked at; never blocks."""
-        self._inbox.put(task)
-
-    def start(self) -> bool:
-        """Start the thread if it does not run yet; False where the interpreter no longer lets threads start."""
-        if self._thread is not None:
-            return True
-        if not self._starting.acquire(blocking=False):
-            return True  # another thread, or the code that a signal handler interrupted, is at it
-        try:
-            if self._thread is None:
-                thread = threading.Thread(target=self._serve, name=f"activitysmith-{self._name}", daemon=True)
-                thread.start()
-                self._thread = thread
-        except RuntimeError as error:
-            self.too_late = "interpreter shutdown" in str(error)
-            return False
-        finally:
-            self._starting.release()
-        return True
-
-    @property
-    def runs(self) -> bool:
-        """True once the lane has its thread."""
-        return self._thread is not None
-
-    @property
-    def has_due(self) -> bool:
-        """True while something could be run at once; asked on the lane's own thread."""
-        return self._timeout() == 0.0
-
-    def next_due(self) -> float | None:
-        """Return when the lane's next task is due, as far as it knows by now."""
-        return min(self._due.copy().values(), default=None)
-
-    def stop(self) -> None:
-        """Let the thread end."""
-        self._inbox.put(None)
-
-    def join(self, timeout: float) -> None:
-        """Wait until the thread has ended, for so many seconds at most."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-
-    def _serve(self) -> None:
-        _loading.load()
-        while self._take(self._timeout()):
-            self._run_due()
-
-    def drain(self, until: float) -> None:
-        """Run what is due on the calling thread, where the lane has none."""
-        _loading.load()
-        while self._clock() < until and (not self._inbox.empty() or self._timeout() is not None):
-            self._take(min(self._timeout() or 0.0, max(0.0, until - self._clock())))
-            self._run_due()
-
-    def _timeout(self) -> float | None:
-        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        if not self._inbox.empty():
-            return 0.0
-        return max(0.0, self._heap[0][0] - self._clock()) if self._heap else None
-
-    def _take(self, timeout: float | None) -> bool:
-        """Move what was woken to the heap; False when the lane is told to stop."""
-        try:
-            task = self._inbox.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
-            while task is not None:
-                self._schedule(task, self._clock())
-                task = self._inbox.get_nowait()
-        except Empty:
-            return True
-        return False
-
-    def _schedule(self, task: Task, due: float) -> None:
-        self._due[task] = due
-        heapq.heappush(self._heap, (due, next(self._order), task))
-
-    def _run_due(self) -> None:
-        now = self._clock()
-        while self._heap and self._heap[0][0] <= now:
-            due, _, task = heapq.heappop(self._heap)
-            if self._due.get(task) != due:
-                continue
-            del self._due[task]
-            self.ran += 1
-            try:
-                again = task.run(self._clock())
-            except Exception:
-                logger.exception("activitysmith_track: internal error in the %s lane", self._name)
-                task.give_up()
-                again = None
-            if again is not None:
-                self._schedule(task, again)
-            if not self._inbox.empty():
-                return
-
-
 class Account:
-    """One API key at one address: its client, its minute, its slots. Used by the lanes alone."""
+    """One API key at one address: its client, its minute, its slots. Beside `perform` used by the lane alone."""
 
     def __init__(self, api_key: str, base_url: str, clock: Callable[[], float]) -> None:
         self._key, self.base_url, self._clock = api_key, base_url, clock
-        self._lock = threading.Lock()  # never held during I/O
         self._client: ActivitySmith | None = None
         self._sent: deque[float] = deque()
         self._closed_until = 0.0
-        self._running: set[Card] = set()
-        self._waiting: list[Card] = []
+        self._running: dict[Card, None] = {}
+        self._waiting: dict[Card, None] = {}
         self._slots_closed_until = 0.0
         self.slots = SLOTS
 
@@ -213,19 +91,22 @@ class Account:
         """The API key, for the scrubber."""
         return self._key
 
-    def perform(self, call: Call[Any], seconds: float = ATTEMPT_SECONDS) -> Any:
-        """Send one request, in one attempt of at most so many seconds."""
+    def perform(self, calls: Iterable[Call[Any]], seconds: float = ATTEMPT_SECONDS) -> Any:
+        """Send requests one after the other, each in one attempt of at most so many seconds; on a crew's thread.
+
+        Returns:
+            The answer to the last one.
+        """
         from .client import ActivitySmith
 
-        with self._lock:
-            self._sent.append(self._clock())
         if seconds < ATTEMPT_SECONDS:
-            with ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1) as client:
-                return client.perform(call)
-        with _loading.lock:
+            with ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1) as hurried:
+                return [hurried.perform(call) for call in calls][-1]
+        with loading.lock:
             if self._client is None:
                 self._client = ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
-        return self._client.perform(call)
+        client = self._client
+        return [client.perform(call) for call in calls][-1]
 
     def close(self) -> None:
         """Close the connections; a next request opens new ones."""
@@ -236,73 +117,108 @@ class Account:
     def __del__(self) -> None:
         self.close()
 
+    # -- the account's minute
+
+    def note_request(self, now: float, requests: int = 1) -> None:
+        """Count requests that are sent now."""
+        self._sent.extend([now] * requests)
+
     def open_at(self, now: float, *, urgent: bool) -> float:
         """Return when the account's rate lets the next request through."""
-        with self._lock:
-            while self._sent and self._sent[0] <= now - 60.0:
-                self._sent.popleft()
-            most = REQUESTS_PER_MINUTE if urgent else REQUESTS_PER_MINUTE - RESERVED_FOR_ENDS
-            full = self._sent[len(self._sent) - most] + 60.0 if len(self._sent) >= most else now
-            return max(full, self._closed_until)
+        while self._sent and self._sent[0] <= now - 60.0:
+            self._sent.popleft()
+        most = REQUESTS_PER_MINUTE if urgent else REQUESTS_PER_MINUTE - RESERVED_FOR_ENDS
+        full = self._sent[len(self._sent) - most] + 60.0 if len(self._sent) >= most else now
+        return max(full, self._closed_until)
 
     def rate_limited(self, now: float, seconds: float | None) -> float:
         """Note a 429 and return when to try again."""
-        with self._lock:
-            self._closed_until = max(self._closed_until, now + (RATE_RETRY if seconds is None else seconds))
-            return self._closed_until
+        self._closed_until = max(self._closed_until, now + (RATE_RETRY if seconds is None else seconds))
+        return self._closed_until
 
-    def slot(self, card: Card, now: float) -> float | None:
-        """Take a slot; returns `None` when it was given, or when to ask again. First come, first served."""
-        with self._lock:
-            if card in self._running:
-                return None
-            if card not in self._waiting:
-                self._waiting.append(card)
-            free = self.slots - len(self._running)
-            if now >= self._slots_closed_until and card in self._waiting[: max(0, free)]:
-                self._waiting.remove(card)
-                self._running.add(card)
-                return None
-            return max(self._slots_closed_until, now + SLOT_RETRY)
+    # -- its slots: first come, first served
+
+    def slot(self, card: Card, now: float) -> bool:
+        """Take a slot; where it is not the card's turn, the card is woken when it is."""
+        if card in self._running:
+            return True
+        self._waiting.setdefault(card)
+        if card not in self.next_ones(now):
+            return False
+        del self._waiting[card]
+        self._running[card] = None
+        return True
+
+    def next_ones(self, now: float) -> list[Card]:
+        """Return the waiting cards for which there is a slot now."""
+        if now < self._slots_closed_until:
+            return []
+        return list(itertools.islice(self._waiting, max(0, self.slots - len(self._running))))
+
+    @property
+    def frees_slots(self) -> bool:
+        """True while a card that has a slot is about to give it back."""
+        return any(card.ending is not None for card in self._running)
 
     def slots_full(self, card: Card, now: float, limit: int | None) -> float:
         """Note that the service refused a start; returns when to ask again."""
-        with self._lock:
-            self._running.discard(card)
-            self._waiting.insert(0, card)
-            if limit is not None:
-                self.slots = max(1, limit)
-            self._slots_closed_until = now + SLOT_RETRY
-            return self._slots_closed_until
+        self._running.pop(card, None)
+        self._waiting = {card: None, **self._waiting}
+        if limit is not None:
+            self.slots = max(1, limit)
+        self._slots_closed_until = now + SLOT_RETRY
+        return self._slots_closed_until
 
-    def release(self, card: Card) -> list[Card]:
-        """Give a slot back; returns the cards that wait for one."""
-        with self._lock:
-            if card in self._waiting:
-                self._waiting.remove(card)
-            if card not in self._running:
-                return []
-            self._running.discard(card)
-            self._slots_closed_until = 0.0
-            return list(self._waiting)
+    def release(self, card: Card) -> bool:
+        """Give a slot, or the place in the queue for one, back; returns whether a slot has become free."""
+        self._waiting.pop(card, None)
+        if card not in self._running:
+            return False
+        del self._running[card]
+        self._slots_closed_until = 0.0
+        return True
 
 
 class Card:
-    """One activity's mailbox: the task of the update lane that sends its latest state."""
+    """One activity's mailbox: the task of the lane that has its latest state sent."""
+
+    __slots__ = (
+        "_epoch",
+        "_errand",
+        "_failures",
+        "_looked",
+        "_not_before",
+        "_woken",
+        "account",
+        "courier",
+        "ending",
+        "flying",
+        "pace",
+        "predecessor",
+        "refused",
+        "sent",
+        "settled",
+        "source",
+        "started",
+        "stream_key",
+        "successor",
+    )
 
     def __init__(
         self, courier: Courier, account: Account, stream_key: str, source: Source, *, not_before: float, reserve: int
     ) -> None:
         self.courier, self.account, self.stream_key, self.source = courier, account, stream_key, source
         self.pace = Pace(reserve)
-        self.not_before = not_before  # the card is held back until then
-        self.started = self.flying = self.refused = False
+        self.started = self.refused = False
+        self.flying: Snapshot | None = None  # what is on its way
         self.sent: Snapshot | None = None
         self.ending: Ending | None = None
         self.predecessor: Card | None = None
         self.successor: Card | None = None
         self.settled = self._woken = False
+        self._not_before = not_before  # the card is held back until then, for a delay or after a failure
         self._looked: Snapshot | None = None
+        self._errand: Errand | None = None
         self._failures = 0
         self._epoch = courier.epoch
 
@@ -310,6 +226,11 @@ class Card:
     def inherited(self) -> bool:
         """True in a forked child, for a card that is its parent's."""
         return self._epoch != self.courier.epoch
+
+    @property
+    def held(self) -> bool:
+        """True while a delay keeps it off the screen."""
+        return self.courier.clock() < self._not_before
 
     # -- the user's side: never blocks
 
@@ -324,24 +245,34 @@ class Card:
         self.ending = Ending(self, final)
         self.courier.hand_in(self.ending)
 
-    # -- the update lane's side
+    # -- the lane's side
 
     def run(self, now: float) -> float | None:
-        """Send the latest state if pacing, slots and rate allow; see `Task.run`."""
+        """Have the latest state sent if pacing, slots and rate allow; see `Task.run`."""
         self._woken = False  # before the state is read: a change after that wakes again
+        if self._errand is not None:
+            if not self._errand.done:
+                return None
+            self._landed(now)
+            self.courier.send_ready(now)
         if self.ending is not None or self.settled or self.refused:
             return None
-        if now < self.not_before:
-            return self.not_before
+        if now < self._not_before:
+            return self._not_before
         if self.predecessor is not None and not self.predecessor.settled:
             return None  # woken when the older run's end is through
         snapshot = self.source.snapshot()
         if snapshot is None:
             return self._rest(now)
-        due = self._start_at(now) if not self.started else self._update_at(now, snapshot)
-        if due is None:
-            return self._rest(now)
-        return due if due > now else self._send(snapshot)
+        if not self.started:
+            if self.account.slot(self, now):
+                self.courier.ready(self, now)
+            return None
+        due = self._update_at(now, snapshot)
+        if due is not None and due <= now:
+            self.courier.ready(self, now)
+            return None
+        return self._rest(now) if due is None else due
 
     def give_up(self) -> None:
         """Send no more states; see `Task.give_up`."""
@@ -352,23 +283,17 @@ class Card:
         wait = self.source.rest()
         return None if wait is None else now + wait
 
-    def _start_at(self, now: float) -> float:
-        waits = self.account.slot(self, now)
-        return waits if waits is not None else self.account.open_at(now, urgent=False)
-
     def _update_at(self, now: float, snapshot: Snapshot) -> float | None:
         sent = self.sent
         if sent is None or snapshot.body == sent.body:
             return None
         if snapshot.transitions != sent.transitions:
-            due = self.pace.transition_at()
-        elif snapshot.detail != sent.detail:
-            due = self.pace.detail_at()
-        elif snapshot.fraction is not None and snapshot.fraction != sent.fraction:
-            due = self._progress_at(now, snapshot, snapshot.fraction)
-        else:
-            return None  # what else has changed rides with the next update
-        return max(due, self.account.open_at(now, urgent=False))
+            return self.pace.transition_at()
+        if snapshot.detail != sent.detail:
+            return self.pace.detail_at()
+        if snapshot.fraction is not None and snapshot.fraction != sent.fraction:
+            return self._progress_at(now, snapshot, snapshot.fraction)
+        return None  # what else has changed rides with the next update
 
     def _progress_at(self, now: float, snapshot: Snapshot, fraction: float) -> float:
         """Return when a percentage goes; one that stands still goes as a detail does, or it would never be shown."""
@@ -377,30 +302,47 @@ class Card:
         stalled = looked is not None and looked.fraction == fraction
         return max(now, self.pace.detail_at()) if stalled and due > now else due
 
-    def _send(self, snapshot: Snapshot) -> float | None:
-        """Send a state; its answer decides when the card is looked at again."""
-        self.flying = True
-        try:
-            if self.ending is not None:
-                return None
-            return self._answered(self._put(snapshot.body), snapshot)
-        except Exception as error:
-            return self._failed(error, snapshot)
-        finally:
-            self.flying = False
-            if self.ending is not None:
-                self.courier.hand_in(self.ending)
+    def wrongness(self, now: float) -> float | None:
+        """Return how wrong the screen is, 0 to 1, and more where a start or a transition is missing.
 
-    def _put(self, body: Mapping[str, Any]) -> StreamAnswer:
-        from .client import stream_call
+        `None` means that there is nothing to send any more.
+        """
+        snapshot = None if self.ending is not None or self.settled else self.source.snapshot()
+        if snapshot is None or self._errand is not None:
+            return None
+        sent = self.sent
+        if sent is None or snapshot.transitions != sent.transitions:
+            return 2.0
+        if snapshot.body == sent.body:
+            return None
+        if snapshot.fraction is None or sent.fraction is None:
+            return 0.5
+        return abs(snapshot.fraction - sent.fraction)
 
-        if self.started:
-            body = _without_opening(body)
-        answer: StreamAnswer = self.account.perform(stream_call(self.stream_key, None, body))
-        return answer
+    def launch(self, now: float) -> None:
+        """Send the state of this moment."""
+        snapshot = self.source.snapshot()
+        if snapshot is None:
+            return
+        self.flying = snapshot
+        body = _without_opening(snapshot.body) if self.started else snapshot.body
+        self.account.note_request(now)
+        work = partial(_show, self.account, self.stream_key, body)
+        self._errand = self.courier.lane.send(self.courier.update_crew, self, work)
 
-    def _answered(self, answer: StreamAnswer, snapshot: Snapshot) -> float:
-        now = self.courier.clock()
+    def _landed(self, now: float) -> None:
+        """Take what came of a request."""
+        errand, snapshot = self._errand, self.flying
+        self._errand = self.flying = None
+        if errand is not None and snapshot is not None:
+            if errand.error is None:
+                self._answered(errand.result, snapshot, now)
+            else:
+                self._failed(errand.error, snapshot, now)
+        if self.ending is not None:
+            self.courier.hand_in(self.ending)
+
+    def _answered(self, answer: StreamAnswer, snapshot: Snapshot, now: float) -> None:
         self._failures = 0
         if answer.operation in ("started", "rotated") or not self.started:
             self.pace.start(now, snapshot.fraction, fresh=answer.operation in ("started", "rotated"))
@@ -415,34 +357,85 @@ class Card:
             self.courier.tell_once(
                 "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
             )
-        self.started = True
+        if not self.started:
+            self.started = True
+            self.courier.wake_waiting(self.account, now)
         self.sent = snapshot
         self.courier.settle(self)
-        return now
 
-    def _failed(self, error: Exception, snapshot: Snapshot) -> float | None:
-        from .errors import ActivityLimitReached, DeliveryError, NoRecipients, TooManyRequests
+    def _failed(self, error: Exception, snapshot: Snapshot, now: float) -> None:
+        from .errors import DeliveryError
 
-        now = self.courier.clock()
         self._failures += 1
         self.courier.tell_failure("an update", error)
         if isinstance(error, DeliveryError) and error.delivered is None and self.started:
             self.pace.sent(now, snapshot.fraction)  # it may have arrived, and then it counts
-        if isinstance(error, ActivityLimitReached):
-            return self.account.slots_full(self, now, error.limit)
-        if isinstance(error, TooManyRequests):
-            return self.account.rate_limited(now, error.retry_after)
-        if isinstance(error, NoRecipients):
-            self.account.release(self)
-            return now + RECIPIENT_RETRY
-        if passing(error):
-            return now + backoff(self._failures)
+        again = self._again_at(error, now)
+        if again is not None:
+            self._not_before = again
+            return
         if not self.started:
             self.refused = True
             self.courier.release(self)
         self.sent = snapshot if self.started else None
         self.courier.settle(self)
-        return None
+
+    def _again_at(self, error: Exception, now: float) -> float | None:
+        """Return when a request that failed is tried again, with what is true by then; `None` for never."""
+        from .errors import ActivityLimitReached, NoRecipients, TooManyRequests
+
+        if isinstance(error, ActivityLimitReached):
+            return self.account.slots_full(self, now, error.limit)
+        if isinstance(error, TooManyRequests):
+            return self.account.rate_limited(now, error.retry_after)
+        if isinstance(error, NoRecipients):
+            if self.account.release(self):
+                self.courier.wake_waiting(self.account, now)
+            return now + RECIPIENT_RETRY
+        return now + backoff(self._failures) if passing(error) else None
+
+
+class Dispatcher:
+    """The task that sends what is ready: where not all of it may go, the card whose screen is most wrong first."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+        self._ready: dict[Card, None] = {}
+
+    def add(self, card: Card) -> None:
+        """Have a card's state sent as soon as it may go."""
+        self._ready[card] = None
+
+    def run(self, now: float) -> float | None:
+        """Send what may go; returns when the account's rate lets the next one through."""
+        if not self._courier.update_crew.free:
+            return None  # woken when a request has landed
+        later: float | None = None
+        for card in self._by_wrongness(now):
+            open_at = card.account.open_at(now, urgent=False)
+            if open_at > now:
+                later = open_at if later is None else min(later, open_at)
+            elif self._courier.update_crew.free:
+                del self._ready[card]
+                card.launch(now)
+        return later
+
+    def _by_wrongness(self, now: float) -> list[Card]:
+        found = {card: card.wrongness(now) for card in self._ready}
+        self._ready = {card: None for card, wrong in found.items() if wrong is not None}
+        return sorted(self._ready, key=lambda card: -(found[card] or 0.0))
+
+    def give_up(self) -> None:
+        """Forget what was ready; each card is looked at again with its next change."""
+        self._ready.clear()
+
+
+def _show(account: Account, stream_key: str, body: Mapping[str, Any]) -> StreamAnswer:
+    """Show a state: the work of an errand."""
+    from .client import stream_call
+
+    answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
+    return answer
 
 
 def _without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -470,11 +463,14 @@ class Final(NamedTuple):
 
 
 class Ending:
-    """The end of a card: a task of the lane that updates cannot hold up."""
+    """The end of a card: a task that updates cannot hold up."""
+
+    __slots__ = ("_errand", "_failures", "_grace", "_overtook", "card", "final")
 
     def __init__(self, card: Card, final: Final) -> None:
         self.card, self.final = card, final
         self._grace = card.courier.clock() + GRACE
+        self._errand: Errand | None = None
         self._failures = 0
         self._overtook = False
 
@@ -486,60 +482,57 @@ class Ending:
     def run(self, now: float) -> float | None:
         """Send the end as soon as it may go; see `Task.run`."""
         card, courier = self.card, self.card.courier
+        if self._errand is not None:
+            return self._landed(now) if self._errand.done else None
         if card.settled:
             courier.settle(self)
             return None
-        hurried = courier.hurried
-        if now < self.final.not_before and not hurried:
+        if now < self.final.not_before and not courier.hurried:
             return self.final.not_before
         if card.predecessor is not None and not card.predecessor.settled:
             return None
-        if card.flying and now < self._grace:
+        if card.flying is not None and now < self._grace:
             return self._grace
-        if not card.started and not card.flying and not self._worth_showing(now):
-            return self._done()
+        if not card.started and card.flying is None and not self._may_show(now):
+            return None if self._worth_showing and card.account.frees_slots else self._done()
         open_at = card.account.open_at(now, urgent=True)
-        return open_at if open_at > now and not hurried else self._send()
+        if open_at > now and not courier.hurried:
+            return open_at
+        self._send(now)
+        return None
 
     def give_up(self) -> None:
         """Leave the end undelivered; see `Task.give_up`."""
         self.card.courier.lost += 1
         self._done()
 
-    def _worth_showing(self, now: float) -> bool:
-        wanted = self.final.show and self.final.opening is not None and self.card.successor is None
-        return wanted and not self.card.refused and self.card.account.slot(self.card, now) is None
+    @property
+    def _worth_showing(self) -> bool:
+        """True where a card that was never on the screen is to appear with its end."""
+        wanted = self.final.show and self.final.opening is not None
+        return wanted and self.card.successor is None and not self.card.refused
 
-    def _send(self) -> float | None:
-        card = self.card
-        self._overtook = card.flying
-        try:
-            if not card.started and not card.flying:
-                self._perform(self.final.opening or {}, put=True)
-                card.started = True
-                if self.final.keep:
-                    return self._done()
-            self._perform(self.final.body, put=self.final.keep)
-        except Exception as error:
-            return self._failed(error)
-        return self._done()
+    def _may_show(self, now: float) -> bool:
+        return self._worth_showing and self.card.account.slot(self.card, now)
 
-    def _perform(self, body: Mapping[str, Any], *, put: bool) -> None:
-        from .client import end_stream_call, stream_call
+    def _send(self, now: float) -> None:
+        card, courier = self.card, self.card.courier
+        self._overtook = card.flying is not None
+        opens = not card.started and card.flying is None
+        card.account.note_request(now, 2 if opens and not self.final.keep else 1)
+        work = partial(_finish, card, self.final, opens, courier.attempt_seconds())
+        self._errand = courier.lane.send(courier.end_crew, self, work)
 
-        card = self.card
-        if put and card.started:
-            body = _without_opening(body)
-        build = stream_call if put else end_stream_call
-        card.account.perform(build(card.stream_key, None, body), self._seconds())
+    def _landed(self, now: float) -> float | None:
+        errand, self._errand = self._errand, None
+        if errand is None or errand.error is None:
+            return self._done()
+        return self._failed(errand.error, now)
 
-    def _seconds(self) -> float:
-        return self.card.courier.attempt_seconds()
-
-    def _failed(self, error: Exception) -> float | None:
+    def _failed(self, error: Exception, now: float) -> float | None:
         from .errors import ActivityLimitReached, NotFound, TooManyRequests
 
-        card, now = self.card, self.card.courier.clock()
+        card = self.card
         self._failures += 1
         if isinstance(error, ActivityLimitReached):
             return self._done()  # no room for a card that has already ended
@@ -563,14 +556,30 @@ class Ending:
         card.courier.settle(card)
         if self._overtook:
             self._overtook = False
-            return None if card.flying else card.courier.clock()
+            return None if card.flying is not None else card.courier.clock()
         card.settled = True
         card.courier.release(card)
         return None
 
 
+def _finish(card: Card, final: Final, opens: bool, seconds: float) -> None:
+    """End a card, or leave it up with its last state: the work of an errand."""
+    from .client import end_stream_call, stream_call
+
+    if opens:
+        card.account.perform([stream_call(card.stream_key, None, final.opening or {})], seconds)
+        card.started = True
+        if final.keep:
+            return
+    if final.keep:
+        call: Call[Any] = stream_call(card.stream_key, None, _without_opening(final.body))
+    else:
+        call = end_stream_call(card.stream_key, None, final.body)
+    card.account.perform([call], seconds)
+
+
 class Delivery:
-    """A push on its way: a task of the lane that updates cannot hold up."""
+    """A push on its way: a task that updates cannot hold up."""
 
     def __init__(
         self, courier: Courier, account: Account, body: Mapping[str, Any], *, at_least_once: bool, not_before: float
@@ -579,43 +588,57 @@ class Delivery:
         self.at_least_once, self.not_before = at_least_once, not_before
         self.withdrawn = False
         self.failure: tuple[object, int] | None = None  # the exception's marks, and when the block failed
+        self._errand: Errand | None = None
+        self._call: Call[Any] | None = None
         self._failures = 0
 
     def run(self, now: float) -> float | None:
         """Send the push as soon as it may go; see `Task.run`."""
+        if self._errand is not None:
+            return self._landed(now) if self._errand.done else None
         if self.withdrawn:
             return self._done()
         if now < self.not_before and not self.courier.hurried:
             return self.not_before
         open_at = self.account.open_at(now, urgent=True)
-        return open_at if open_at > now and not self.courier.hurried else self._send()
+        if open_at > now and not self.courier.hurried:
+            return open_at
+        self._send(now)
+        return None
 
     def give_up(self) -> None:
         """Leave the push undelivered; see `Task.give_up`."""
         self.courier.lost += 1
         self._done()
 
-    def _send(self) -> float | None:
+    def _send(self, now: float) -> None:
+        self.failure = None  # from here on nobody takes it over
+        self.account.note_request(now)
+        work = partial(self._perform, self.courier.attempt_seconds())
+        self._errand = self.courier.lane.send(self.courier.end_crew, self, work)
+
+    def _perform(self, seconds: float) -> None:
         from .client import send_call
 
-        self.failure = None  # from here on nobody takes it over
-        call = send_call(None, self.body, at_least_once=self.at_least_once)
-        try:
-            self.account.perform(call, self.courier.attempt_seconds())
-        except Exception as error:
-            return self._failed(error, call)
-        return self._done()
+        self._call = send_call(None, self.body, at_least_once=self.at_least_once)
+        self.account.perform([self._call], seconds)
 
-    def _failed(self, error: Exception, call: Call[Any]) -> float | None:
+    def _landed(self, now: float) -> float | None:
+        errand, self._errand = self._errand, None
+        if errand is None or errand.error is None:
+            return self._done()
+        return self._failed(errand.error, now)
+
+    def _failed(self, error: Exception, now: float) -> float | None:
         from .client import worth_another_try
         from .errors import TooManyRequests
 
-        now = self.courier.clock()
         self._failures += 1
         self.courier.tell_failure("a push", error)
         if isinstance(error, TooManyRequests):
             return self.account.rate_limited(now, error.retry_after)
-        if worth_another_try(call, error) or (self.at_least_once and passing(error)):
+        may_repeat = self._call is not None and worth_another_try(self._call, error)
+        if may_repeat or (self.at_least_once and passing(error)):
             return now + backoff(self._failures)
         self.courier.lost += 1
         return self._done()
@@ -639,7 +662,7 @@ def backoff(failures: int) -> float:
 
 
 class Courier:
-    """The lanes, the accounts and what is still owed.
+    """The lanes, the crews, the accounts and what is still owed.
 
     Args:
         exit_timeout: returns the seconds that the interpreter's exit may wait.
@@ -657,7 +680,10 @@ class Courier:
 
     def _fresh(self) -> None:
         """Begin with nothing, as a new process or a forked child must."""
-        self.updates, self.ends, self.samples = (Lane(name, self.clock) for name in ("updates", "ends", "samples"))
+        self.lane, self.samples = Lane("courier", self.clock), Lane("samples", self.clock)
+        self.update_crew = Crew("updates", CREW, self.lane.report)
+        self.end_crew = Crew("ends", CREW, self.lane.report)
+        self._dispatcher = Dispatcher(self)
         self.lost = 0
         self.hurried = False
         self._deadline: float | None = None
@@ -677,19 +703,20 @@ class Courier:
 
     def close(self) -> None:
         """Stop the lanes and forget what is on its way; the courier can be used again."""
-        for lane in self.lanes:
-            lane.stop()
-        for lane in self.lanes:
-            lane.join(CLOSE_SECONDS)
+        threads = (self.samples, self.lane, self.update_crew, self.end_crew)
+        for each in threads:
+            each.stop()
+        for each in threads:
+            each.join(CLOSE_SECONDS)
         for account in self._accounts.values():
             account.close()
         self._told.clear()
         self.after_fork()
 
     @property
-    def lanes(self) -> tuple[Lane, Lane, Lane]:
-        """The three lanes, in the order in which one hands to the next."""
-        return self.samples, self.updates, self.ends
+    def lanes(self) -> tuple[Lane, Lane]:
+        """The lanes, in the order in which one hands to the next."""
+        return self.samples, self.lane
 
     # -- the user's side
 
@@ -729,11 +756,9 @@ class Courier:
             return
         if isinstance(task, Ending):
             self._owed.setdefault(task, None)
-            self._give(self.ends, task)
-        else:
-            if not (card.started or card.refused or card.ending or self.clock() < card.not_before):
-                self._owed.setdefault(card, None)
-            self._give(self.updates, task)
+        elif not (card.started or card.refused or card.ending or card.held):
+            self._owed.setdefault(card, None)
+        self._give(self.lane, task)
 
     def push(
         self,
@@ -750,7 +775,7 @@ class Courier:
             delivery.failure = (failure, next(self.order))
             self._echoes.append(delivery)
         self._owed[delivery] = None
-        self._give(self.ends, delivery)
+        self._give(self.lane, delivery)
         return delivery
 
     def take_over(self, failure: object, opened: int) -> None:
@@ -760,7 +785,7 @@ class Courier:
             if mark is not None and mark[0] == failure and mark[1] > opened:
                 delivery.failure = None
                 delivery.withdrawn = True
-                self.ends.wake(delivery)
+                self.lane.wake(delivery)
                 return
 
     def sample(self, task: Task) -> None:
@@ -770,18 +795,18 @@ class Courier:
     def _give(self, lane: Lane, task: Task) -> None:
         lane.wake(task)
         self._watch_children()
-        if self._deadline is None and lane.start() and (lane is self.samples or self.ends.start()):
+        if self._deadline is None and lane.start():
             return
-        if self._deadline is None and not (lane.too_late or self.ends.too_late):
+        if self._deadline is None and not lane.too_late:
             self.tell_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
-        elif lane is self.ends:
+        elif lane is self.lane and not isinstance(task, Card):
             self._send_at_exit()
 
     def _send_at_exit(self) -> None:
         """Deliver what comes when the interpreter is leaving already, where no thread can start any more."""
         self._hurry()
-        if not self.ends.runs:
-            self.ends.drain(self._deadline or 0.0)
+        if not self.lane.runs:
+            self.lane.drain(self._deadline or 0.0)
 
     def _hurry(self) -> None:
         """From now on holds and paces count no more, and all requests together have `exit_timeout`."""
@@ -814,13 +839,29 @@ class Courier:
             if self._keys.get((card.account, card.stream_key)) is card:
                 del self._keys[card.account, card.stream_key]
         card.predecessor = None
-        freed = card.account.release(card)
+        if card.account.release(card):
+            self.wake_waiting(card.account, self.clock())
         if card.successor is not None:
-            freed.append(card.successor)
-        for waiting in freed:
-            self.updates.wake(waiting)
-            if waiting.ending is not None:
-                self.ends.wake(waiting.ending)
+            self._wake_both(card.successor)
+
+    def wake_waiting(self, account: Account, now: float) -> None:
+        """Look at the cards for which there is a slot now."""
+        for card in account.next_ones(now):
+            self._wake_both(card)
+
+    def _wake_both(self, card: Card) -> None:
+        self.lane.wake(card)
+        if card.ending is not None:
+            self.lane.wake(card.ending)
+
+    def ready(self, card: Card, now: float) -> None:
+        """Have a card's state sent, when its turn has come."""
+        self._dispatcher.add(card)
+        self.send_ready(now)
+
+    def send_ready(self, now: float) -> None:
+        """Have what is ready sent, as far as it may go."""
+        self.lane.schedule(self._dispatcher, now)
 
     def attempt_seconds(self) -> float:
         """Return how long one request may take: less when the interpreter is leaving."""
@@ -880,9 +921,9 @@ class Courier:
             if isinstance(task, Card):
                 self._owed.pop(task, None)
             else:
-                self.ends.wake(task)
-        if self._owed and not self.ends.runs:
-            self.ends.drain(until)
+                self.lane.wake(task)
+        if self._owed and not self.lane.runs:
+            self.lane.drain(until)
         if self._owed and not self.flush(max(0.0, until - self.clock())):
             count = len(self._owed)
             logger.warning("activitysmith_track: %d ends and pushes were not delivered before the exit", count)
@@ -897,48 +938,12 @@ def _leave(reference: weakref.ref[Courier]) -> None:
         courier.at_exit()
 
 
-class _Loading:
-    """Keeps a fork from happening while a lane imports httpx.
-
-    A child would inherit modules that are imported by half, with nobody left to finish them, and so would the user's
-    own imports there. The wait is for a fraction of a second, once in a process.
-    """
-
-    FORK_SECONDS = 5.0  # a fork waits no longer than this
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._held = False
-
-    def load(self) -> None:
-        """Import what sending needs."""
-        with self.lock:
-            import encodings.idna  # noqa: F401  # else imported by the first connection
-
-            from . import client  # noqa: F401
-
-    def before_fork(self) -> None:
-        """Wait until nothing is being imported."""
-        self._held = self.lock.acquire(timeout=self.FORK_SECONDS)
-
-    def after_in_parent(self) -> None:
-        """Let the lanes go on."""
-        if self._held:
-            self.lock.release()
-
-    def after_in_child(self) -> None:
-        """Begin with nothing."""
-        self.lock = threading.Lock()
-        for courier in list(_couriers):
-            courier.after_fork()
-
-
-_loading = _Loading()
 _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(
-        before=_loading.before_fork,
-        after_in_parent=_loading.after_in_parent,
-        after_in_child=_loading.after_in_child,
-    )
+
+def _begin_anew() -> None:
+    for courier in list(_couriers):
+        courier.after_fork()
+
+
+loading.children.append(_begin_anew)

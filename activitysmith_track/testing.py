@@ -32,7 +32,7 @@ except ImportError:  # pragma: no cover  # the tests have it
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._courier import Lane
+    from ._lanes import Lane
     from .configuration import Tracker
     from .simulator import Card, Fault, ManualClock, Received, ReceivedPush, Simulator
 
@@ -142,7 +142,7 @@ class Phone:
                 return cards[key]
         titled = [card for card in cards.values() if card.title == name]
         if len(titled) != 1:
-            there = ", ".join(f"{key} ({card.title!r})" for key, card in cards.items()) or "none at all"
+            there = ", ".join(f"{key} ({card.title!r})" for key, card in sorted(cards.items())) or "none at all"
             raise AssertionError(f"{len(titled)} cards are called {name!r}; there are: {there}")
         return titled[0]
 
@@ -207,9 +207,8 @@ class _Barrier:
 
     def run(self, now: float) -> float | None:
         """Let the others go first."""
-        if self._lane.has_due:
-            return now
-        self.passed.set()
+        if self._lane.at_rest(self):
+            self.passed.set()
         return None
 
     def give_up(self) -> None:

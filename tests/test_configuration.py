@@ -164,8 +164,7 @@ def test_trackers_are_apart(sim: Simulator) -> None:
     assert {"job", "loop", "steps", "a", "b", "c", "d", "f"} == set(sim.cards)
     assert len(sim.pushes) == 1
     assert at.configure() is None
-    tracker.courier.updates.stop()
-    tracker.courier.ends.stop()
+    tracker.courier.lane.stop()
 
 
 def test_the_key_is_in_no_repr() -> None:

@@ -1,0 +1,317 @@
+"""The threads: one that decides and never waits for the network, and crews that carry requests for it.
+
+A `Lane` runs short tasks when they are due. What may take long, a task hands to a `Crew` as an `Errand`; when that is
+done, the lane looks at the task again. So a request that hangs keeps nothing else waiting, and what tasks know is
+touched by the lane's thread alone. User threads only put into a `SimpleQueue`, which is reentrant and never held
+during I/O, so that a signal handler may call a handle as well.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import threading
+from queue import Empty, SimpleQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    class Task(Protocol):
+        """Something that a lane does, now or later."""
+
+        def run(self, now: float) -> float | None:
+            """Do what is due; return when to come back, or `None` to wait for a wake-up."""
+
+        def give_up(self) -> None:
+            """Owe nothing any more: something unforeseen happened in `run`."""
+
+
+logger = logging.getLogger("activitysmith_track")
+
+
+class Errand:
+    """Work that may take long, for a task.
+
+    Attributes:
+        result: what the work returned, once it is done.
+        error: what it raised instead, or `None`.
+    """
+
+    __slots__ = ("crew", "done", "error", "result", "task", "work")
+
+    def __init__(self, task: Task, crew: Crew, work: Callable[[], Any]) -> None:
+        self.task, self.crew, self.work = task, crew, work
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.done = False
+
+    def do(self) -> None:
+        """Do the work, on a thread of the crew."""
+        try:
+            self.result = self.work()
+        except Exception as error:
+            self.error = error
+
+
+class Crew:
+    """Daemon threads that run errands, started one by one while all the others are busy.
+
+    Args:
+        name: of the threads.
+        most: how many there may be.
+        report: told of each errand that was done, on the thread that did it.
+    """
+
+    def __init__(self, name: str, most: int, report: Callable[[Errand], None]) -> None:
+        self._name, self._most, self._report = name, most, report
+        self._errands: SimpleQueue[Errand | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self.busy = 0  # errands that are not done yet; counted by the lane alone
+
+    @property
+    def free(self) -> bool:
+        """True while an errand would be begun at once."""
+        return self.busy < self._most
+
+    def send(self, task: Task, work: Callable[[], Any]) -> Errand:
+        """Have work done for a task; called by the lane."""
+        errand = Errand(task, self, work)
+        self.busy += 1
+        if self.busy > len(self._threads) and not self._start() and not self._threads:
+            self._do(errand)  # the interpreter leaves and lets no thread start any more
+        else:
+            self._errands.put(errand)
+        return errand
+
+    def _start(self) -> bool:
+        if len(self._threads) >= self._most:
+            return False
+        number = len(self._threads) + 1
+        thread = threading.Thread(target=self._serve, name=f"activitysmith-{self._name}-{number}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._threads.append(thread)
+        return True
+
+    def _serve(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            self._do(errand)
+
+    def _do(self, errand: Errand) -> None:
+        loading.load()
+        errand.do()
+        self._report(errand)
+
+    def stop(self) -> None:
+        """Let the threads end when they are done with what they do."""
+        for _ in self._threads:
+            self._errands.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until the threads have ended, for so many seconds at most each."""
+        for thread in self._threads:
+            thread.join(timeout)
+
+
+class Lane:
+    """One daemon thread that runs tasks when they are due, started by the first of them.
+
+    Args:
+        name: of the thread.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+        self._name, self._clock = name, clock
+        self._inbox: SimpleQueue[Task | Errand | None] = SimpleQueue()
+        self._heap: list[tuple[float, int, Task]] = []
+        self._due: dict[Task, float] = {}
+        self._order = itertools.count()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._resting: list[Task] = []
+        self.outstanding = 0  # errands on their way
+        self.too_late = False  # True once the interpreter has refused a thread because it leaves
+        self.ran = 0  # tasks, so that a test can tell whether anything happens
+
+    def wake(self, task: Task) -> None:
+        """Have a task looked at; never blocks."""
+        self._inbox.put(task)
+
+    def schedule(self, task: Task, due: float) -> None:
+        """Have a task looked at at a time; called on the lane's own thread."""
+        self._due[task] = due
+        heapq.heappush(self._heap, (due, next(self._order), task))
+
+    def send(self, crew: Crew, task: Task, work: Callable[[], Any]) -> Errand:
+        """Have a crew do what may take long, and the task looked at again when it is done; on the lane's thread."""
+        self.outstanding += 1
+        return crew.send(task, work)
+
+    def report(self, errand: Errand) -> None:
+        """Hear of an errand that was done."""
+        self._inbox.put(errand)
+
+    def start(self) -> bool:
+        """Start the thread if it does not run yet; False where the interpreter no longer lets threads start."""
+        if self._thread is not None:
+            return True
+        if not self._starting.acquire(blocking=False):
+            return True  # another thread, or the code that a signal handler interrupted, is at it
+        try:
+            if self._thread is None:
+                thread = threading.Thread(target=self._serve, name=f"activitysmith-{self._name}", daemon=True)
+                thread.start()
+                self._thread = thread
+        except RuntimeError as error:
+            self.too_late = "interpreter shutdown" in str(error)
+            return False
+        finally:
+            self._starting.release()
+        return True
+
+    @property
+    def runs(self) -> bool:
+        """True once the lane has its thread."""
+        return self._thread is not None
+
+    def at_rest(self, task: Task) -> bool:
+        """Tell whether nothing could be run and nothing is on its way; else the task is woken then.
+
+        Asked on the lane's own thread.
+        """
+        if self.outstanding:
+            self._resting.append(task)
+        elif self._timeout() == 0.0:
+            self.schedule(task, self._clock())
+        else:
+            return True
+        return False
+
+    def next_due(self) -> float | None:
+        """Return when the lane's next task is due, as far as it knows by now."""
+        return min(self._due.copy().values(), default=None)
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._inbox.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, for so many seconds at most."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def drain(self, until: float) -> None:
+        """Run what is due on the calling thread, where the lane has none."""
+        while self._clock() < until and (self.outstanding or not self._inbox.empty() or self._timeout() is not None):
+            wait = self._timeout()
+            self._take(min(until - self._clock() if wait is None else wait, max(0.0, until - self._clock())))
+            self._run_due()
+
+    def _serve(self) -> None:
+        while self._take(self._timeout()):
+            self._run_due()
+
+    def _timeout(self) -> float | None:
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        if not self._inbox.empty():
+            return 0.0
+        return max(0.0, self._heap[0][0] - self._clock()) if self._heap else None
+
+    def _take(self, timeout: float | None) -> bool:
+        """Move what was woken to the heap; False when the lane is told to stop."""
+        try:
+            found = self._inbox.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            while found is not None:
+                self.schedule(self._landed(found) if isinstance(found, Errand) else found, self._clock())
+                found = self._inbox.get_nowait()
+        except Empty:
+            return True
+        return False
+
+    def _landed(self, errand: Errand) -> Task:
+        errand.done = True
+        errand.crew.busy -= 1
+        self.outstanding -= 1
+        if not self.outstanding:
+            for task in self._resting:
+                self.schedule(task, self._clock())
+            self._resting.clear()
+        return errand.task
+
+    def _run_due(self) -> None:
+        now = self._clock()
+        while self._heap and self._heap[0][0] <= now:
+            due, _, task = heapq.heappop(self._heap)
+            if self._due.get(task) != due:
+                continue
+            del self._due[task]
+            self.ran += 1
+            try:
+                again = task.run(self._clock())
+            except Exception:
+                logger.exception("activitysmith_track: internal error in the %s lane", self._name)
+                task.give_up()
+                again = None
+            if again is not None:
+                self.schedule(task, again)
+            if not self._inbox.empty():
+                return
+
+
+class Loading:
+    """Keeps a fork from happening while a crew imports httpx.
+
+    A child would inherit modules that are imported by half, with nobody left to finish them, and so would the user's
+    own imports there. The wait is for a fraction of a second, once in a process.
+    """
+
+    FORK_SECONDS = 5.0  # a fork waits no longer than this
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._held = self._loaded = False
+        self.children: list[Callable[[], None]] = []
+
+    def load(self) -> None:
+        """Import what sending needs."""
+        if self._loaded:
+            return
+        with self.lock:
+            import encodings.idna  # noqa: F401  # else imported by the first connection
+
+            from . import client  # noqa: F401
+
+            self._loaded = True
+
+    def before_fork(self) -> None:
+        """Wait until nothing is being imported."""
+        self._held = self.lock.acquire(timeout=self.FORK_SECONDS)
+
+    def after_in_parent(self) -> None:
+        """Let the crews go on."""
+        if self._held:
+            self.lock.release()
+
+    def after_in_child(self) -> None:
+        """Begin with nothing."""
+        self.lock = threading.Lock()
+        for begin_anew in self.children:
+            begin_anew()
+
+
+loading = Loading()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(
+        before=loading.before_fork,
+        after_in_parent=loading.after_in_parent,
+        after_in_child=loading.after_in_child,
+    )
