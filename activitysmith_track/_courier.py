@@ -296,7 +296,6 @@ class Card:
         self.predecessor: Card | None = None
         self.successor: Card | None = None
         self.settled = self._woken = False
-        self._looked: Snapshot | None = None
         self._failures = 0
         self._epoch = courier.epoch
 
@@ -352,24 +351,32 @@ class Card:
 
     def _update_at(self, now: float, snapshot: Snapshot) -> float | None:
         sent = self.sent
-        if sent is None or snapshot.body == sent.body:
+        if sent is None:
             return None
+        moved = snapshot.fraction is not None and snapshot.fraction != sent.fraction
+        if snapshot.body == sent.body:  # it moved by less than can be seen, and the looks at it stay few
+            return max(self._progress_at(now, snapshot), self.pace.look_at(now)) if moved else None
         if snapshot.transitions != sent.transitions:
             due = self.pace.transition_at()
         elif snapshot.detail != sent.detail:
             due = self.pace.detail_at()
-        elif snapshot.fraction is not None and snapshot.fraction != sent.fraction:
-            due = self._progress_at(now, snapshot, snapshot.fraction)
+        elif moved:
+            due = self._progress_at(now, snapshot)
         else:
             return None  # what else has changed rides with the next update
         return max(due, self.account.open_at(now, urgent=False))
 
-    def _progress_at(self, now: float, snapshot: Snapshot, fraction: float) -> float:
-        """Return when a percentage goes; one that stands still goes as a detail does, or it would never be shown."""
+    def _progress_at(self, now: float, snapshot: Snapshot) -> float:
+        """Return when a percentage goes or is looked at again; where it rests, its next change wakes the card."""
+        fraction = snapshot.fraction or 0.0
         due = self.pace.progress_at(now, fraction)
-        looked, self._looked = self._looked, snapshot
-        stalled = looked is not None and looked.fraction == fraction
-        return max(now, self.pace.detail_at()) if stalled and due > now else due
+        if due <= now or not self.pace.wakes:
+            return due
+        wait = self.source.rest()
+        latest = self.source.snapshot()  # a change before `rest` has woken nobody
+        if latest is None or latest.fraction != snapshot.fraction:
+            return self.pace.look_at(now)
+        return due if wait is None else min(due, now + wait)
 
     def _send(self, snapshot: Snapshot) -> float | None:
         """Send a state; its answer decides when the card is looked at again."""
@@ -399,7 +406,8 @@ class Card:
         if answer.operation in ("started", "rotated") or not self.started:
             self.pace.start(now, snapshot.fraction, fresh=answer.operation in ("started", "rotated"))
         elif answer.operation != "noop":
-            self.pace.sent(now, snapshot.fraction)
+            changed = self.sent is not None and snapshot.transitions != self.sent.transitions
+            self.pace.sent(now, snapshot.fraction, transition=changed)
         if answer.warning:
             self.pace.warned(now)
             self.courier.tell_once(
