@@ -9,10 +9,9 @@ again then. Where `wakes` is True afterwards, ask again at the next change too, 
 nothing need be looked at until something does. Where it is False the job is moving, and no change is worth a wake-up
 before that time. So the looks at a job are few, however often it changes: see `SHORTEST_LOOK` and `LOOKS`.
 
-The rule for percentages, `docs/pacing.md` has its reasons: with the error on the screen `e`, the changes still to come
-`R`, the seconds still to come `S` and `k` updates left, an update goes when the error summed over time since the last
-one, with what it would grow until the next change, reaches `S R / (2 (k + 1)^2)`, or at once where all changes still to
-come fit into what is left.
+The rule for percentages (`docs/pacing.md` has its reasons): with the changes still to come `R`, the seconds still to
+come `S` and `k` updates left, an update goes when the error on the screen, summed over time since the last one and as
+it will be by the next change, reaches `S R / (2 (k + 1)^2)`, which is what an update is worth later on.
 """
 
 from __future__ import annotations
@@ -31,19 +30,11 @@ SHORTEST_LOOK, LONGEST_LOOK = 0.05, 30.0  # seconds between two looks at a job t
 LOOKS = 300  # looks at a moving job are at least its age over this apart
 
 RECENCY = 2.0  # a change at age s counts s to this power in the speed, so that recent speed counts more
-EVEN, RECENT, CURVED = 0.06, 0.65, 0.29  # weights of three forecasts of the time left, in the exponent
-FAR, NEAR = 0.77, 0.65  # exponents that draw a forecast of more, or less, time than has passed towards that
-STEEPEST = 3.0  # largest exponent of the power law of the third forecast
-AREA = 1.13  # multiple of the even job's summed error at which an update goes
-LAST = 1.4  # the same for the last one, which is held longer
-GAP = 0.7  # share of the usual time between changes that is looked ahead
-STALL = 0.7  # share of the time that nothing has moved that is looked ahead
-FITS = 0.92  # part of the updates left into which all changes still to come must fit to be sent at once
-PATIENCE = 2.0  # how much longer a job of few changes waits between them
-COARSE = 0.5  # part of a change by which such a job's share may be missed
-THRESHOLD = 3.2  # multiple of its share of what remains at which any change goes
+FAR, NEAR = 0.7, 0.6  # exponents that draw a forecast of more, or less, time than has passed towards that
+THRESHOLD = 2.0  # multiple of its even share of what remains at which a change goes at once
 BLIND = 8  # changes for which one counts that was not seen when it came
 LONGEST_STALL = 4.0  # ages of the job after which what stands still goes anyway
+SLOWEST = 1e-3  # least recent speed by the average one, so that a stall has an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,40 +298,33 @@ class Pace:
 
     def _is_due(self, now: float, fraction: float) -> bool:
         """Tell whether the error is worth one of the updates that are left; asked at a look, or ahead of a stall."""
-        error = abs(fraction - (self.shown or 0.0))
+        error, ahead = abs(fraction - (self.shown or 0.0)), 1.0 - fraction
         if error == 0:
             return False
-        left = self._time_left(now, fraction)
         step, gap = self._changes_seen()
-        limit, share, updates = self._limits(now, error, 1.0 - fraction, left)
-        if 1.0 - fraction <= FITS * updates * step:
-            return True
-        coarse = min(1.0, step / share)
-        if error >= THRESHOLD * share * (1 - coarse) + coarse * (share - COARSE * step):
-            return True
-        ahead = max(GAP * gap, STALL * (now - self._changed))
-        summed = self._area + error * (max(0.0, now - self._seen_at) + ahead)
-        return summed >= AREA * limit * (1 + PATIENCE * coarse**2)
+        limit, share, updates = self._limits(now, error, ahead, self._time_left(now, fraction))
+        if ahead <= updates * step or error >= THRESHOLD * share:
+            return True  # all changes to come fit, or this one is too large to wait
+        stood = now - self._changed
+        wait = max(0.0, now - self._seen_at) + abs(gap - stood) - gap / 2  # the rest of the gap, or as long again
+        return self._area + error * wait >= limit
 
     def _changes_seen(self) -> tuple[float, float]:
         """Return the usual size of a change, and the usual seconds between two."""
         if not self._changes:
             return 0.0, 0.0
-        power = RECENCY + 1
-        age = self._changed - (self._begun or 0.0)
+        power, age = RECENCY + 1, self._changed - (self._begun or 0.0)
         return max(self._progress / self._changes, 0.0), age**power / (power * self._changes)
 
     def _time_left(self, now: float, fraction: float) -> float:
-        """Forecast the seconds that the job still takes."""
-        age, done, ahead = now - (self._begun or 0.0), fraction - self._origin, 1.0 - fraction
+        """Forecast the seconds that the job still takes, from its recent speed; a usual gap is no slower speed."""
+        begun, done = self._begun or 0.0, fraction - self._origin
+        age = max(self._changed, now - self._changes_seen()[1]) - begun
         if age <= 0 or done <= 0:
-            return max(age, 0.0)
+            return max(now - begun, 0.0)
         power = RECENCY + 1
-        until = max(self._changed - (self._begun or 0.0), age - self._changes_seen()[1])
-        pace = max(power * self._progress / until**power * age / done, 1e-3)  # recent speed, by the average one
-        even = max(ahead / done, 1e-9)
-        curved = (done / max(done + ahead, 1e-9)) ** (-1 / min(max(pace, 0.3), STEEPEST)) - 1
-        ratio = even**EVEN * (even / pace) ** RECENT * max(curved, 1e-9) ** CURVED
+        speed = max(power * self._progress / age**power, SLOWEST * done / age)
+        ratio = (1.0 - fraction) / (speed * age)
         return float(age * ratio ** (FAR if ratio > 1 else NEAR))
 
     def _limits(self, now: float, error: float, ahead: float, left: float) -> tuple[float, float, int]:
@@ -348,19 +332,22 @@ class Pace:
 
         The updates must last until the job ends or its card is replaced, and the free ones until the next is legal.
         """
-        age = max(0.0, now - self.started)
+        age, since = max(0.0, now - self.started), max(0.0, now - self.last)
         used = self.updates + self._kept(age, left)
         end = min(left, max(ROTATE_AFTER - age, 0.0))
         updates = max(1, self.budget.by(age + end) - used)
-        since = max(0.0, now - self.last)
-        limit, share = _even(error, ahead, left, end, since, updates)
-        blind = self.budget.legal_at(self.budget.free + 1) - age
+        limits = _even(error, ahead, left, end, since, updates)
+        blind = self._legal_again(age)
         if used < self.budget.free and blind < left:
-            limit, share = max((limit, share), _even(error, ahead, left, blind, since, self.budget.free - used))
-        return limit * (LAST if updates == 1 else 1.0), share, updates
+            limits = max(limits, _even(error, ahead, left, blind, since, self.budget.free - used))
+        return *limits, updates
+
+    def _legal_again(self, age: float) -> float:
+        """Return the seconds until more than the free updates are legal."""
+        return self.budget.legal_at(self.budget.free + 1) - age
 
     def _kept(self, age: float, left: float) -> int:
-        """Return how many updates to keep: the reserve, and transitions as often as so far, up to half of the rest."""
+        """Return how many updates to keep: the reserve, and for transitions as often as so far, at most half."""
         if not self.transitions:
             return self.reserve
         expected = round(self.transitions * left / max(age, 1.0))
@@ -389,8 +376,9 @@ def _even(error: float, ahead: float, left: float, end: float, since: float, upd
     """Return the summed error between two updates, and the share of the change, of a job that goes on evenly.
 
     Args:
-        error: what the screen lacks now.
-        ahead: what the job still does in the seconds `left`.
+        error: what the screen lacks now, a fraction.
+        ahead: what the job still does, a fraction.
+        left: seconds in which it does that.
         end: seconds for which the updates must last.
         since: seconds since the last update.
         updates: those left.

@@ -27,7 +27,7 @@ def drive(p: Array, dt: float = 1.0, budget: Budget = DEFAULT_BUDGET) -> Run:
     """
     pace = Pace(0, budget)
     values, changes = p.tolist(), _next_changes(p)
-    pace.start(0.0, values[0])
+    pace.start(0.0, values[0] if values else 0.0)
     sent: list[tuple[int, float]] = []
     at, looks = 0.0, 0  # in samples; a look may fall between two, where the value is that of the first
     while at < len(values):

@@ -3,9 +3,9 @@
 The dynamic programme is the one of the definition: with `best[a]` the least summed error up to second `a` with the
 last update there, one more update at `b` makes it `best[a] + P[b] - P[a] - (b - a) p[a]`, `P` the running sum of `p`.
 For progress that never falls that cost is a Monge array, as its cross difference `(b' - b)(p[a] - p[a'])` is never
-above 0, so the best `a` never moves back as `b` grows, and the minima of one layer are found in `O(T log T)` instead of
-`O(T^2)` by halving: the middle `b` first, each half then only between its neighbours' best `a`. numpy does a level at
-a time.
+above 0, so the best `a` never moves back as `b` grows, and the minima of one layer are found in `O(T log T)` instead
+of `O(T^2)` by halving: the middle `b` first, each half then only between its neighbours' best `a`. numpy does a level
+at a time.
 """
 
 from __future__ import annotations
@@ -78,3 +78,28 @@ def _minima(
     least = np.minimum.reduceat(found, begins)
     hits = np.flatnonzero(found == np.repeat(least, lengths))
     return least, line[hits[np.searchsorted(hits, begins)]]
+
+
+def schedule(p: Array) -> list[tuple[int, float]]:
+    """Return the updates of a best schedule for a job short enough for the plain quadratic programme."""
+    total = len(p)
+    prefix = np.concatenate([[0.0], np.cumsum(p)])
+    ends = np.arange(total)
+    best = np.where(ends == 0, 0.0, np.inf)
+    layers, parents = [best], [np.zeros(total, dtype=np.int64)]
+    for n in range(1, max(FREE_UPDATES, (total - 1) // SECONDS_PER_UPDATE) + 1):
+        following, parent = np.full(total, np.inf), np.zeros(total, dtype=np.int64)
+        for b in range(1 if n <= FREE_UPDATES else n * SECONDS_PER_UPDATE, total):
+            costs = best[:b] + prefix[b] - prefix[:b] - (b - ends[:b]) * p[:b]
+            parent[b] = int(np.argmin(costs))
+            following[b] = costs[parent[b]]
+        best = following
+        layers.append(best)
+        parents.append(parent)
+    tail = prefix[total] - prefix[:total] - (total - ends) * p
+    n = int(np.argmin([np.min(each + tail) for each in layers]))
+    at, sent = int(np.argmin(layers[n] + tail)), []
+    while n:
+        sent.append((at, float(p[at])))
+        at, n = int(parents[n][at]), n - 1
+    return sent[::-1]
