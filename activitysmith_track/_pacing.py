@@ -3,70 +3,183 @@
 The service's budget: the n-th update of an activity, `t` seconds after its start, is within budget when
 `n <= 12 or n <= t / 120`. It is `max(12, t / 120)`, not their sum: after 12 updates the 13th waits for minute 26. So
 percentages are spread over what the job is expected to take, and only transitions go at once.
+
+The protocol: ask `progress_at(now, fraction)`. A time up to `now` means send, and tell `sent`; a later one means ask
+again then. Where `wakes` is True afterwards, ask again at the next change too, if that comes first: nothing moves, so
+nothing need be looked at until something does. Where it is False the job is moving, and no change is worth a wake-up
+before that time. So the looks at a job are few, however often it changes: see `SHORTEST_LOOK` and `LOOKS`.
+
+The rule for percentages (`docs/pacing.md` has its reasons): with the changes still to come `R`, the seconds still to
+come `S` and `k` updates left, an update goes when the error on the screen, summed over time since the last one and as
+it will be by the next change, reaches `S R / (2 (k + 1)^2)`, which is what an update is worth later on.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-FREE_UPDATES = 12  # updates that need no waiting
-SECONDS_PER_UPDATE = 120.0  # the average that the budget asks for beyond those
-DISTRUST = 0.7  # exponent that dampens an expected time longer than what has passed
-FIRST_DETAIL, DETAIL_GROWTH = (
-    2.0,
-    1.8,
-)  # seconds before the first change of detail; each next one waits that much longer
-SHORTEST_LOOK, LONGEST_LOOK = 0.05, 30.0  # seconds between two looks at a job that is not yet worth an update
+from .errors import InvalidRequest
+
+CARD_LIFE = 8 * 3600.0  # seconds after which iOS ends an activity
+ROTATE_AFTER = CARD_LIFE - 900.0  # seconds after which a card is best replaced by a fresh one
+
 FIRST_PENALTY = 600.0  # seconds of silence after a warning, doubled by each further one
+FIRST_DETAIL, DETAIL_GROWTH = 2.0, 1.8  # seconds before the second change of detail; each next waits that much longer
+SHORTEST_LOOK, LONGEST_LOOK = 0.05, 30.0  # seconds between two looks at a job that moves
+LOOKS = 300  # looks at a moving job are at least its age over this apart
+
+RECENCY = 2.0  # a change at age s counts s to this power in the speed, so that recent speed counts more
+FAR, NEAR = 0.7, 0.6  # exponents that draw a forecast of more, or less, time than has passed towards that
+THRESHOLD = 2.0  # multiple of its even share of what remains at which a change goes at once
+BLIND = 8  # changes for which one counts that was not seen when it came
+LONGEST_STALL = 4.0  # ages of the job after which what stands still goes anyway
+SLOWEST = 1e-3  # least recent speed by the average one, so that a stall has an end
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How often an activity may be updated.
+
+    Attributes:
+        free: updates that may go at any time, 1 or more.
+        seconds_per_update: seconds to each update on average, more than 0, once there were more than the free ones.
+        min_interval: seconds, 0 or more, after which each change of a percentage or a reading goes; `None` spreads
+            them over the expected time instead.
+        every_change: True to send each change at once, for as long as the budget allows.
+
+    Raises:
+        InvalidRequest: for anything else.
+    """
+
+    free: int = 12
+    seconds_per_update: float = 120.0
+    min_interval: float | None = None
+    every_change: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.free, bool) or not isinstance(self.free, int) or self.free < 1:
+            raise InvalidRequest("free", self.free, "a number of updates, at least 1")
+        if not _is_seconds(self.seconds_per_update) or self.seconds_per_update <= 0:
+            raise InvalidRequest("seconds_per_update", self.seconds_per_update, "seconds, more than 0")
+        if self.min_interval is not None and (not _is_seconds(self.min_interval) or self.min_interval < 0):
+            raise InvalidRequest("min_interval", self.min_interval, "seconds, 0 or more, or None")
+        if not isinstance(self.every_change, bool):
+            raise InvalidRequest("every_change", self.every_change, "True or False")
+
+    def legal_at(self, number: int) -> float:
+        """Return the seconds after the start from which the update of this number, counted from 1, is legal."""
+        return 0.0 if number <= self.free else number * self.seconds_per_update
+
+    def by(self, seconds: float) -> int:
+        """Return how many updates are legal so many seconds after the start."""
+        return max(self.free, math.floor(max(seconds, 0.0) / self.seconds_per_update))
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+DEFAULT_BUDGET = Budget()
 
 
 class Pace:
     """The updates of one activity so far, and when the next may follow.
 
+    Times are seconds of any one clock; one that jumps may delay updates, but never breaks the budget.
+
     Args:
         reserve: updates to keep in hand for a last state that must not wait.
+        budget: how often the activity may be updated.
+
+    Attributes:
+        updates: how many went.
+        shown: the fraction on the screen, or `None`.
+        wakes: True where the last `progress_at` asks to be asked again at the next change.
     """
 
-    def __init__(self, reserve: int = 0) -> None:
+    __slots__ = (
+        "_area",
+        "_begun",
+        "_changed",
+        "_changes",
+        "_flush",
+        "_not_before",
+        "_origin",
+        "_penalty",
+        "_progress",
+        "_seen",
+        "_seen_at",
+        "budget",
+        "last",
+        "reserve",
+        "shown",
+        "started",
+        "transitions",
+        "updates",
+        "wakes",
+    )
+
+    def __init__(self, reserve: int = 0, budget: Budget = DEFAULT_BUDGET) -> None:
         self.reserve = reserve
-        self.updates = 0
-        self.started: float | None = None
-        self.last = 0.0
+        self.budget = budget
+        self.updates = self.transitions = 0
+        self.started = self.last = 0.0
         self.shown: float | None = None
+        self.wakes = False
         self._not_before = -math.inf
         self._penalty = FIRST_PENALTY
+        self._begun: float | None = None
+        self._forget(0.0, 0.0)
+
+    def _forget(self, now: float, fraction: float) -> None:
+        """Begin to learn anew what the job does."""
+        self._origin = self._seen = fraction
+        self._seen_at = self._changed = now  # of the last look, and of the last change seen
+        self._progress = self._changes = 0.0  # moments of progress and of changes over the job's age
+        self._area = 0.0  # error summed since the last update
+        self._flush = math.inf  # when the value goes if nothing moves
+
+    # -- what happened
 
     def start(self, now: float, fraction: float | None, *, fresh: bool = True) -> None:
-        """Note that the activity began.
+        """Note that the activity began, or was replaced by a fresh one.
 
         Args:
             now: seconds, any clock.
             fraction: what the phone shows, 0 to 1.
-            fresh: False where the activity ran before, so that its free updates may be spent.
+            fresh: False where the activity ran before: its free updates may be spent, and this start was an update.
         """
         self.started, self.last, self.shown = now, now, fraction
-        self.updates = 0 if fresh else FREE_UPDATES
+        self.updates = 0 if fresh else self.budget.free + 1
+        if self._begun is None:
+            self._begun = now
+            self._forget(now, fraction or 0.0)
+        self._area, self._flush = 0.0, math.inf
 
-    def sent(self, now: float, fraction: float | None) -> None:
+    def sent(self, now: float, fraction: float | None, *, transition: bool = False) -> None:
         """Note an update that reached the service, or may have."""
         self.updates += 1
+        self.transitions += transition
         self.last, self.shown = now, fraction
+        self._area, self._flush = 0.0, math.inf
 
     def warned(self, now: float) -> None:
-        """Note that the service warned of the budget: others have spent from it."""
+        """Note that the service warned of the budget: others have spent from it, so nothing saved is left."""
+        self.updates = max(self.updates, self.budget.by(now - self.started) + 1)
         self.hold(now + self._penalty)
         self._penalty *= 2
 
     def hold(self, until: float) -> None:
         """Send nothing before a time."""
-        self._not_before = max(self._not_before, until)
+        if until > self._not_before:
+            self._not_before = until
+
+    # -- when may it go?
 
     def allowed_at(self, ahead: int = 1) -> float:
         """Return the earliest time at which the budget allows the `ahead`-th update from now on."""
-        number = self.updates + ahead
-        started = self.started or 0.0
-        legal = started if number <= FREE_UPDATES else started + number * SECONDS_PER_UPDATE
-        return max(legal, self._not_before)
+        return max(self.started + self.budget.legal_at(self.updates + ahead), self._not_before)
 
     def transition_at(self) -> float:
         """Return when a transition may go: at once while the budget allows."""
@@ -74,37 +187,217 @@ class Pace:
 
     def detail_at(self) -> float:
         """Return when a change of detail may go: promptly at first, ever more slowly after."""
-        wait = FIRST_DETAIL * DETAIL_GROWTH ** min(self.updates, FREE_UPDATES) if self.updates else 0.0
-        slowest = min(wait, SECONDS_PER_UPDATE)
-        return max(self.transition_at(), self.last + slowest)
+        return self.reading_at(1.0)
+
+    def reading_at(self, change: float) -> float:
+        """Return when a reading may go, large changes sooner than small ones.
+
+        Args:
+            change: how far it is from the one shown, relative to the range seen, 0 to 1; see `Range`.
+        """
+        fixed = self._fixed_at()
+        if fixed is not None:
+            return fixed
+        wait = FIRST_DETAIL * DETAIL_GROWTH ** min(self.updates, self.budget.free) if self.updates else 0.0
+        slowest = self.budget.seconds_per_update
+        patience = 1.0 / min(max(change, 0.25), 1.0) if change == change else 1.0
+        return max(self.transition_at(), self.last + min(wait, slowest) * patience)
+
+    @property
+    def rotate_at(self) -> float:
+        """When the card is best replaced by a fresh one, which has a budget of its own: before iOS ends it."""
+        return self.started + ROTATE_AFTER
+
+    def _fixed_at(self) -> float | None:
+        """Return when any change may go where the budget names an interval, or each change."""
+        if self.budget.every_change:
+            return self.transition_at()
+        if self.budget.min_interval is not None:
+            return max(self.transition_at(), self.last + self.budget.min_interval)
+        return None
 
     def progress_at(self, now: float, fraction: float) -> float:
-        """Return when a percentage may go, or when to look at it again.
+        """Return when a percentage may go, or when to ask again; see the protocol above.
 
-        It goes when it has moved by its share of what remains: what remains, over the updates that are left and one.
+        Args:
+            now: seconds.
+            fraction: the true part done; what is no number changes nothing.
         """
+        if fraction != fraction:
+            fraction = self._seen
+        fraction = min(max(fraction, 0.0), 1.0)
+        moved = self._look(now, fraction)
+        due = self._fixed_at()
+        if due is None:
+            due = self._spread_at(now, fraction, moved)
+        else:
+            self.wakes = False
+        if fraction == self.shown:
+            self.wakes, due = True, math.inf
+        return due
+
+    def _spread_at(self, now: float, fraction: float, moved: bool) -> float:
         allowed = self.transition_at()
         if allowed > now:
+            self.wakes = False
             return allowed
-        moved = abs(fraction - (self.shown or 0.0))
-        share = self._share(now, fraction)
-        if moved >= share:
+        if now >= self._flush or self._is_due(now, fraction):
             return now
-        speed = moved / max(now - self.last, 1e-9)
-        until = (share - moved) / speed / 2 if speed > 0 else math.inf
-        return now + min(max(until, SHORTEST_LOOK), LONGEST_LOOK)
+        self.wakes = not moved
+        if moved:
+            return self.look_at(now)
+        if self._flush == math.inf:
+            self._flush = self._stalled_until(now, fraction)
+        return self._flush
 
-    def _share(self, now: float, fraction: float) -> float:
-        passed = now - (self.started or 0.0)
-        total = passed + expected_left(passed, fraction)
-        legal = max(FREE_UPDATES, math.floor(min(total / SECONDS_PER_UPDATE, 1e9)))
-        left = max(1, legal - self.updates - self.reserve)
-        return max(0.0, 1.0 - (self.shown or 0.0)) / (left + 1)
+    # -- what the job does
+
+    def _look(self, now: float, fraction: float) -> bool:
+        """Learn from a look; True where something has moved since the last."""
+        if self._begun is None:
+            self._begun = now
+            self._forget(now, self.shown or 0.0)
+        since, before = max(0.0, now - self._seen_at), self._seen
+        error = abs(before - (self.shown or 0.0))
+        moved = fraction != before
+        if moved and not self.wakes:  # it moved at some time in between
+            error = (error + abs(fraction - (self.shown or 0.0))) / 2
+        self._area += error * since
+        if moved:
+            self._learn(max(now, self._seen_at), fraction - before)
+            self._flush = math.inf
+        self._seen = fraction
+        self._seen_at = max(now, self._seen_at)
+        return moved
+
+    def _learn(self, now: float, change: float) -> None:
+        """Add a change to the moments, spread over the time since the one before."""
+        begun = self._begun or 0.0
+        early, late = self._changed - begun, now - begun
+        if change < 0:
+            self._fall_back(now, change)
+        elif late > early:
+            power = RECENCY + 1
+            weight = (late**power - early**power) / (power * (late - early))
+            self._progress += weight * change
+            self._changes += weight * (1 if self.wakes else BLIND)
+            self._changed = now
+
+    def _fall_back(self, now: float, change: float) -> None:
+        """Take a fall for a total that grew: what was done is less of the whole, in proportion."""
+        done = self._seen - self._origin
+        if done + change > 0:
+            self._progress *= (done + change) / done
+        else:
+            self._begun = now
+            area = self._area
+            self._forget(now, self._seen + change)
+            self._area = area
+
+    # -- is it worth an update?
+
+    def _is_due(self, now: float, fraction: float) -> bool:
+        """Tell whether the error is worth one of the updates that are left; asked at a look, or ahead of a stall."""
+        error, ahead = abs(fraction - (self.shown or 0.0)), 1.0 - fraction
+        if error == 0:
+            return False
+        step, gap = self._changes_seen()
+        limit, share, updates = self._limits(now, error, ahead, self._time_left(now, fraction))
+        if ahead <= updates * step or error >= THRESHOLD * share:
+            return True  # all changes to come fit, or this one is too large to wait
+        stood = now - self._changed
+        wait = max(0.0, now - self._seen_at) + abs(gap - stood) - gap / 2  # the rest of the gap, or as long again
+        return self._area + error * wait >= limit
+
+    def _changes_seen(self) -> tuple[float, float]:
+        """Return the usual size of a change, and the usual seconds between two."""
+        if not self._changes:
+            return 0.0, 0.0
+        power, age = RECENCY + 1, self._changed - (self._begun or 0.0)
+        return max(self._progress / self._changes, 0.0), age**power / (power * self._changes)
+
+    def _time_left(self, now: float, fraction: float) -> float:
+        """Forecast the seconds that the job still takes, from its recent speed; a usual gap is no slower speed."""
+        begun, done = self._begun or 0.0, fraction - self._origin
+        age = max(self._changed, now - self._changes_seen()[1]) - begun
+        if age <= 0 or done <= 0:
+            return max(now - begun, 0.0)
+        power = RECENCY + 1
+        speed = max(power * self._progress / age**power, SLOWEST * done / age)
+        ratio = (1.0 - fraction) / (speed * age)
+        return float(age * ratio ** (FAR if ratio > 1 else NEAR))
+
+    def _limits(self, now: float, error: float, ahead: float, left: float) -> tuple[float, float, int]:
+        """Return the summed error of an even job between two updates, its share of the change, and the updates left.
+
+        The updates must last until the job ends or its card is replaced, and the free ones until the next is legal.
+        """
+        age, since = max(0.0, now - self.started), max(0.0, now - self.last)
+        used = self.updates + self._kept(age, left)
+        end = min(left, max(ROTATE_AFTER - age, 0.0))
+        updates = max(1, self.budget.by(age + end) - used)
+        limits = _even(error, ahead, left, end, since, updates)
+        blind = self._legal_again(age)
+        if used < self.budget.free and blind < left:
+            limits = max(limits, _even(error, ahead, left, blind, since, self.budget.free - used))
+        return *limits, updates
+
+    def _legal_again(self, age: float) -> float:
+        """Return the seconds until more than the free updates are legal."""
+        return self.budget.legal_at(self.budget.free + 1) - age
+
+    def _kept(self, age: float, left: float) -> int:
+        """Return how many updates to keep: the reserve, and for transitions as often as so far, at most half."""
+        if not self.transitions:
+            return self.reserve
+        expected = round(self.transitions * left / max(age, 1.0))
+        return self.reserve + min(expected, max(0, self.budget.by(age + left) - self.updates - self.reserve) // 2)
+
+    # -- when to look again
+
+    def look_at(self, now: float) -> float:
+        """Return when to look again at a job that moves: the older it is, the less often."""
+        age = now - (now if self._begun is None else self._begun)
+        return now + min(max(SHORTEST_LOOK, age / LOOKS), LONGEST_LOOK)
+
+    def _stalled_until(self, now: float, fraction: float) -> float:
+        """Return when this fraction goes if it stays as it is."""
+        early, late = now, now + SHORTEST_LOOK
+        horizon = now + max(now - (self._begun or 0.0), 60.0) * LONGEST_STALL
+        while late < horizon and not self._is_due(late, fraction):
+            early, late = late, late + 2 * (late - now)
+        for _ in range(30):
+            middle = (early + late) / 2
+            early, late = (early, middle) if self._is_due(middle, fraction) else (middle, late)
+        return min(late, horizon)
 
 
-def expected_left(passed: float, fraction: float) -> float:
-    """Estimate the seconds that a job still takes from those that passed; beyond as long again it is dampened."""
-    if fraction <= 0 or passed <= 0:
-        return 0.0
-    linear = passed * max(0.0, 1.0 - fraction) / fraction
-    return linear if linear <= passed else passed * math.exp(min(DISTRUST * math.log(linear / passed), 600.0))
+def _even(error: float, ahead: float, left: float, end: float, since: float, updates: int) -> tuple[float, float]:
+    """Return the summed error between two updates, and the share of the change, of a job that goes on evenly.
+
+    Args:
+        error: what the screen lacks now, a fraction.
+        ahead: what the job still does, a fraction.
+        left: seconds in which it does that.
+        end: seconds for which the updates must last.
+        since: seconds since the last update.
+        updates: those left.
+    """
+    rest = error + ahead * (min(1.0, end / left) if left > 0 else 1.0)
+    return (max(end, 0.0) + since) * rest / (2 * (updates + 1) ** 2), rest / (updates + 1)
+
+
+@dataclass(slots=True)
+class Range:
+    """The range of the numbers seen, to which a change is compared."""
+
+    low: float = math.inf
+    high: float = -math.inf
+
+    def change(self, shown: float, value: float) -> float:
+        """Take a number in, and return how far it is from the one shown, 0 to 1 of the range seen."""
+        if not (math.isfinite(value) and math.isfinite(shown)):
+            return 0.0 if shown == value else 1.0
+        self.low, self.high = min(self.low, value, shown), max(self.high, value, shown)
+        span = self.high - self.low
+        return abs(value - shown) / span if span > 0 else 0.0

@@ -4,87 +4,293 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activitysmith_track._pacing import FREE_UPDATES, SECONDS_PER_UPDATE, Pace, expected_left
+from activitysmith_track._pacing import CARD_LIFE, DEFAULT_BUDGET, ROTATE_AFTER, Budget, Pace, Range
+from activitysmith_track.errors import InvalidRequest
 
-gaps = st.lists(
-    st.tuples(st.floats(0, 400), st.floats(0, 1), st.sampled_from(["transition", "detail", "progress"])), max_size=150
+FREE, EACH = DEFAULT_BUDGET.free, DEFAULT_BUDGET.seconds_per_update
+
+budgets = st.builds(
+    Budget,
+    free=st.integers(1, 30),
+    seconds_per_update=st.floats(0.5, 1000),
+    min_interval=st.none() | st.floats(0, 500),
+    every_change=st.booleans(),
+)
+odd = st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 2.0])
+traces = st.lists(
+    st.tuples(
+        st.floats(0, 400) | st.sampled_from([0.0, 1e-9, 3600.0, -3600.0, -0.5, 1e5]),
+        st.floats(0, 1) | odd,
+        st.sampled_from(["transition", "detail", "reading", "progress", "progress", "warned", "hold"]),
+    ),
+    max_size=150,
 )
 
 
-def within(number: int, seconds: float) -> bool:
-    """Tell whether the n-th update after so many seconds is within the budget of iOS."""
-    return number <= 12 or number <= seconds / 120
+def within(budget: Budget, number: int, seconds: float) -> bool:
+    """Tell whether the n-th update after so many seconds is within a budget."""
+    return number <= budget.free or number <= seconds / budget.seconds_per_update + 1e-9
 
 
-@settings(deadline=None)
-@given(gaps, st.integers(0, 2), st.floats(0, 1e6))
-def test_never_outside_the_budget(trace: list[tuple[float, float, str]], reserve: int, begin: float) -> None:
-    """Whatever the job does, no update is sent outside the budget, and the reserve stays in hand."""
-    pace = Pace(reserve)
-    pace.start(begin, 0.0)
-    now, sent = begin, 0
+def run(
+    job: Callable[[float], float], seconds: float, budget: Budget = DEFAULT_BUDGET, step: float = 0.5
+) -> tuple[list[float], int]:
+    """Drive a pace as the courier does; return when updates went, and how often it was looked at."""
+    pace = Pace(0, budget)
+    pace.start(0.0, job(0.0))
+    now, sent, looks = 0.0, [], 0
+    while now < seconds:
+        looks += 1
+        due = pace.progress_at(now, job(now))
+        if due <= now:
+            pace.sent(now, job(now))
+            sent.append(now)
+            continue
+        if pace.wakes:  # the courier is woken by the next change
+            before = job(now)
+            change = now
+            while change < min(due, seconds) and job(change) == before:
+                change += step
+            due = min(due, change)
+        assert due > now
+        now = due
+    return sent, looks
+
+
+# -- the budget
+
+
+@settings(deadline=None, max_examples=300)
+@given(traces, budgets, st.integers(0, 2), st.floats(0, 1e6), st.booleans())
+def test_never_outside_the_budget(
+    trace: list[tuple[float, float, str]], budget: Budget, reserve: int, begin: float, fresh: bool
+) -> None:
+    """Whatever the job, the clock and the service do, no update goes outside the budget, and the reserve stays."""
+    pace = Pace(reserve, budget)
+    pace.start(begin, 0.0, fresh=fresh)
+    now, sent, silent = begin, 0 if fresh else budget.free + 1, -math.inf
     for gap, fraction, kind in trace:
         now += gap
-        due = {
-            "transition": pace.transition_at,
-            "detail": pace.detail_at,
-            "progress": lambda now=now, fraction=fraction: pace.progress_at(now, fraction),
-        }[kind]()
-        if due <= now:
+        if kind == "warned":
+            pace.warned(now)
+            silent = max(silent, now + 600)
+        elif kind == "hold":
+            pace.hold(now + gap)
+            silent = max(silent, now + gap)
+        elif _due(pace, kind, now, fraction) <= now:
             pace.sent(now, fraction)
             sent += 1
-            assert within(sent + reserve, now - begin)
+            assert within(budget, sent + reserve, now - begin)
+            assert now >= silent
+
+
+def _due(pace: Pace, kind: str, now: float, fraction: float) -> float:
+    return {
+        "transition": lambda: pace.transition_at(),
+        "detail": lambda: pace.detail_at(),
+        "reading": lambda: pace.reading_at(fraction),
+        "progress": lambda: pace.progress_at(now, fraction),
+    }[kind]()
 
 
 def test_transitions_go_at_once_while_the_budget_allows() -> None:
     """The first twelve transitions wait for nothing, the thirteenth for minute 26."""
     pace = Pace()
     pace.start(100.0, None)
-    for _ in range(FREE_UPDATES):
+    for _ in range(FREE):
         assert pace.transition_at() <= 100.0
         pace.sent(100.0, None)
-    assert pace.transition_at() == 100.0 + 13 * SECONDS_PER_UPDATE
+    assert pace.transition_at() == 100.0 + 13 * EACH
+
+
+def test_a_card_that_ran_before_has_no_free_updates() -> None:
+    """Where the activity was there already, its free updates may be spent, and taking it over was one more."""
+    pace = Pace()
+    pace.start(0.0, 0.0, fresh=False)
+    assert pace.transition_at() == 14 * EACH
+
+
+def test_warnings_silence_ever_longer() -> None:
+    """A warning stops updates for ten minutes at least, the next one for twenty, and what was saved is gone."""
+    pace = Pace()
+    pace.start(0.0, 0.0)
+    pace.warned(7200.0)
+    assert pace.transition_at() == 7800.0
+    pace.warned(7900.0)
+    assert pace.transition_at() == 9100.0
+    early = Pace()
+    early.start(0.0, 0.0)
+    early.warned(10.0)
+    assert early.transition_at() == 14 * EACH
+
+
+def test_a_hold_is_kept() -> None:
+    """After a 429 nothing goes before the time that the service named; a shorter one changes nothing."""
+    pace = Pace()
+    pace.start(0.0, 0.0)
+    pace.hold(500.0)
+    pace.hold(100.0)
+    pace.hold(math.nan)
+    assert pace.transition_at() == pace.progress_at(10.0, 0.5) == pace.detail_at() == 500.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *itertools.product(["free"], [0, -1, 1.5, True, None, "12"]),
+        *itertools.product(["seconds_per_update"], [0, -120, math.nan, math.inf, None, "120", True]),
+        *itertools.product(["min_interval"], [-1, math.nan, math.inf, "5", True]),
+        *itertools.product(["every_change"], [1, None, "yes"]),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(field: str, value: object) -> None:
+    """A budget of 0, a negative interval, NaN and what is no number are clear errors where they stand."""
+    with pytest.raises(InvalidRequest) as caught:
+        Budget(**{field: value})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_other_budgets() -> None:
+    """A user with more frequent updates names another budget, and it is held."""
+    frequent = Budget(free=40, seconds_per_update=15)
+    sent, _ = run(lambda t: t / 3600, 3600, frequent)
+    assert all(within(frequent, number, t) for number, t in enumerate(sent, 1))
+    assert len(sent) > 200
+
+
+def test_a_fixed_interval() -> None:
+    """With `min_interval` a percentage goes whenever that has passed, until the budget says no."""
+    sent, _ = run(lambda t: t / 300, 300, Budget(min_interval=20))
+    assert sent == [20.0 * n for n in range(1, 13)]
+
+
+def test_every_change() -> None:
+    """With `every_change` each change goes at once, until the budget says no; the interval counts no more."""
+    sent, _ = run(lambda t: math.floor(t) / 1600, 1600, Budget(every_change=True, min_interval=50))
+    assert sent == [*range(1, 13), 1560]
+
+
+# -- percentages
 
 
 def test_an_even_job_spends_its_updates_evenly() -> None:
     """A ten-minute job of even speed uses most of its updates, and none of its gaps is far from the mean."""
-    pace = Pace()
-    pace.start(0.0, 0.0)
-    sent = [0.0]
-    now = 0.0
-    while now < 600:
-        due = pace.progress_at(now, now / 600)
-        if due <= now:
-            pace.sent(now, now / 600)
-            sent.append(now)
-            now += 0.5
-        else:
-            now = max(due, now + 0.05)
+    sent, _ = run(lambda t: t / 600, 600)
     spans = [later - earlier for earlier, later in itertools.pairwise(sent)]
     assert 8 <= len(spans) <= 12
     assert max(spans[1:]) < 3 * (600 / 13)
 
 
-def test_looks_again_in_time() -> None:
-    """A percentage that is not worth an update yet is looked at again, neither at once nor much later."""
+def test_few_steps_are_all_sent_at_once() -> None:
+    """Where all changes fit into the budget, each goes in the moment it comes, for ten seconds as for hours."""
+    for seconds in (10, 600, 20000):
+        sent, _ = run(lambda t, span=seconds: math.floor(12 * t / span) / 12, seconds, step=seconds / 1200)
+        assert len(sent) == 11
+        assert all(abs(t - (n + 1) * seconds / 12) <= seconds / 600 for n, t in enumerate(sent))
+
+
+@pytest.mark.parametrize("seconds", [10, 60, 3600, ROTATE_AFTER, 86400])
+def test_looks_are_few(seconds: float) -> None:
+    """However often a job changes, it is looked at a few thousand times at most."""
+    _, looks = run(lambda t: t / seconds, seconds)
+    assert looks < 6000
+
+
+def test_a_job_at_rest_is_left_alone() -> None:
+    """While nothing moves there is one timed look, at which the stalled value goes, and then none."""
     pace = Pace()
     pace.start(0.0, 0.0)
-    assert 10 < pace.progress_at(10.0, 0.01) <= 40.0
-    assert 10 < pace.progress_at(10.0, 0.0) <= 40.0
+    assert (pace.progress_at(0.0, 0.0), pace.wakes) == (math.inf, True)
+    now = 60.0
+    while (due := pace.progress_at(now, 0.02)) > now and not pace.wakes:
+        now = due
+    assert due > now
+    assert pace.progress_at(due, 0.02) <= due
+    pace.sent(due, 0.02)
+    assert (pace.progress_at(due, 0.02), pace.wakes) == (math.inf, True)
+    assert pace.progress_at(due + 1e6, 0.02) == math.inf
 
 
-def test_backwards_and_odd_times() -> None:
-    """Progress that goes backwards is a change too, and a clock that jumps breaks nothing."""
+def test_asking_again_before_the_time_changes_nothing() -> None:
+    """A courier that asks too early gets the same time again."""
     pace = Pace()
-    pace.start(100.0, 0.9)
-    assert pace.progress_at(110.0, 0.1) <= 110.0
-    assert math.isfinite(pace.progress_at(50.0, 0.5))
-    assert math.isfinite(pace.progress_at(100.0, 1.0))
+    pace.start(0.0, 0.0)
+    pace.progress_at(60.0, 0.02)
+    due = pace.progress_at(61.0, 0.02)
+    assert pace.wakes
+    assert pace.progress_at(62.0, 0.02) == due
+
+
+def test_a_stall_is_shown_in_the_end() -> None:
+    """A job that stops moving has its last value shown, long before it has stood for as long again."""
+    sent, _ = run(lambda t: min(t, 300.0) / 1000, 3000)
+    assert 300 <= sent[-1] < 600
+
+
+def test_progress_that_goes_backwards() -> None:
+    """A total that grows takes the percentage back; that is a change like any other, and the next ones go on."""
+    sent, _ = run(lambda t: t / 600 if t < 300 else t / 1200, 1200)
+    assert any(300 <= t < 360 for t in sent)
+    assert 4 <= sum(t > 360 for t in sent) <= 8
+    pace = Pace()
+    pace.start(0.0, 0.9)
+    pace.progress_at(1.0, 0.95)
+    assert pace.progress_at(10.0, 0.1) <= 10.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 7.0, -3.0])
+def test_fractions_that_are_none(value: float) -> None:
+    """NaN changes nothing, what is beyond 0 to 1 is clamped, and nothing raises."""
+    pace = Pace()
+    pace.start(0.0, 0.5)
+    assert pace.progress_at(10.0, value) > 0
+    assert pace.progress_at(20.0, 0.6) > 0
+
+
+def test_a_clock_that_jumps() -> None:
+    """Hours forwards or backwards raise nothing and break nothing."""
+    pace = Pace()
+    pace.start(1000.0, 0.0)
+    for now in (1010.0, 20000.0, 10.0, -5000.0, 1020.0, 1e9, 1030.0):
+        for fraction in (0.2, 0.2, 0.3, 1.0, 1e-300):
+            assert not math.isnan(pace.progress_at(now, fraction))
+    assert pace.transition_at() <= 1030.0
+
+
+def test_before_the_start() -> None:
+    """A pace that was never started answers too."""
+    assert Pace().progress_at(5.0, 0.0) > 5.0
+    assert Pace().transition_at() <= 0.0
+
+
+def test_percentages_leave_some_for_transitions() -> None:
+    """Where transitions came before, percentages keep as many in hand as are to be expected."""
+    spent = []
+    for transitions in (0, 3):
+        pace = Pace()
+        pace.start(0.0, 0.0)
+        for _ in range(transitions):
+            pace.sent(1.0, 0.0, transition=True)
+        count, now = 0, 1.0
+        while now < 300:
+            if pace.progress_at(now, now / 600) <= now:
+                pace.sent(now, now / 600)
+                count += 1
+            now += 1.0
+        spent.append((count, FREE - pace.updates))
+    (plain, _), (thrifty, left) = spent
+    assert thrifty < plain
+    assert left >= 3
+
+
+# -- readings
 
 
 def test_details_slow_down() -> None:
@@ -100,38 +306,58 @@ def test_details_slow_down() -> None:
         pace.sent(now, None)
     assert waits[0] == 0
     assert waits[1:] == sorted(waits[1:])
-    assert max(waits) == SECONDS_PER_UPDATE
+    assert max(waits) == EACH
 
 
-def test_a_card_that_ran_before_has_no_free_updates() -> None:
-    """Where the activity was there already, its free updates may be spent."""
+def test_small_changes_of_a_reading_wait_longer() -> None:
+    """A change across the whole range seen goes first, a small one waits up to four times as long."""
     pace = Pace()
-    pace.start(0.0, 0.0, fresh=False)
-    assert pace.transition_at() == 13 * SECONDS_PER_UPDATE
+    pace.start(0.0, None)
+    pace.sent(0.0, None)
+    times = [pace.reading_at(change) for change in (1.0, 0.5, 0.01, 0.0)]
+    assert times == sorted(times)
+    assert times[-1] == 4 * times[0]
+    assert pace.reading_at(math.nan) == times[0]
 
 
-def test_warnings_silence_ever_longer() -> None:
-    """A warning of the service stops updates for ten minutes, the next one for twenty."""
+def test_the_range_of_a_reading() -> None:
+    """A change counts by the range of the numbers seen, the new one included; no number is a change as a whole."""
+    seen = Range()
+    assert seen.change(5.0, 5.0) == 0.0
+    assert seen.change(5.0, 7.0) == 1.0
+    assert seen.change(7.0, 6.0) == 0.5
+    assert seen.change(6.0, 16.0) == pytest.approx(10 / 11)
+    assert seen.change(6.0, math.nan) == 1.0
+    assert seen.change(math.inf, math.inf) == 0.0
+
+
+# -- the life of a card
+
+
+def test_a_card_is_replaced_before_ios_ends_it() -> None:
+    """A card is rotated a quarter of an hour before its eight hours; the fresh one has a budget of its own."""
     pace = Pace()
-    pace.start(0.0, 0.0)
-    pace.warned(10.0)
-    assert pace.transition_at() == 610.0
-    pace.warned(700.0)
-    assert pace.transition_at() == 1900.0
+    pace.start(100.0, 0.0)
+    assert 100.0 + CARD_LIFE - 3600 < pace.rotate_at < 100.0 + CARD_LIFE
+    for _ in range(FREE):
+        pace.sent(200.0, 0.1)
+    pace.start(pace.rotate_at, 0.1)
+    assert pace.transition_at() <= pace.started
+    assert pace.rotate_at == 100.0 + 2 * ROTATE_AFTER
 
 
-@pytest.mark.parametrize(
-    ("passed", "fraction", "low", "high"),
-    [
-        (0, 0.5, 0, 0),
-        (10, 0, 0, 0),
-        (10, 1, 0, 0),
-        (10, 0.5, 10, 10),
-        (10, 0.9, 1, 1.2),
-        (10, 0.1, 10, 90),
-        (1, 1e-300, 1, math.inf),
-    ],
-)
-def test_expected_left(passed: float, fraction: float, low: float, high: float) -> None:
-    """What is left is estimated from the speed so far, and dampened where that means much longer."""
-    assert low <= expected_left(passed, fraction) <= high
+def test_small_in_memory() -> None:
+    """Ten thousand paces in use need less than 600 bytes each."""
+    paces = [Pace() for _ in range(1000)]
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    more = [Pace() for _ in range(1000)]
+    for pace in more:
+        pace.start(1.5, 0.0)
+        for t in range(2, 12):
+            if pace.progress_at(t * 1.1, t / 100) <= t * 1.1:
+                pace.sent(t * 1.1, t / 100)
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert len(paces) == len(more)
+    assert used / len(more) < 600
