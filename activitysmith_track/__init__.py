@@ -6,9 +6,9 @@ gives, and push notifications when a job fails. Nothing is imported, read or sta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # what type checkers take for true; importing typing would cost more than all the rest of this
 if TYPE_CHECKING:
+    from ._pacing import Budget
     from .activities import (
         Alert,
         Handle,
@@ -44,6 +44,7 @@ __all__ = [
     "Alert",
     "AsyncActivitySmith",
     "Badge",
+    "Budget",
     "Handle",
     "Icon",
     "InvalidRequest",
@@ -78,6 +79,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "_pacing": "Budget",
     "activities": (
         "Alert Handle Metrics Options Outcome Progress Stats Steps Timer Value current live_alert live_metrics "
         "live_progress live_stats live_steps live_timer live_value step"

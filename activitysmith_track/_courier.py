@@ -8,6 +8,7 @@ not wait behind a hanging update (ends and pushes).
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import logging
 import random
@@ -18,10 +19,11 @@ import weakref
 from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._lanes import Crew, Errand, Lane, loading
-from ._pacing import Pace
+from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -52,12 +54,14 @@ class Snapshot(NamedTuple):
         fraction: the part done, 0 to 1, or `None` where there is no such thing.
         transitions: how many transitions there were; a new one goes at once.
         detail: what else is worth an update of its own when it changes.
+        numbers: those on the card by their labels; how much they change decides when they go.
     """
 
     body: Mapping[str, Any]
     fraction: float | None = None
     transitions: int = 0
     detail: object = None
+    numbers: Mapping[str, float] = MappingProxyType({})
 
 
 class Source(Protocol):
@@ -66,8 +70,11 @@ class Source(Protocol):
     def snapshot(self) -> Snapshot | None:
         """Return the state to show, or `None` where there is nothing to show yet."""
 
-    def rest(self) -> float | None:
-        """Ask to be woken by the next change; else return the seconds after which to look again."""
+    def rest(self, looked: Snapshot | None) -> float | None:
+        """Ask to be woken by the next change after that look; else return the seconds after which to look again."""
+
+    def opening(self) -> None:
+        """Hear that the card is about to appear on the screen."""
 
     def abandon(self) -> None:
         """End as stopped: the interpreter exits."""
@@ -183,11 +190,13 @@ class Card:
     """One activity's mailbox: the task of the lane that has its latest state sent."""
 
     __slots__ = (
+        "_deaf",
         "_epoch",
         "_errand",
         "_failures",
         "_looked",
         "_not_before",
+        "_ranges",
         "_woken",
         "account",
         "courier",
@@ -205,19 +214,28 @@ class Card:
     )
 
     def __init__(
-        self, courier: Courier, account: Account, stream_key: str, source: Source, *, not_before: float, reserve: int
+        self,
+        courier: Courier,
+        account: Account,
+        stream_key: str,
+        source: Source,
+        *,
+        not_before: float,
+        reserve: int,
+        budget: Budget,
     ) -> None:
         self.courier, self.account, self.stream_key, self.source = courier, account, stream_key, source
-        self.pace = Pace(reserve)
+        self.pace = Pace(reserve, budget)
         self.started = self.refused = False
         self.flying: Snapshot | None = None  # what is on its way
         self.sent: Snapshot | None = None
         self.ending: Ending | None = None
         self.predecessor: Card | None = None
         self.successor: Card | None = None
-        self.settled = self._woken = False
+        self.settled = self._woken = self._deaf = False
         self._not_before = not_before  # the card is held back until then, for a delay or after a failure
-        self._looked: Snapshot | None = None
+        self._looked: tuple[object, ...] | None = None
+        self._ranges: dict[str, Range] | None = None  # of the numbers on it
         self._errand: Errand | None = None
         self._failures = 0
         self._epoch = courier.epoch
@@ -234,9 +252,9 @@ class Card:
 
     # -- the user's side: never blocks
 
-    def wake(self) -> None:
-        """Have the state looked at; until that has happened, once is enough."""
-        if not self._woken:
+    def wake(self, *, transition: bool = False) -> None:
+        """Have the state looked at; until that has happened, or could change anything, once is enough."""
+        if not self._woken and (transition or not self._deaf):
             self._woken = True
             self.courier.hand_in(self)
 
@@ -249,9 +267,10 @@ class Card:
 
     def run(self, now: float) -> float | None:
         """Have the latest state sent if pacing, slots and rate allow; see `Task.run`."""
-        self._woken = False  # before the state is read: a change after that wakes again
+        self._woken = self._deaf = False  # before the state is read: a change after that wakes again
         if self._errand is not None:
             if not self._errand.done:
+                self._woken = True  # it is looked at again when the request has landed
                 return None
             self._landed(now)
             self.courier.send_ready(now)
@@ -262,45 +281,65 @@ class Card:
         if self.predecessor is not None and not self.predecessor.settled:
             return None  # woken when the older run's end is through
         snapshot = self.source.snapshot()
-        if snapshot is None:
-            return self._rest(now)
-        if not self.started:
-            if self.account.slot(self, now):
-                self.courier.ready(self, now)
-            return None
-        due = self._update_at(now, snapshot)
-        if due is not None and due <= now:
-            self.courier.ready(self, now)
-            return None
-        return self._rest(now) if due is None else due
+        if snapshot is None or self.started:
+            return self._wait(now, snapshot)
+        if self.account.slot(self, now):
+            self._make_ready(now)
+        return None
 
     def give_up(self) -> None:
         """Send no more states; see `Task.give_up`."""
         self.refused = True
         self.courier.settle(self)
 
-    def _rest(self, now: float) -> float | None:
-        wait = self.source.rest()
-        return None if wait is None else now + wait
+    def _wait(self, now: float, snapshot: Snapshot | None) -> float | None:
+        """Have a state sent if it is due; else return when to look again."""
+        due = None if snapshot is None else self._update_at(now, snapshot)
+        if due is not None and due <= now:
+            self._make_ready(now)
+            return None
+        looked, self._looked = self._looked, snapshot and snapshot[1:]
+        if snapshot is not None and looked is not None and looked != self._looked:
+            return self._busy(now, snapshot, due)
+        wait = self.source.rest(snapshot)
+        ahead = [due, None if wait is None else now + wait, self.pace.rotate_at if self.started else None]
+        return min((when for when in ahead if when is not None), default=None)
+
+    def _busy(self, now: float, snapshot: Snapshot, due: float | None) -> float:
+        """Return when to look again at a job that moves; until then its changes wake nobody, transitions excepted."""
+        self._deaf = True
+        self._woken = self.sent is not None and snapshot.transitions != self.sent.transitions
+        return min(self.pace.look_at(now) if due is None else due, self.pace.rotate_at)
+
+    def _make_ready(self, now: float) -> None:
+        """Have the state sent when its turn comes; until that has happened, no change need wake anybody."""
+        self._woken = True
+        self.courier.ready(self, now)
 
     def _update_at(self, now: float, snapshot: Snapshot) -> float | None:
+        """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
         sent = self.sent
-        if sent is None or snapshot.body == sent.body:
+        if sent is None or now >= self.pace.rotate_at:
+            return now
+        if snapshot.body == sent.body:
             return None
         if snapshot.transitions != sent.transitions:
             return self.pace.transition_at()
-        if snapshot.detail != sent.detail:
-            return self.pace.detail_at()
         if snapshot.fraction is not None and snapshot.fraction != sent.fraction:
-            return self._progress_at(now, snapshot, snapshot.fraction)
-        return None  # what else has changed rides with the next update
+            return self.pace.progress_at(now, snapshot.fraction)
+        change = self._change(snapshot, sent)
+        return self.pace.reading_at(change) if change else None  # what else has changed rides with the next update
 
-    def _progress_at(self, now: float, snapshot: Snapshot, fraction: float) -> float:
-        """Return when a percentage goes; one that stands still goes as a detail does, or it would never be shown."""
-        due = self.pace.progress_at(now, fraction)
-        looked, self._looked = self._looked, snapshot
-        stalled = looked is not None and looked.fraction == fraction
-        return max(now, self.pace.detail_at()) if stalled and due > now else due
+    def _change(self, snapshot: Snapshot, sent: Snapshot) -> float:
+        """Return how far the readings are from those on the screen, 0 to 1 of the range seen; 1 for another text."""
+        if snapshot.detail != sent.detail:
+            return 1.0
+        changes = [0.0]
+        for label, value in snapshot.numbers.items():
+            self._ranges = self._ranges or {}
+            seen = self._ranges.setdefault(label, Range())
+            changes.append(seen.change(sent.numbers.get(label, value), value))
+        return max(changes)
 
     def wrongness(self, now: float) -> float | None:
         """Return how wrong the screen is, 0 to 1, and more where a start or a transition is missing.
@@ -313,21 +352,26 @@ class Card:
         sent = self.sent
         if sent is None or snapshot.transitions != sent.transitions:
             return 2.0
-        if snapshot.body == sent.body:
+        if snapshot.body == sent.body and now < self.pace.rotate_at:
             return None
         if snapshot.fraction is None or sent.fraction is None:
-            return 0.5
+            return self._change(snapshot, sent)
         return abs(snapshot.fraction - sent.fraction)
 
     def launch(self, now: float) -> None:
-        """Send the state of this moment."""
+        """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
+        rotates = self.started and now >= self.pace.rotate_at
+        if rotates:
+            self.started, self.sent = False, None
+        if not self.started:
+            self.source.opening()
         snapshot = self.source.snapshot()
         if snapshot is None:
             return
         self.flying = snapshot
         body = _without_opening(snapshot.body) if self.started else snapshot.body
-        self.account.note_request(now)
-        work = partial(_show, self.account, self.stream_key, body)
+        self.account.note_request(now, 1 + rotates)
+        work = partial(_show, self.account, self.stream_key, body, rotates=rotates)
         self._errand = self.courier.lane.send(self.courier.update_crew, self, work)
 
     def _landed(self, now: float) -> None:
@@ -347,7 +391,10 @@ class Card:
         if answer.operation in ("started", "rotated") or not self.started:
             self.pace.start(now, snapshot.fraction, fresh=answer.operation in ("started", "rotated"))
         elif answer.operation != "noop":
-            self.pace.sent(now, snapshot.fraction)
+            before = self.sent
+            self.pace.sent(
+                now, snapshot.fraction, transition=before is not None and before.transitions != snapshot.transitions
+            )
         if answer.warning:
             self.pace.warned(now)
             self.courier.tell_once(
@@ -422,7 +469,9 @@ class Dispatcher:
 
     def _by_wrongness(self, now: float) -> list[Card]:
         found = {card: card.wrongness(now) for card in self._ready}
-        self._ready = {card: None for card, wrong in found.items() if wrong is not None}
+        for card in [card for card, wrong in found.items() if wrong is None]:
+            del self._ready[card]
+            self._courier.lane.schedule(card, now)  # it listens again
         return sorted(self._ready, key=lambda card: -(found[card] or 0.0))
 
     def give_up(self) -> None:
@@ -430,10 +479,16 @@ class Dispatcher:
         self._ready.clear()
 
 
-def _show(account: Account, stream_key: str, body: Mapping[str, Any]) -> StreamAnswer:
-    """Show a state: the work of an errand."""
-    from .client import stream_call
+def _show(account: Account, stream_key: str, body: Mapping[str, Any], *, rotates: bool) -> StreamAnswer:
+    """Show a state, on a fresh card if the one on the screen is to go: the work of an errand."""
+    from .client import end_stream_call, stream_call
+    from .errors import NotFound
 
+    if rotates:
+        content = {**body["content_state"], "auto_dismiss_seconds": 0}
+        content.pop("duration_seconds", None)
+        with contextlib.suppress(NotFound):
+            account.perform([end_stream_call(stream_key, None, {"content_state": content})])
     answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
     return answer
 
@@ -733,15 +788,16 @@ class Courier:
         *,
         delay: float = 0.0,
         reserve: int = 0,
-        number: int = 1,
+        budget: Budget = DEFAULT_BUDGET,
     ) -> Card:
         """Give a handle its card; while another of the same key runs, the key gets `-2`, `-3` ..."""
         with self._lock:
-            key = stream_key if number == 1 else f"{stream_key[:250]}-{number}"
-            older = self._keys.get((account, key))
-            if older is not None and older.ending is None:
-                return self.open(account, stream_key, source, delay=delay, reserve=reserve, number=number + 1)
-            card = Card(self, account, key, source, not_before=self.clock() + delay, reserve=reserve)
+            key, number = stream_key, 1
+            while (older := self._keys.get((account, key))) is not None and older.ending is None:
+                number += 1
+                key = f"{stream_key[:245]}-{number}"
+            not_before = self.clock() + delay
+            card = Card(self, account, key, source, not_before=not_before, reserve=reserve, budget=budget)
             card.predecessor = older
             if older is not None:
                 older.successor = card

@@ -11,19 +11,17 @@ import math
 import os
 import re
 import sys
+import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
-from . import _failure, payloads
-from ._courier import Final, Snapshot
+from ._lazy import Lazy
 from .configuration import Tracker, check_seconds, default_tracker, unknown_option
 from .errors import InvalidRequest
-from .payloads import Action, Badge, Icon, Metric, Push
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,9 +29,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from ._courier import Account, Card
+    from . import _courier, _failure, payloads
+    from ._courier import Account, Card, Final, Snapshot
+    from .payloads import Action, Badge, Icon, Metric, Push
 
     F = TypeVar("F", bound=Callable[..., Any])
+    Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
+else:
+    _courier, _failure, payloads = Lazy("_courier"), Lazy("_failure"), Lazy("payloads")
 
 __all__ = [
     "Alert",
@@ -61,6 +64,7 @@ logger = logging.getLogger("activitysmith_track")
 
 LONGEST_TEXT = 150  # characters of a title or subtitle: a Lock Screen shows fewer, and a push holds 4 KB in all
 DISMISS_DONE, DISMISS_FAILED, DISMISS_STOPPED = 300, 4 * 3600, 60  # seconds that an ended card stays
+LATE_SECONDS = 5.0  # after which a clock that appears late says so
 ETA_AFTER = 2.0  # seconds before the first estimate
 WAIT_SECONDS = 10.0  # what wait=True waits at most
 
@@ -71,8 +75,6 @@ LOOKS: dict[str, tuple[str, str]] = {
     "stopped": ("gray", "stop.circle.fill"),
 }
 RUNNING_STEP = "cyan"  # tells the running step from the finished ones
-
-Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
 
 
 class Options(TypedDict, total=False):
@@ -189,14 +191,16 @@ def _check_alert(path: str, value: Any) -> Any:
 
 def _check_told(path: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        wrong = unknown_option("Push", value, Push.__dataclass_fields__)
+        wrong = unknown_option("Push", value, payloads.Push.__dataclass_fields__)
         if wrong:
             raise wrong
         try:
-            return Push(**value)
+            return payloads.Push(**value)
         except InvalidRequest as problem:
             raise InvalidRequest(f"{path}.{problem.field}", problem.value, problem.allowed) from None
-    if isinstance(value, (bool, Push)) or (isinstance(value, str) and value) or callable(value):
+    if isinstance(value, bool) or (isinstance(value, str) and value) or callable(value):
+        return value
+    if isinstance(value, payloads.Push):
         return value
     raise InvalidRequest(path, value, "True, False, a text, a Push or a callable")
 
@@ -250,19 +254,23 @@ def _check_key(path: str, value: Any) -> str:
     return value
 
 
+def _of_payloads(name: str) -> Callable[[str, Any], Any]:
+    return lambda path, value: getattr(payloads, name)(path, value)
+
+
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "title": _check_text,
     "subtitle": _check_subtitle,
     "key": _check_key,
-    "color": payloads.check_color,
+    "color": _of_payloads("check_color"),
     "icon": _check_icon,
     "badge": _check_badge,
-    "action": payloads.check_action,
-    "secondary_action": payloads.check_action,
+    "action": _of_payloads("check_action"),
+    "secondary_action": _of_payloads("check_action"),
     "alert": _check_alert,
-    "channels": payloads.check_channels,
-    "tags": payloads.check_tags,
-    "metadata": payloads.check_metadata,
+    "channels": _of_payloads("check_channels"),
+    "tags": _of_payloads("check_tags"),
+    "metadata": _of_payloads("check_metadata"),
     "on_failure": _check_told,
     "on_success": _check_told,
     "cancelled": _check_cancelled,
@@ -330,6 +338,8 @@ def slug(text: str) -> str:
     made = re.sub(r"[^a-z0-9_-]+", "", kept)[:200].strip("-")
     if made == kept:
         return made or "job"
+    import zlib
+
     digest = f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
     return f"{made}-{digest}" if made else f"job-{digest}"
 
@@ -435,7 +445,7 @@ class Watch:
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._options = options
-        self._tracker: Tracker = options.get("tracker") or default_tracker()
+        self._given_tracker: Tracker | None = options.get("tracker")
         self._title: str = options.get("title") or fit(name)
         self._decided: dict[str, Outcome] = {}
         self._account: Account | None = None
@@ -476,6 +486,10 @@ class Watch:
     def _waits(self) -> float:
         """Return the seconds to wait for the delivery, where that was asked for."""
         return float(self._options.get("wait", 0.0)) if self._account is not None else 0.0
+
+    @property
+    def _tracker(self) -> Tracker:
+        return self._given_tracker or default_tracker()
 
     @property
     def title(self) -> str:
@@ -615,7 +629,7 @@ class Watch:
             "interruption_level": "active",
             **self._shared(),
         }
-        if isinstance(wanted, Push):
+        if isinstance(wanted, payloads.Push):
             body.update(payloads.with_target(wanted.given()))
         for name in ("title", "message", "subtitle"):
             if name in body:
@@ -683,7 +697,7 @@ class Handle(Watch):
         self._arguments = {**arguments, "options": options}
         self._card: Card | None = None
         self._parent: Handle | None = None
-        self._children: tuple[Handle, ...] = ()
+        self._children: dict[Handle, None] | None = None  # the open ones
         self._resting = False
         self._transitions = 0
         self._custom: dict[str, Any] = {}
@@ -711,7 +725,7 @@ class Handle(Watch):
         """Open the block: on a card of its own, or as a line of the block around it."""
         super().begin()
         self._card = self._parent = None
-        self._children = ()
+        self._children = None
         self._transitions = 0
         self._resting = False
         self._custom = {}
@@ -729,6 +743,7 @@ class Handle(Watch):
                 self,
                 delay=self._options.get("delay", 0.0),
                 reserve=1 if self._options.get("keep") else 0,
+                budget=self._tracker.settings.pace,
             )
         self._touch()
 
@@ -796,7 +811,7 @@ class Handle(Watch):
         if important:
             self._transitions += 1
         if important or self._resting or shown.keys() - {"subtitle"}:
-            self._touch()
+            self._touch(transition=important)
 
     def _show(self, name: str, value: Any) -> None:
         try:
@@ -812,17 +827,22 @@ class Handle(Watch):
         """Log what was wrong with run-time data, once for each kind and name."""
         self._tracker.courier.tell_once((kind, self.name), f"{self.name!r}: {message}", *details)
 
-    def _touch(self) -> None:
+    def _touch(self, *, transition: bool = False) -> None:
         """Have the courier look at the card."""
         self._resting = False
         top = self
         while top._parent is not None:
             top = top._parent
         if top._card is not None and not top._decided:
-            top._card.wake()
+            top._card.wake(transition=transition and top is self)
 
     def _adopt(self, child: Handle) -> None:
-        self._children = (*(each for each in self._children if each.is_open), child)
+        if self._children is None:
+            self._children = {}
+        self._children[child] = None
+
+    def _open_children(self) -> list[Handle]:
+        return [child for child in list(self._children) if child.is_open] if self._children else []
 
     # -- what the courier asks, on its own threads
 
@@ -832,18 +852,29 @@ class Handle(Watch):
         if state is None:
             return None
         body = self._body(state, "running")
-        return Snapshot(body, self._fraction(), self._all_transitions(), self._detail())
+        return _courier.Snapshot(body, *self._mark())
 
-    def rest(self) -> float | None:
+    def rest(self, looked: Snapshot | None) -> float | None:
         """Ask to be woken by the next change; see `Source.rest`."""
-        before = self._mark()
         self._resting = True
-        waits = [child.rest() for child in self._children if child.is_open]
+        waits = [child.rest(None) for child in self._open_children()]
         again = min((wait for wait in waits if wait is not None), default=None)
-        return again if self._mark() == before else 0.0
+        return again if looked is None or self._is_as(looked) else 0.0
 
-    def _mark(self) -> object:
-        return self._fraction(), self._all_transitions(), self._detail(), self._running() is None
+    def _is_as(self, looked: Snapshot) -> bool:
+        """Tell whether nothing has changed since a look; what changes after this asks for another one."""
+        return looked[1:] == self._mark()
+
+    def _mark(self) -> tuple[float | None, int, object, Mapping[str, float]]:
+        """Return what tells one state from the next; see `Snapshot`."""
+        return self._fraction(), self._all_transitions(), self._detail(), self._numbers()
+
+    def _numbers(self) -> Mapping[str, float]:
+        """Return the numbers on the card by their labels, where it shows readings."""
+        return {}
+
+    def opening(self) -> None:
+        """Hear that the card is about to appear; see `Source.opening`."""
 
     def _running(self) -> dict[str, Any] | None:
         """Return the fields of the type while it runs, or `None` where there is nothing to show yet."""
@@ -864,7 +895,7 @@ class Handle(Watch):
         return custom, self._line_of_children()
 
     def _line_of_children(self) -> str | None:
-        running = [child for child in self._children if child.is_open]
+        running = self._open_children()
         if len(running) > 1:
             return f"{len(running)} running"
         if not running:
@@ -902,6 +933,7 @@ class Handle(Watch):
 
     def _end_card(self, outcome: Outcome) -> None:
         if self._parent is not None:
+            (self._parent._children or {}).pop(self, None)
             self._touch()
         if self._card is not None:
             self._card.end(self._safely_final(outcome))
@@ -912,22 +944,22 @@ class Handle(Watch):
             return self._final(outcome)
         except Exception:
             logger.exception("activitysmith_track: internal error in the last state of %r", self.name)
-            return Final({}, None, show=False)
+            return _courier.Final({}, None, show=False)
 
     def _final(self, outcome: Outcome, not_before: float = 0.0) -> Final:
         state = self._last(outcome)
         if state is None:
-            return Final({}, None, show=False, not_before=not_before)
+            return _courier.Final({}, None, show=False, not_before=not_before)
         if self._options.get("keep") and outcome.kind == "done":
             kept = self._body(state, "done", **({} if self._reads else self._conclusion(outcome)))
-            return Final(kept, kept, keep=True, not_before=not_before)
+            return _courier.Final(kept, kept, keep=True, not_before=not_before)
         look = self._body(state, outcome.kind, **self._conclusion(outcome))
         seconds = {"done": DISMISS_DONE, "failed": DISMISS_FAILED, "stopped": DISMISS_STOPPED}[outcome.kind]
         body = {name: value for name, value in look.items() if name not in ("target", "alert")}
         opening = {**look, "content_state": {**(self._running() or {}), **look["content_state"]}}
         body["content_state"] = {**look["content_state"], "auto_dismiss_seconds": seconds}
         held = self._tracker.courier.clock() - self._began < self._options.get("delay", 0.0)
-        return Final(body, opening, show=outcome.kind == "failed" or not held, not_before=not_before)
+        return _courier.Final(body, opening, show=outcome.kind == "failed" or not held, not_before=not_before)
 
     def _conclusion(self, outcome: Outcome) -> dict[str, Any]:
         return {"subtitle": self._last_words(outcome), **self._look(outcome.kind)}
@@ -949,6 +981,9 @@ class Handle(Watch):
 
 
 _SHOWN = ("title", "subtitle", "color", "icon", "badge", "action", "secondary_action")
+
+
+_ONE = 1  # the default of `advance`, told from others by identity: the cheapest check that there is
 
 
 class Progress(Handle):
@@ -974,8 +1009,8 @@ class Progress(Handle):
 
     def advance(self, n: float = 1) -> None:
         """Count `n` more; past the total the card stays at 99 % until the end."""
-        if n.__class__ is not int:
-            n = self._readable("advance", n) or 0
+        if n is not _ONE:
+            n = n if type(n) is int else self._readable("advance", n) or 0
         self._count += n
         if self._resting:
             self._touch()
@@ -1013,6 +1048,15 @@ class Progress(Handle):
         if number is None:
             self._note(what, "%s is not a finite number and is skipped", what)
         return number
+
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():  # pragma: no cover  # a free-threaded interpreter
+        _count_alone = advance
+        _counting = threading.Lock()
+
+        def advance(self, n: float = 1) -> None:
+            """Count `n` more; past the total the card stays at 99 % until the end."""
+            with self._counting:
+                self._count_alone(n)
 
     @property
     def completed(self) -> float:
@@ -1178,7 +1222,7 @@ class Steps(Handle):
     def _move(self, plan: _Plan) -> None:
         self._plan = plan
         self._transitions += 1
-        self._touch()
+        self._touch(transition=True)
 
     def _finish_step(self, transition: int) -> None:
         """Finish the step that began with this transition, unless another has begun."""
@@ -1290,6 +1334,8 @@ class Timer(Handle):
 
     def _reset(self) -> None:
         self._paused: bool | None = None
+        self._ran = self._since = 0.0  # seconds that the clock had run when it was last paused or resumed
+        self._missed = 0.0  # seconds that it had run when its card appeared
 
     def pause(self) -> None:
         """Stop the clock on the phone."""
@@ -1301,13 +1347,29 @@ class Timer(Handle):
 
     def _set_paused(self, paused: bool) -> None:
         if bool(self._paused) != paused:
+            self._ran, self._since = self._elapsed_clock(), self.elapsed
             self._paused = paused
             self._transitions += 1
-            self._touch()
+            self._touch(transition=True)
+
+    def _elapsed_clock(self) -> float:
+        """Return the seconds that the clock has run."""
+        return self._ran if self._paused else self._ran + self.elapsed - self._since
+
+    def opening(self) -> None:
+        """Note how late the card appears: what is left is counted down from, what passed stands in words."""
+        self._missed = self._elapsed_clock()
 
     def _running(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"counts_down": self._duration is not None, "duration_seconds": self._duration}
+        state: dict[str, Any] = {"counts_down": self._duration is not None}
+        if self._duration is not None:
+            late = self._missed if self._missed >= LATE_SECONDS else 0.0
+            state["duration_seconds"] = max(1.0, self._duration - late)
         return state if self._paused is None else {**state, "is_running": not self._paused}
+
+    def _subtitle(self) -> str | None:
+        late = self._duration is None and self._missed >= LATE_SECONDS
+        return f"plus {_failure.span(self._missed)}" if late else None
 
     def _last(self, outcome: Outcome) -> dict[str, Any]:
         return {"counts_down": self._duration is not None}
@@ -1402,7 +1464,14 @@ class Metrics(_Sampled):
         return {"metrics": readings} if readings else None
 
     def _detail(self) -> object:
-        return super()._detail(), self._readings
+        return super()._detail(), {
+            label: {**each, "value": None} if label in self._numbers() else each
+            for label, each in self._readings.items()
+        }
+
+    def _numbers(self) -> Mapping[str, float]:
+        values = {label: each.get("value") for label, each in self._readings.items()}
+        return {label: value for label, value in values.items() if isinstance(value, (int, float))}
 
     def _brief(self) -> str:
         first = next((each for each in self._readings.values() if "value" in each), None)
@@ -1432,14 +1501,14 @@ def _check_readings(values: Any) -> list[dict[str, Any]]:
 
 
 def _declared(label: Any, value: Any) -> Any:
-    if isinstance(value, Metric):
+    if isinstance(value, payloads.Metric):
         return {**value.given(), "label": label}
     return {**value, "label": label} if isinstance(value, Mapping) else {"label": label, "value": value}
 
 
 def _reading(value: Any) -> dict[str, Any] | None:
     """Turn a run-time value into what a grid can show; `None` where that is nothing."""
-    if isinstance(value, Metric):
+    if isinstance(value, payloads.Metric):
         return {name: each for name, each in value.given().items() if name != "label"}
     if isinstance(value, str) or (value is not None and not hasattr(value, "__float__")):
         text = fit(value, payloads.MAX_VALUE_TEXT)
@@ -1493,7 +1562,10 @@ class Value(_Sampled):
         return None if self._value is None else {"value": self._value}
 
     def _detail(self) -> object:
-        return super()._detail(), self._value
+        return super()._detail(), self._value if isinstance(self._value, str) else None
+
+    def _numbers(self) -> Mapping[str, float]:
+        return {"value": self._value} if isinstance(self._value, (int, float)) else {}
 
     def _brief(self) -> str:
         return "" if self._value is None else str(self._value)

@@ -11,11 +11,11 @@ What is not set comes from the environment, and is read when a block opens, neve
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InvalidRequest
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._courier import Account, Courier
+    from ._pacing import Budget
 
 __all__ = ["Settings", "Tracker", "configure", "flush", "override"]
 
@@ -48,6 +49,10 @@ class Settings:
         metadata: up to 50 entries for every card and push that names none.
         redact: called with each failure message after the built-in scrubbing; returns what may be sent.
         exit_timeout: seconds that the interpreter's exit waits in all for ends and pushes on their way, 0 or more.
+        budget: the `Budget` of updates that a card has, for phones that are allowed more frequent ones.
+        min_interval: seconds between two updates of a card that is not in transition, more than 0, instead of
+            spreading them over the time that the job is expected to take; or `"every change"`, to send each change at
+            once. Both are held within the budget.
     """
 
     api_key: str | None = None
@@ -59,6 +64,8 @@ class Settings:
     metadata: Mapping[str, Any] | None = None
     redact: Callable[[str], str] | None = None
     exit_timeout: float = 2.0
+    budget: Budget | None = None
+    min_interval: float | Literal["every change"] | None = None
 
     def __post_init__(self) -> None:
         from . import payloads
@@ -80,6 +87,27 @@ class Settings:
         if self.enabled not in (None, True, False):
             raise InvalidRequest("enabled", self.enabled, "True, False or None")
         check_seconds("exit_timeout", self.exit_timeout)
+        _ = self.pace
+
+    @property
+    def pace(self) -> Budget:
+        """The budget of updates, with the interval between them.
+
+        Raises:
+            InvalidRequest: for a budget or an interval that cannot be.
+        """
+        from ._pacing import DEFAULT_BUDGET, Budget
+
+        budget = DEFAULT_BUDGET if self.budget is None else self.budget
+        if not isinstance(budget, Budget):
+            raise InvalidRequest("budget", budget, "a Budget")
+        if self.min_interval is None:
+            return budget
+        if self.min_interval == "every change":
+            return replace(budget, every_change=True)
+        if isinstance(self.min_interval, str):
+            raise InvalidRequest("min_interval", self.min_interval, "seconds, more than 0, or 'every change'")
+        return replace(budget, min_interval=self.min_interval)
 
     def __repr__(self) -> str:
         shown = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -133,10 +161,19 @@ def unknown_option(function: str, given: Iterable[str], known: Iterable[str]) ->
     known = sorted(known)
     for name in given:
         if name not in known:
+            import difflib
+
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
             return TypeError(f"{function}() got an unexpected option {name!r}{hint}")
     return None
+
+
+_METHODS = {
+    "activities": "live_alert live_metrics live_progress live_stats live_steps live_timer live_value",
+    "decorators": "notify track_steps",
+    "iteration": "track",
+}
 
 
 class Tracker:
@@ -155,30 +192,33 @@ class Tracker:
 
     def __init__(self, **settings: Any) -> None:
         from ._courier import Courier
-        from .activities import (
-            live_alert,
-            live_metrics,
-            live_progress,
-            live_stats,
-            live_steps,
-            live_timer,
-            live_value,
-        )
-        from .decorators import notify, track_steps
-        from .iteration import track
 
         self._layers: tuple[Settings, ...] = (_changed(Settings(), settings),)
         self.courier: Courier = Courier(lambda: self.settings.exit_timeout)
-        self.live_progress = partial(live_progress, tracker=self)
-        self.live_steps = partial(live_steps, tracker=self)
-        self.live_timer = partial(live_timer, tracker=self)
-        self.live_metrics = partial(live_metrics, tracker=self)
-        self.live_stats = partial(live_stats, tracker=self)
-        self.live_value = partial(live_value, tracker=self)
-        self.live_alert = partial(live_alert, tracker=self)
-        self.track = partial(track, tracker=self)
-        self.track_steps = partial(track_steps, tracker=self)
-        self.notify = partial(notify, tracker=self)
+        if TYPE_CHECKING:  # made when they are first asked for
+            from . import activities, decorators, iteration
+
+            self.live_progress = partial(activities.live_progress, tracker=self)
+            self.live_steps = partial(activities.live_steps, tracker=self)
+            self.live_timer = partial(activities.live_timer, tracker=self)
+            self.live_metrics = partial(activities.live_metrics, tracker=self)
+            self.live_stats = partial(activities.live_stats, tracker=self)
+            self.live_value = partial(activities.live_value, tracker=self)
+            self.live_alert = partial(activities.live_alert, tracker=self)
+            self.track = partial(iteration.track, tracker=self)
+            self.track_steps = partial(decorators.track_steps, tracker=self)
+            self.notify = partial(decorators.notify, tracker=self)
+
+    def __getattr__(self, name: str) -> Any:
+        for home, names in _METHODS.items():
+            if name in names.split():
+                made = partial(getattr(import_module(f".{home}", __package__), name), tracker=self)
+                setattr(self, name, made)
+                return made
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *" ".join(_METHODS.values()).split()})
 
     @property
     def settings(self) -> Settings:

@@ -6,7 +6,6 @@ stay so, methods bind, and it is pickled by name. One small driver for each kind
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
@@ -43,6 +42,8 @@ class _BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # ge
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        import copy
+
         return getattr(copy.deepcopy(self._self_instance, memo), self.__wrapped__.__name__)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from ._courier import Final
+    from ._courier import Final, Snapshot
     from .activities import Kind
 
 __all__ = ["Track", "track"]
@@ -251,7 +251,7 @@ class _Loop(Handle):
             frame = frame.f_back
         return frame is not None
 
-    def rest(self) -> float | None:
+    def rest(self, looked: Snapshot | None) -> float | None:
         """A loop wakes nobody: it is looked at again, ever less often."""
         return min(max(self.elapsed / 50, FIRST_LOOK), LONGEST_LOOK)
 
