@@ -396,7 +396,8 @@ class Card:
                 now, snapshot.fraction, transition=before is not None and before.transitions != snapshot.transitions
             )
         if answer.warning:
-            self.pace.warned(now)
+            if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
+                self.pace.warned(now)
             self.courier.tell_once(
                 "warning", "ActivitySmith warns about updates of %s: %s", self.stream_key, answer.warning
             )

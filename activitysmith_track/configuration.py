@@ -50,7 +50,7 @@ class Settings:
         redact: called with each failure message after the built-in scrubbing; returns what may be sent.
         exit_timeout: seconds that the interpreter's exit waits in all for ends and pushes on their way, 0 or more.
         budget: the `Budget` of updates that a card has, for phones that are allowed more frequent ones.
-        min_interval: seconds between two updates of a card that is not in transition, more than 0, instead of
+        min_interval: seconds between two updates of a card that is not in transition, 0 or more, instead of
             spreading them over the time that the job is expected to take; or `"every change"`, to send each change at
             once. Both are held within the budget.
     """
@@ -106,7 +106,7 @@ class Settings:
         if self.min_interval == "every change":
             return replace(budget, every_change=True)
         if isinstance(self.min_interval, str):
-            raise InvalidRequest("min_interval", self.min_interval, "seconds, more than 0, or 'every change'")
+            raise InvalidRequest("min_interval", self.min_interval, "seconds, 0 or more, or 'every change'")
         return replace(budget, min_interval=self.min_interval)
 
     def __repr__(self) -> str:

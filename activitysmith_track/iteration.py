@@ -118,11 +118,12 @@ class Track(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         items: Iterator[T] = iter(self._iterable)  # type: ignore[arg-type]  # Python's own TypeError says what is wrong
         loop = self._open(items, sys._getframe(1))
-        return itertools.chain(itertools.compress(items, loop.numbers), _Tail(loop))
+        return itertools.chain(loop.count(self._iterable, items), _Tail(loop))
 
     def __aiter__(self) -> AsyncIterator[T]:
         items = self._iterable.__aiter__()  # type: ignore[union-attr]  # Python's own error says what is wrong
-        return _AsyncItems(items, self._open(items, sys._getframe(1)))
+        loop = self._open(items, sys._getframe(1))
+        return _AsyncItems(items, loop, loop.number())
 
     def __len__(self) -> int:
         return len(self._iterable)  # type: ignore[arg-type]  # Python's own TypeError says what is wrong
@@ -162,8 +163,8 @@ class _Tail:
 class _AsyncItems(AsyncIterator[T]):
     """The items of an async loop, counted."""
 
-    def __init__(self, items: AsyncIterator[T], loop: _Loop) -> None:
-        self._items, self._loop = items, loop
+    def __init__(self, items: AsyncIterator[T], loop: _Loop, numbers: Iterator[int]) -> None:
+        self._items, self._loop, self._numbers = items, loop, numbers
 
     async def __anext__(self) -> T:
         try:
@@ -171,17 +172,22 @@ class _AsyncItems(AsyncIterator[T]):
         except StopAsyncIteration:
             self._loop.exhausted()
             raise
-        next(self._loop.numbers)
+        next(self._numbers)
         return item
 
     def __del__(self) -> None:
         self._loop.released()
 
 
+_SEQUENCES: dict[type, type] = {list: type(iter([])), tuple: type(iter(())), range: type(iter(range(0)))}
+"""Sequences whose iterator tells how much is left: counting costs their loops nothing."""
+
+
 class _Loop(Handle):
     """What the handle of a loop has beside that of a block."""
 
     is_loop = True
+    _handed_out: Callable[[], int] = staticmethod(lambda: 0)
     _frame: tuple[int, CodeType | None] = (0, None)
     _is_exhausted = False
     _hold = 0.0
@@ -189,22 +195,37 @@ class _Loop(Handle):
     def open_loop(self, frame: FrameType) -> None:
         """Open the block for the loop in a frame."""
         self._frame = (id(frame), frame.f_code)
-        self.numbers = itertools.count(1)
         _Hook.install()
         self.begin()
         enter(self)
 
-    def items(self) -> int:
-        """Return how many items are behind the loop: the one that it is at is not.
+    def count(self, iterable: Any, items: Iterator[T]) -> Iterator[T]:
+        """Return the items again, counted without a Python frame: another thread can tell how many there were."""
+        if type(items) is _SEQUENCES.get(type(iterable)):
+            self._handed_out = lambda: len(iterable) - operator.length_hint(items)
+            return items
+        return itertools.compress(items, self.number())
 
-        A counter tells where it stands in its repr alone.
-        """
-        handed_out = int(repr(self.numbers)[6:-1]) - 1
+    def number(self) -> Iterator[int]:
+        """Return a counter that tells how far it is: it does so in its repr alone."""
+        numbers = itertools.count(1)
+        self._handed_out = lambda: int(repr(numbers)[6:-1]) - 1
+        return numbers
+
+    def items(self) -> int:
+        """Return how many items are behind the loop: the one that it is at is not."""
+        handed_out = self._handed_out()
         return handed_out if self._is_exhausted else max(0, handed_out - 1)
+
+    def _stop_counting(self) -> None:
+        """Keep the count, and not what was counted."""
+        handed_out = self._handed_out()
+        self._handed_out = lambda: handed_out
 
     def exhausted(self) -> None:
         """End well."""
         self._is_exhausted = True
+        self._stop_counting()
         leave(self)
         self.settle(None)
 
@@ -212,6 +233,7 @@ class _Loop(Handle):
         """End as stopped, unless an exception explains it within a second."""
         if sys is None or not self.is_open:  # the interpreter may be half gone
             return
+        self._stop_counting()
         leave(self)
         self._hold = SPEAK_SECONDS
         left_loops.append(weakref.ref(self))
@@ -258,10 +280,6 @@ class _Loop(Handle):
 
 class _ProgressLoop(_Loop, Progress):
     """A loop whose length is known."""
-
-    def _reset(self) -> None:
-        super()._reset()
-        self.numbers = itertools.count(1)
 
     def _fraction(self) -> float:
         self._count = self._initial + self.items()

@@ -249,3 +249,47 @@ def test_unknown_options() -> None:
     """An unknown option of `track` names the nearest, its own included."""
     with pytest.raises(TypeError, match="did you mean 'total'"):
         at.track([1], "job", totl=3)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, range, iter, set, dict.fromkeys, "generator"])
+def test_every_kind_of_iterable_is_counted(phone: Simulator, kind: Any) -> None:
+    """Whatever holds the items, the loop gets all of them, and the card knows where a `break` left it."""
+    items: Any = (
+        range(100) if kind is range else (n for n in range(100)) if kind == "generator" else kind(list(range(100)))
+    )
+    seen = []
+    for item in at.track(items, "job", total=100):
+        seen.append(item)
+        if len(seen) == 43:
+            break
+    assert at.flush(10)
+    assert seen == list(range(43))
+    assert (phone.cards["job"].percentage, phone.cards["job"].color) == (42, "gray")
+
+
+def test_a_list_that_changes_under_the_loop(phone: Simulator) -> None:
+    """A list that grows is iterated as without us, and never shown as complete too early."""
+    items = [1, 2, 3]
+    seen = []
+    for item in at.track(items, "job"):
+        seen.append(item)
+        if len(items) < 10:
+            items.append(item + 10)
+    assert at.flush(5)
+    assert len(seen) == 10
+    assert phone.cards["job"].color == "green"
+
+
+def test_a_loop_that_has_ended_holds_no_items() -> None:
+    """What was iterated is free once the loop is over."""
+
+    class Item:
+        pass
+
+    items = [Item() for _ in range(3)]
+    first = weakref.ref(items[0])
+    loop = iter(at.track(items, "job"))
+    assert len(list(loop)) == 3
+    del items
+    gc.collect()
+    assert first() is None

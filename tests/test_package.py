@@ -60,31 +60,11 @@ def test_all_is_sorted_and_loads() -> None:
 def test_all_is_pinned() -> None:
     """A public name is neither added nor lost by accident."""
     assert set(activitysmith_track.__all__) == {
-        *(
-            "Action",
-            "ActivitySmith",
-            "ActivitySmithError",
-            "Alert",
-            "AsyncActivitySmith",
-            "Badge",
-            "Budget",
-            "Handle",
-        ),
-        *(
-            "Icon",
-            "InvalidRequest",
-            "Metric",
-            "Metrics",
-            "Options",
-            "Outcome",
-            "Progress",
-            "Push",
-            "Settings",
-            "Stats",
-        ),
-        *("Steps", "Timer", "Track", "Tracker", "Value", "configure", "current", "flush", "live_alert"),
-        *("live_metrics", "live_progress", "live_stats", "live_steps", "live_timer", "live_value", "notify"),
-        *("override", "step", "track", "track_steps"),
+        *("Action", "ActivitySmith", "ActivitySmithError", "Alert", "AsyncActivitySmith", "Badge", "Budget"),
+        *("Handle", "Icon", "InvalidRequest", "Metric", "Metrics", "Options", "Outcome", "Progress", "Push"),
+        *("Settings", "Stats", "Steps", "Timer", "Track", "Tracker", "Value", "configure", "current", "flush"),
+        *("live_alert", "live_metrics", "live_progress", "live_stats", "live_steps", "live_timer", "live_value"),
+        *("notify", "override", "step", "track", "track_steps"),
     }
     assert set(activitysmith_track.__all__) <= set(dir(activitysmith_track))
 
