@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LONGEST_MESSAGE = 300  # characters of an exception's message on the phone
+LONGEST_TEXT = 150  # characters of a title or subtitle: a Lock Screen shows fewer
+LONGEST_PUSH = 4 * LONGEST_TEXT  # characters of a push's message; a push holds 4 KB in all
 _LONGEST_READ = 4_000  # characters that are looked at; the scrubbing of 1 MB would cost the job time
 
 _HIDDEN = "***"

@@ -1,0 +1,633 @@
+"""What must not be lost, kept on disk until it is delivered: the ends of cards, and pushes.
+
+An `Outbox` is one SQLite file in the user's state directory. Nothing is imported, opened or written before the first
+entry is put in, and a process that finds no entries learns so from one `os.stat`. Every call opens the file, does one
+transaction and closes it again, so that nothing is held across a fork or between two calls. No call raises, whatever
+the disk does: what goes wrong is logged once a kind, and the call returns something false.
+
+The journal is a rollback journal, since homes may lie on NFS, where a write-ahead log does not work. A drained file
+is not removed but cut to its first page: unlinking a database that another process is about to write to would lose
+what it writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._failure import LONGEST_PUSH, LONGEST_TEXT, shorten, span
+
+if TYPE_CHECKING:
+    import sqlite3
+
+logger = logging.getLogger("activitysmith_track")
+
+KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
+KEPT_ENTRIES = 1_000
+LONGEST_LEASE = 3600.0  # seconds; a lease that seems longer was made by a clock that has been set back since
+MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
+LATE_SECONDS = 60.0  # what arrives later than this says when it happened
+
+_FILE = "outbox-1.sqlite"  # the figure is the table's: another table gets another file
+_PAGE = 4096  # bytes: the size of a drained file
+_STEPS, _MOST_STEPS = 10_000, 20_000_000  # of SQLite's machine; a thousand entries take a hundredth of that
+_TABLE = """CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, hint TEXT NOT NULL, base_url TEXT NOT NULL,
+    stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, happened REAL NOT NULL, run TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL NOT NULL DEFAULT 0,
+    begun INTEGER NOT NULL DEFAULT 0)"""
+_SCHEMA = {("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)}
+_PASSING = frozenset(  # SQLite's own words, the only ones that Python 3.10 passes on
+    {
+        "access permission denied",
+        "attempt to write a readonly database",
+        "database is locked",
+        "database or disk is full",
+        "database table is locked",
+        "disk I/O error",
+        "locking protocol",
+        "unable to open database file",
+    }
+)
+_OPERATIONS = {"end": "end_stream", "keep": "stream", "push": "send"}
+_LONGEST_NAME = 300  # characters of an id or a run
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that is owed.
+
+    Attributes:
+        kind: `end` (the DELETE of a stream), `keep` (the last PUT of a card that stays up) or `push`.
+        hint: which API key it goes out with; see `hint`.
+        base_url: the service's address.
+        body: the body of the request.
+        happened: seconds since the epoch, when the block ended.
+        stream_key: the card, for `end` and `keep`; `None` for a push.
+        at_least_once: True where a duplicate is better than nothing. A push without it is dropped where nobody can
+            tell whether an attempt succeeded.
+        run: names the process and the block that it comes from.
+        id: putting the same id twice keeps it once.
+        attempts: how often it was released after a failure.
+    """
+
+    kind: str
+    hint: str
+    base_url: str
+    body: Mapping[str, Any]
+    happened: float
+    stream_key: str | None = None
+    at_least_once: bool = True
+    run: str = ""
+    id: str = field(default_factory=lambda: os.urandom(12).hex())
+    attempts: int = 0
+
+
+def hint(api_key: str) -> str:
+    """Tell API keys apart without keeping them: 16 hexadecimal digits of a hash of the key."""
+    return hashlib.blake2s(api_key.encode("utf-8", "replace"), digest_size=8, person=b"asoutbox").hexdigest()
+
+
+class _Refused(OSError):
+    """The file or its directory could be somebody else's."""
+
+
+class _Alien(Exception):
+    """The file is a database of something else, or was tampered with."""
+
+
+class Outbox:
+    """What is owed, on disk. Making one does nothing; no method raises.
+
+    Args:
+        directory: where the file lies; `None` is `activitysmith-track` in the user's state directory. It is made with
+            mode 0700 if it is not there, and refused if others own it or may write to it.
+        patience: seconds that one call waits for a file that another process has locked.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        patience: float = 0.5,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.patience = patience
+        self._directory, self._clock = directory, clock
+        self._path: Path | None = None
+        self._told: set[object] = set()
+
+    def path(self) -> Path:
+        """Return where the file is, or would be.
+
+        Raises:
+            OSError: where the user has no home, so that no absolute path can be told.
+        """
+        if self._path is None:
+            path = Path(_state_directory() if self._directory is None else self._directory, _FILE)
+            if not path.is_absolute() and self._directory is None:
+                raise _Refused("there is no home directory to keep it in")
+            self._path = path.absolute()
+        return self._path
+
+    def exists(self) -> bool:
+        """Tell whether there may be entries; costs one `os.stat`."""
+        try:
+            return os.stat(self.path()).st_size > _PAGE
+        except FileNotFoundError:
+            return False
+        except Exception as error:
+            self._tell(error)
+            return False
+
+    def put(self, entries: Iterable[Entry]) -> bool:
+        """Keep entries, all in one transaction.
+
+        An `end` or `keep` takes the place of an older one of the same stream. What is older than 24 hours is dropped,
+        and of more than 1,000 the oldest.
+
+        Returns:
+            True when every one of them is safely on disk.
+        """
+        rows = []
+        whole = True
+        for entry in entries:
+            row = self._row(entry)
+            whole = whole and row is not None
+            rows += [] if row is None else [row]
+        if not rows:
+            return whole
+        return self._transact(lambda base: self._insert(base, rows), False, create=True) and whole
+
+    def claim(
+        self, hint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
+    ) -> list[Entry]:
+        """Take entries under a lease, so that nobody else delivers them meanwhile; the oldest come first.
+
+        Call `begin` right before each attempt, and `delivered` or `release` after it.
+
+        Args:
+            hint: the API key at hand; see `hint`.
+            base_url: the service's address.
+            owner: a text that is different for every process and thread.
+            now: seconds since the epoch.
+            lease_seconds: after so long without an answer they may be claimed again; at most an hour.
+            most: how many to take at once, so that they can all be delivered before the lease expires.
+
+        Returns:
+            What was claimed; an empty list where there is nothing, or the file cannot be used.
+        """
+        if not self.exists():
+            return []
+        until = now + min(lease_seconds, LONGEST_LEASE)
+
+        def work(base: sqlite3.Connection) -> list[Entry]:
+            self._prune(base, now)
+            self._drop_ambiguous(base, now)
+            return self._take(base, (hint, base_url), owner, now, until, most)
+
+        return self._transact(work, [])
+
+    def begin(self, entry_id: str, owner: str) -> bool:
+        """Note that an attempt at a claimed entry begins.
+
+        Returns:
+            True when it may be sent; False when it was cancelled or claimed by somebody else, or cannot be noted.
+        """
+
+        def work(base: sqlite3.Connection) -> bool:
+            return (
+                base.execute("UPDATE entries SET begun = 1 WHERE id = ? AND owner = ?", (entry_id, owner)).rowcount
+                > 0
+            )
+
+        return self._transact(work, False)
+
+    def delivered(self, ids: Iterable[str]) -> bool:
+        """Forget entries that have arrived, or that nobody may send again; True when that is on disk."""
+        keys = [(each,) for each in ids]
+
+        def work(base: sqlite3.Connection) -> bool:
+            base.executemany("DELETE FROM entries WHERE id = ?", keys)
+            return True
+
+        return not keys or self._transact(work, False)
+
+    def release(self, ids: Iterable[str], owner: str | None = None) -> bool:
+        """Give leases back after attempts that surely failed, or where a duplicate does no harm.
+
+        Args:
+            ids: the entries.
+            owner: whose leases; those that somebody else has claimed since are left alone. `None` takes any.
+
+        Returns:
+            True when that is on disk.
+        """
+        keys = [(each, owner, owner) for each in ids]
+
+        def work(base: sqlite3.Connection) -> bool:
+            base.executemany(
+                "UPDATE entries SET owner = NULL, leased_until = 0, begun = 0, attempts = attempts + 1"
+                " WHERE id = ? AND (? IS NULL OR owner = ?)",
+                keys,
+            )
+            return True
+
+        return not keys or self._transact(work, False)
+
+    def cancel_ends(self, hint: str, base_url: str, stream_key: str) -> int:
+        """Forget what an older run owes its card, since a newer one shows under the same key: also what is claimed.
+
+        Returns:
+            How many entries that were; 0 as well where the file cannot be used.
+        """
+        if not self.exists():
+            return 0
+        return self._transact(lambda base: _delete_ends(base, hint, base_url, stream_key), 0)
+
+    # -- what goes in and comes out
+
+    def _row(self, entry: Entry) -> tuple[Any, ...] | None:
+        try:
+            text = json.dumps(_checked(entry).body, allow_nan=False)
+            if len(text) > MAX_BODY_BYTES:
+                raise ValueError(f"{len(text)} bytes of JSON")
+        except Exception as error:
+            self._tell_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
+            return None
+        once = int(entry.at_least_once)
+        key = entry.stream_key
+        return (
+            entry.id,
+            entry.kind,
+            entry.hint,
+            entry.base_url,
+            key,
+            text,
+            once,
+            entry.happened,
+            entry.run,
+            entry.attempts,
+        )
+
+    def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
+        self._prune(base, self._clock())
+        for row in rows:
+            if base.execute("SELECT 1 FROM entries WHERE id = ?", row[:1]).fetchone():
+                continue
+            if row[4] is not None:
+                _delete_ends(base, *row[2:5])
+            base.execute(
+                "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run,"
+                " attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+        newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
+        dropped = base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
+        if dropped:
+            self._tell_once("full", "activitysmith_track keeps %d entries: the oldest were dropped", KEPT_ENTRIES)
+        return True
+
+    def _prune(self, base: sqlite3.Connection, now: float) -> None:
+        span = (now - KEPT_SECONDS, now + KEPT_SECONDS)
+        old = base.execute("DELETE FROM entries WHERE coalesce(happened, 0) NOT BETWEEN ? AND ?", span).rowcount
+        if old:
+            self._tell_once("old", "activitysmith_track dropped what could not be delivered within 24 hours")
+
+    def _drop_ambiguous(self, base: sqlite3.Connection, now: float) -> None:
+        """Drop pushes that may have been delivered by a process that died before it could say so."""
+        begun = f"kind = 'push' AND at_least_once = 0 AND begun != 0 AND {_FREE}"
+        if base.execute(f"DELETE FROM entries WHERE {begun}", (now, now + LONGEST_LEASE)).rowcount:
+            self._tell_once("ambiguous", "activitysmith_track dropped a push that may have been delivered already")
+
+    def _take(
+        self, base: sqlite3.Connection, account: tuple[str, str], owner: str, now: float, until: float, most: int
+    ) -> list[Entry]:
+        taken: list[Entry] = []
+        while len(taken) < most:
+            found = base.execute(
+                "SELECT seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, happened, stream_key,"
+                f" at_least_once, run, id, attempts FROM entries WHERE hint = ? AND base_url = ? AND {_FREE}"
+                " ORDER BY seq LIMIT ?",
+                (MAX_BODY_BYTES, *account, now, now + LONGEST_LEASE, most - len(taken)),
+            ).fetchall()
+            for seq, *values in found:
+                entry = self._read(values)
+                if entry is None:
+                    base.execute("DELETE FROM entries WHERE seq = ?", (seq,))
+                    continue
+                change = "UPDATE entries SET owner = ?, leased_until = ?, begun = 0 WHERE seq = ?"
+                base.execute(change, (owner, until, seq))
+                taken.append(entry)
+            if not found:
+                break
+        return taken
+
+    def _read(self, values: list[Any]) -> Entry | None:
+        kind, hint, base_url, text, happened, stream_key, once, *rest = values
+        try:
+            body = json.loads(text, parse_constant=_no_constant)
+            return _checked(Entry(kind, hint, base_url, body, happened, stream_key, bool(once), *rest))
+        except Exception as error:
+            self._tell_once(
+                "odd", "activitysmith_track dropped an odd entry of %s: %s", self._path, type(error).__name__
+            )
+            return None
+
+    # -- the file
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T], nothing: T, *, create: bool = False) -> T:
+        """Do something in one transaction; where that fails, say so once and return `nothing`."""
+        until = time.monotonic() + self.patience
+        try:
+            with _alone(self.patience):
+                path = self.path()
+                found = self._prepare(path, create)
+                if found is None:
+                    return nothing
+                try:
+                    return _transaction(path, work, until)
+                except Exception as error:
+                    if not _broken(error):
+                        raise
+                    self._set_aside(path, found, error)
+                    return _transaction(path, work, until) if self._prepare(path, create) else nothing
+        except Exception as error:
+            self._tell(error)
+            return nothing
+
+    def _prepare(self, path: Path, create: bool) -> os.stat_result | None:
+        """See to it that the file is there and nobody else's; returns what it is, or `None` if there is none."""
+        if create:
+            os.makedirs(path.parent, mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        try:
+            _refuse_foreign(path.parent, stat.S_ISDIR)
+            return _refuse_foreign(path, stat.S_ISREG)
+        except FileNotFoundError:
+            return None
+
+    def _set_aside(self, path: Path, found: os.stat_result, error: Exception) -> None:
+        """Move a damaged file out of the way, unless another process has done so already."""
+        with _healing(path.parent):
+            now = os.lstat(path)
+            if (now.st_dev, now.st_ino) != (found.st_dev, found.st_ino):
+                return
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{path}-journal")
+            os.replace(path, f"{path}.corrupt")
+        message = "activitysmith_track moved a damaged outbox aside, to %s.corrupt (told once): %s"
+        self._tell_once("damaged", message, path, error)
+
+    def _tell(self, error: Exception) -> None:
+        kind = type(error), getattr(error, "errno", None) or str(error)
+        where = self._path or self._directory or "the user's state directory"
+        self._tell_once(kind, "activitysmith_track cannot use its outbox in %s (told once): %s", where, error)
+
+    def _tell_once(self, kind: object, message: str, *details: object) -> None:
+        if kind not in self._told and len(self._told) < 100:
+            self._told.add(kind)
+            logger.warning(message, *details)
+
+
+_FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
+
+
+def _state_directory() -> str:
+    from platformdirs import user_state_dir
+
+    return user_state_dir("activitysmith-track", appauthor=False)
+
+
+def _checked(entry: Entry) -> Entry:
+    """Return an entry that can be sent, or raise what is wrong with it."""
+    from .payloads import check_body, check_stream_key
+
+    body = check_body(_OPERATIONS[entry.kind], entry.body)
+    if entry.kind == "push":
+        if entry.stream_key is not None:
+            raise ValueError("a push with a stream key")
+    else:
+        check_stream_key("stream_key", entry.stream_key)
+    texts = (entry.hint, entry.base_url, entry.run, entry.id)
+    if not all(isinstance(text, str) and len(text) <= _LONGEST_NAME for text in texts):
+        raise ValueError("a name that is no text, or too long")
+    if not isinstance(entry.happened, (int, float)) or not math.isfinite(entry.happened):
+        raise ValueError("no time at which it happened")
+    attempts = entry.attempts if isinstance(entry.attempts, int) else 0
+    return Entry(
+        entry.kind,
+        entry.hint,
+        entry.base_url,
+        body,
+        float(entry.happened),
+        entry.stream_key,
+        bool(entry.at_least_once),
+        entry.run,
+        entry.id,
+        attempts,
+    )
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _delete_ends(base: sqlite3.Connection, hint: str, base_url: str, stream_key: str) -> int:
+    same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ?"
+    return base.execute(f"DELETE FROM entries WHERE {same}", (hint, base_url, stream_key)).rowcount
+
+
+def _refuse_foreign(path: Path, is_kind: Callable[[int], bool]) -> os.stat_result:
+    """Return what is there; refuse a link, another kind of file, and what others own or may write to."""
+    found = os.lstat(path)
+    if not is_kind(found.st_mode):
+        raise _Refused(f"{path.name} is a link, or no {'directory' if is_kind is stat.S_ISDIR else 'file'}")
+    if os.name == "posix" and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
+        raise _Refused(f"{path.name} belongs to another user, or others may write to it")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- SQLite
+
+
+def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], until: float) -> T:
+    """Open the file, do something in one transaction, and close it again."""
+    base = _connect(path, until)
+    try:
+        base.execute("BEGIN IMMEDIATE")
+        schema = set(base.execute("SELECT type, name, sql FROM sqlite_master"))
+        if schema and schema != _SCHEMA:
+            raise _Alien("it holds other tables")
+        if not schema:
+            base.execute(_TABLE)
+        result = work(base)
+        if not base.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
+            base.execute("DROP TABLE entries")  # which cuts the file to its first page
+        base.execute(f"PRAGMA busy_timeout = {_milliseconds(until)}")
+        base.execute("COMMIT")
+        return result
+    finally:
+        base.close()  # which rolls back what was not committed
+
+
+def _connect(path: Path, until: float) -> sqlite3.Connection:
+    import sqlite3
+
+    base = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0.0, isolation_level=None)
+    try:
+        base.text_factory = _text
+        base.set_progress_handler(_Steps(), _STEPS)
+        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "secure_delete = ON", "synchronous = FULL"):
+            base.execute(f"PRAGMA {pragma}")
+        base.execute(f"PRAGMA busy_timeout = {_milliseconds(until)}")
+        if os.path.getsize(path) == 0:
+            base.execute(f"PRAGMA page_size = {_PAGE}")
+            base.execute("PRAGMA auto_vacuum = FULL")
+        base.execute("PRAGMA journal_mode = DELETE")
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def _milliseconds(until: float) -> int:
+    return max(0, int((until - time.monotonic()) * 1000))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+class _Steps:
+    """Interrupts SQLite in a damaged file through which it would walk for hours."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_STEPS // _STEPS
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def _broken(error: Exception) -> bool:
+    """Tell damage, which stays, from a file that is locked, full or out of reach."""
+    import sqlite3
+
+    return isinstance(error, _Alien) or (isinstance(error, sqlite3.DatabaseError) and str(error) not in _PASSING)
+
+
+@contextlib.contextmanager
+def _healing(directory: Path) -> Iterator[None]:
+    """Let one process at a time set a file aside, where the system can lock a directory."""
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover  # Windows, where a file that is open cannot be moved anyway
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # NFS locks only what is open for writing
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+class _OneAtATime:
+    """Keeps two threads from using a file at once, and a fork from happening meanwhile.
+
+    Closing any descriptor of a file drops all of a process's POSIX locks on it, those of another thread too; and a
+    child that is forked in the middle of a call inherits SQLite's own locks, with nobody to release them.
+    """
+
+    FORK_SECONDS = 1.0  # a fork waits no longer than this
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forking = 0  # the thread that holds the lock for a fork
+
+    @contextlib.contextmanager
+    def __call__(self, patience: float) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=max(0.0, patience)):
+            raise TimeoutError("another thread is using it")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def before_fork(self) -> None:
+        """Wait until no call is under way."""
+        if self._lock.acquire(timeout=self.FORK_SECONDS):
+            self._forking = threading.get_ident()
+
+    def after_in_parent(self) -> None:
+        """Let the other threads go on."""
+        if self._forking == threading.get_ident():
+            self._forking = 0
+            self._lock.release()
+
+    def after_in_child(self) -> None:
+        """Begin with nothing."""
+        self._lock = threading.Lock()
+
+
+_alone = _OneAtATime()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(
+        before=_alone.before_fork,
+        after_in_parent=_alone.after_in_parent,
+        after_in_child=_alone.after_in_child,
+    )
+
+
+# --------------------------------------------------------------------------------------------------- late words
+
+
+def late(body: Mapping[str, Any], happened: float, now: float, kind: str) -> dict[str, Any]:
+    """Have what arrives late say when it happened.
+
+    Args:
+        body: the body of a push, of an end or of a last PUT; it is not changed.
+        happened: seconds since the epoch.
+        now: seconds since the epoch.
+        kind: `push`, `end` or `keep`.
+
+    Returns:
+        The body with "(happened 14:32, 2 h ago)", by this machine's clock, in a push's message or a card's subtitle;
+        or as it was, if it is less than a minute late.
+    """
+    told = dict(body)
+    if not LATE_SECONDS < now - happened < math.inf:
+        return told
+    note = f"happened {time.strftime('%H:%M', time.localtime(happened))}, {span(now - happened)} ago"
+    if kind == "push":
+        told["message"] = _with_note(body.get("message"), note, "\n", LONGEST_PUSH)
+    elif "content_state" in body:
+        state = body["content_state"]
+        told["content_state"] = {**state, "subtitle": _with_note(state.get("subtitle"), note, " ", LONGEST_TEXT)}
+    return told
+
+
+def _with_note(text: str | None, note: str, between: str, longest: int) -> str:
+    if not text:
+        return note[0].upper() + note[1:]
+    note = f"{between}({note})"
+    return shorten(text, longest - len(note)) + note
