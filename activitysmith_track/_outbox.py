@@ -18,6 +18,7 @@ import json
 import logging
 import math
 import os
+import random
 import stat
 import threading
 import time
@@ -40,25 +41,35 @@ MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 K
 LATE_SECONDS = 60.0  # what arrives later than this says when it happened
 
 _FILE = "outbox-1.sqlite"  # the figure is the table's: another table gets another file
-_PAGE = 4096  # bytes: the size of a drained file
-_STEPS, _MOST_STEPS = 10_000, 20_000_000  # of SQLite's machine; a thousand entries take a hundredth of that
+_PAGE = 4096  # bytes: the size of a drained file, which is one page
+_STEPS, _MOST_STEPS = 10_000, 10_000_000  # of SQLite's machine: about half a second
 _TABLE = """CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, hint TEXT NOT NULL, base_url TEXT NOT NULL,
     stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, happened REAL NOT NULL, run TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL NOT NULL DEFAULT 0,
     begun INTEGER NOT NULL DEFAULT 0)"""
 _SCHEMA = {("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)}
+_LOCKED = "database is locked"
+_READ_ONLY = "attempt to write a readonly database"  # a file that says so itself, or lies in a place that does
 _PASSING = frozenset(  # SQLite's own words, the only ones that Python 3.10 passes on
     {
         "access permission denied",
-        "attempt to write a readonly database",
-        "database is locked",
+        _READ_ONLY,
+        _LOCKED,
         "database or disk is full",
         "database table is locked",
         "disk I/O error",
         "locking protocol",
         "unable to open database file",
     }
+)
+_PRAGMAS = (
+    "trusted_schema = OFF",
+    "cell_size_check = ON",
+    "secure_delete = ON",
+    "synchronous = FULL",
+    "journal_mode = DELETE",
+    "cache_spill = OFF",  # only the commit needs the file for itself
 )
 _OPERATIONS = {"end": "end_stream", "keep": "stream", "push": "send"}
 _LONGEST_NAME = 300  # characters of an id or a run
@@ -362,7 +373,7 @@ class Outbox:
                 try:
                     return _transaction(path, work, until)
                 except Exception as error:
-                    if not _broken(error):
+                    if not _broken(error, path):
                         raise
                     self._set_aside(path, found, error)
                     return _transaction(path, work, until) if self._prepare(path, create) else nothing
@@ -385,8 +396,7 @@ class Outbox:
     def _set_aside(self, path: Path, found: os.stat_result, error: Exception) -> None:
         """Move a damaged file out of the way, unless another process has done so already."""
         with _healing(path.parent):
-            now = os.lstat(path)
-            if (now.st_dev, now.st_ino) != (found.st_dev, found.st_ino):
+            if not _still(path, found):
                 return
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{path}-journal")
@@ -470,7 +480,7 @@ def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], until: flo
     """Open the file, do something in one transaction, and close it again."""
     base = _connect(path, until)
     try:
-        base.execute("BEGIN IMMEDIATE")
+        _patiently(base, "BEGIN IMMEDIATE", until)
         schema = set(base.execute("SELECT type, name, sql FROM sqlite_master"))
         if schema and schema != _SCHEMA:
             raise _Alien("it holds other tables")
@@ -479,8 +489,7 @@ def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], until: flo
         result = work(base)
         if not base.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
             base.execute("DROP TABLE entries")  # which cuts the file to its first page
-        base.execute(f"PRAGMA busy_timeout = {_milliseconds(until)}")
-        base.execute("COMMIT")
+        _patiently(base, "COMMIT", until)
         return result
     finally:
         base.close()  # which rolls back what was not committed
@@ -493,21 +502,28 @@ def _connect(path: Path, until: float) -> sqlite3.Connection:
     try:
         base.text_factory = _text
         base.set_progress_handler(_Steps(), _STEPS)
-        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "secure_delete = ON", "synchronous = FULL"):
-            base.execute(f"PRAGMA {pragma}")
-        base.execute(f"PRAGMA busy_timeout = {_milliseconds(until)}")
-        if os.path.getsize(path) == 0:
-            base.execute(f"PRAGMA page_size = {_PAGE}")
-            base.execute("PRAGMA auto_vacuum = FULL")
-        base.execute("PRAGMA journal_mode = DELETE")
+        new = (f"page_size = {_PAGE}", "auto_vacuum = FULL") if os.path.getsize(path) == 0 else ()
+        for pragma in (*_PRAGMAS, *new):
+            _patiently(base, f"PRAGMA {pragma}", until)
     except BaseException:
         base.close()
         raise
     return base
 
 
-def _milliseconds(until: float) -> int:
-    return max(0, int((until - time.monotonic()) * 1000))
+def _patiently(base: sqlite3.Connection, statement: str, until: float) -> None:
+    """Execute what may find the file locked, again and again until then: fairer than SQLite, whose waits grow."""
+    import sqlite3
+
+    while True:
+        try:
+            base.execute(statement)
+        except sqlite3.OperationalError as error:
+            if str(error) != _LOCKED or time.monotonic() >= until:
+                raise
+            time.sleep(random.uniform(0.001, 0.01))
+        else:
+            return
 
 
 def _text(raw: bytes) -> str:
@@ -525,11 +541,22 @@ class _Steps:
         return self._left < 0
 
 
-def _broken(error: Exception) -> bool:
+def _broken(error: Exception, path: Path) -> bool:
     """Tell damage, which stays, from a file that is locked, full or out of reach."""
     import sqlite3
 
-    return isinstance(error, _Alien) or (isinstance(error, sqlite3.DatabaseError) and str(error) not in _PASSING)
+    if isinstance(error, sqlite3.DatabaseError):
+        marked = str(error) == _READ_ONLY and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        return marked or str(error) not in _PASSING
+    return isinstance(error, (_Alien, UnicodeDecodeError))  # SQLite repeats damaged text in its messages
+
+
+def _still(path: Path, found: os.stat_result) -> bool:
+    try:
+        now = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino)
 
 
 @contextlib.contextmanager

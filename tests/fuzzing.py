@@ -1,0 +1,108 @@
+"""Seeded damage for whatever reads bytes from outside: used by the tests, and at length by `benchmarks/fuzz.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from activitysmith_track._outbox import Entry, Outbox
+
+BASE_URL = "https://service.example/api"
+COLUMNS = (
+    *("id", "kind", "hint", "base_url", "stream_key", "body", "at_least_once", "happened", "run", "attempts"),
+    *("owner", "leased_until", "begun"),
+)
+NOW = 1_790_000_000.0
+ODD: tuple[Any, ...] = (
+    *(None, 0, 1, -1, 2**63 - 1, 1e308, -1e308, float("inf"), "", "x", "end", "push", "keep", b"\xff\x00", "\x00"),
+    *("[" * 50_000, "9" * 50_000, '{"title": NaN}', '{"title": 3}', '{"title": "T"}', "{}", "[]", "null"),
+    *('{"content_state": {"title": "T", "type": "nonsense"}}', '{"title": "\\ud800"}', "x" * 100_000, b"x" * 100_000),
+    *('{"title": "T", "payload": ' + '{"a":' * 400 + "1" + "}" * 401, "😀" * 100, NOW, str(NOW)),
+)
+
+
+def owed(count: int, *, long: bool = False) -> list[Entry]:
+    """Make entries of all kinds."""
+    entries = []
+    for number in range(count):
+        text = "word " * (400 if long and number % 3 == 0 else 3)
+        if number % 2:
+            entries.append(Entry("push", "hint", BASE_URL, {"title": f"T{number}", "message": text}, NOW))
+        else:
+            state = {"title": f"T{number}", "type": "progress", "percentage": 42, "subtitle": text}
+            entries.append(Entry("end", "hint", BASE_URL, {"content_state": state}, NOW, f"job-{number}"))
+    return entries
+
+
+def sound_files(directory: Path) -> list[bytes]:
+    """Return outbox files as they look when nothing is wrong with them: full, partly claimed, and drained."""
+    files = []
+    for count, claimed, delivered in ((1, 0, 0), (12, 4, 0), (40, 9, 5), (3, 3, 3)):
+        box = Outbox(directory / str(count), clock=lambda: NOW)
+        assert box.put(owed(count, long=True))
+        taken = box.claim("hint", BASE_URL, "a", NOW, 60, most=claimed) if claimed else []
+        assert box.delivered(entry.id for entry in taken[:delivered])
+        files.append(box.path().read_bytes())
+    return files
+
+
+def damage(rng: random.Random, content: bytes) -> bytes:
+    """Do to a file what disks, crashes and people do: flip, cut, repeat, swap, blank and overwrite."""
+    data = bytearray(content)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        at, how = rng.randrange(max(1, len(data))), rng.randrange(8)
+        if how == 0 and data:
+            data[at] ^= 1 << rng.randrange(8)
+        elif how == 1:
+            del data[at:]
+        elif how == 2:
+            data[at:at] = rng.randbytes(rng.choice((1, 7, 4096)))
+        elif how == 3:
+            data[at : at + 4096] = bytes(len(data[at : at + 4096]))
+        elif how == 4:
+            page = rng.randrange(0, max(1, len(data)), 4096)
+            data[page : page + 4096] = data[at // 4096 * 4096 :][:4096]
+        elif how == 5:
+            data[at : at + 8] = rng.randbytes(8)
+        elif how == 6 and data:
+            data[rng.randrange(min(100, len(data)))] = rng.randrange(256)  # the header
+        else:
+            page = rng.randrange(0, max(1, len(data)), 4096)
+            data[page : page + 12] = rng.randbytes(12)  # the head of a page
+    return bytes(data)
+
+
+def tamper(rng: random.Random, path: Path) -> None:
+    """Write odd values into a sound file's rows, as someone with an editor for databases could."""
+    base = sqlite3.connect(path)
+    with contextlib.closing(base):
+        base.execute("PRAGMA synchronous = OFF")
+        for _ in range(rng.randrange(1, 6)):
+            column = rng.choice(COLUMNS)
+            change = f"UPDATE OR IGNORE entries SET {column} = ? WHERE seq % ? = 0"
+            with contextlib.suppress(sqlite3.IntegrityError):
+                base.execute(change, (rng.choice(ODD), rng.randrange(1, 4)))
+        base.commit()
+
+
+def use(directory: Path) -> list[Entry]:
+    """Do everything with an outbox that a process does, and return what it claimed."""
+    box = Outbox(directory, clock=lambda: NOW)
+    claimed = box.claim("hint", BASE_URL, "b", NOW + 1, 60)
+    for entry in claimed[:2]:
+        box.begin(entry.id, "b")
+    box.release([entry.id for entry in claimed[:3]], "b")
+    box.delivered([entry.id for entry in claimed[3:6]])
+    box.cancel_ends("hint", BASE_URL, "job-2")
+    box.put(owed(2))
+    return claimed
+
+
+def clean(directory: Path) -> None:
+    """Leave nothing behind for the next round."""
+    for name in os.listdir(directory):
+        os.unlink(directory / name)

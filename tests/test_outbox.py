@@ -1,0 +1,758 @@
+"""What is owed, on disk: nothing lost, nothing twice, and no harm to the job whatever the disk does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
+
+from activitysmith_track import _outbox
+from activitysmith_track._outbox import Entry, Outbox, hint, late
+from activitysmith_track.payloads import check_body
+
+KEY = "key-that-nobody-may-see"
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Outbox:
+    """An outbox in a directory of its own that is not there yet."""
+    return Outbox(tmp_path / "state", clock=lambda: NOW)
+
+
+def claim(box: Outbox, owner: str = "a", now: float = NOW, seconds: float = 60, **options: int) -> list[Entry]:
+    """Claim what there is for the account of all these tests."""
+    return box.claim("hint", BASE_URL, owner, now, seconds, **options)
+
+
+def push(number: int = 0, **changes: object) -> Entry:
+    """Make a push."""
+    return replace(Entry("push", "hint", BASE_URL, {"title": f"T{number}"}, NOW), **changes)  # type: ignore[arg-type]
+
+
+def end(number: int = 0, **changes: object) -> Entry:
+    """Make the end of a card."""
+    body = {"content_state": {"title": f"T{number}", "subtitle": "Done in 3 min"}}
+    return replace(Entry("end", "hint", BASE_URL, body, NOW, "job"), **changes)  # type: ignore[arg-type]
+
+
+def ids(entries: list[Entry]) -> list[str]:
+    """Name entries."""
+    return [entry.id for entry in entries]
+
+
+def edit(box: Outbox, change: str, *values: object) -> None:
+    """Change the file behind the outbox's back."""
+    with contextlib.closing(sqlite3.connect(box.path())) as base:
+        base.execute(change, values)
+        base.commit()
+
+
+# ---------------------------------------------------------------------------------------------------- in and out
+
+
+def test_what_is_put_is_claimed(box: Outbox) -> None:
+    """Entries come back as they were, oldest first, and are gone once delivered."""
+    entries = owed(5)
+    assert box.put(entries)
+    assert box.exists()
+    assert claim(box) == entries
+    assert box.delivered(ids(entries))
+    assert not box.exists()
+    assert claim(box) == []
+
+
+def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
+    """Looking, claiming and cancelling make no file, and neither does putting nothing."""
+    assert not box.exists()
+    assert claim(box) == []
+    assert box.cancel_ends("hint", BASE_URL, "job") == 0
+    assert box.put([])
+    assert box.delivered([])
+    assert box.release([])
+    assert not box.delivered(["x"])
+    assert not box.begin("x", "a")
+    assert not box.path().parent.exists()
+
+
+def test_nothing_is_imported_while_all_goes_well(tmp_path: Path) -> None:
+    """A process that owes nothing never loads SQLite, nor platformdirs where it is told the directory."""
+    code = (
+        "import sys; from activitysmith_track._outbox import Outbox; box = Outbox(sys.argv[1]);"
+        "print(box.exists(), box.claim('h', 'b', 'o', 0.0, 1.0), {'sqlite3', 'platformdirs'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False [] set()"
+
+
+def test_the_file_is_private(box: Outbox) -> None:
+    """Directory and file are the user's alone, and the journal is gone after each call."""
+    assert box.put([push()])
+    assert box.path().stat().st_mode & 0o777 == 0o600
+    assert box.path().parent.stat().st_mode & 0o777 == 0o700
+    assert os.listdir(box.path().parent) == [box.path().name]
+
+
+def test_the_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a directory it lies in the user's state directory."""
+    for name in ("XDG_STATE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    path = Outbox().path()
+    assert path.is_absolute()
+    assert path.is_relative_to(tmp_path)
+    assert "activitysmith-track" in path.parts
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no home can be found, nothing is written to the working directory instead."""
+    monkeypatch.setattr(_outbox, "_state_directory", lambda: "~/.local/state/x")
+    box = Outbox()
+    assert not box.exists()
+    assert not box.put([push()])
+    assert "no home directory" in caplog.text
+
+
+def test_a_relative_directory_is_the_users_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is given may be relative, and stays where it was when the job changes its own."""
+    monkeypatch.chdir(tmp_path)
+    box = Outbox("here", clock=lambda: NOW)
+    assert box.put([push()])
+    monkeypatch.chdir("/")
+    assert len(claim(box)) == 1
+    assert (tmp_path / "here").is_dir()
+
+
+def test_accounts_are_kept_apart(box: Outbox) -> None:
+    """What goes out with another key or to another address is not claimed."""
+    assert box.put([push(1), push(2, hint="other"), push(3, base_url="https://else.example")])
+    assert [entry.body["title"] for entry in claim(box)] == ["T1"]
+
+
+def test_the_hint_is_not_the_key(box: Outbox) -> None:
+    """A key is told from others by a short hash, and stands nowhere in the file."""
+    assert hint(KEY) == hint(KEY) != hint("other")
+    assert len(hint(KEY)) == 16
+    assert box.put([push(hint=hint(KEY))])
+    assert KEY.encode() not in box.path().read_bytes()
+
+
+def test_what_was_delivered_is_wiped(box: Outbox) -> None:
+    """Words that have arrived are not left in unused pages of the file."""
+    assert box.put([push(1, body={"title": "private words"}), push(2)])
+    assert box.delivered(ids(claim(box, most=1)))
+    assert b"private words" not in box.path().read_bytes()
+
+
+def test_the_same_id_is_kept_once(box: Outbox) -> None:
+    """Putting again what may have been put already changes nothing, claimed or not."""
+    entry = push()
+    assert box.put([entry, entry])
+    assert claim(box) == [entry]
+    assert box.put([entry])
+    assert claim(box, "b") == []
+
+
+def test_a_newer_end_takes_the_place_of_an_older_one(box: Outbox) -> None:
+    """Of two ends of one stream only the last one matters; other streams and pushes stay."""
+    kept = replace(end(3), kind="keep", body={"content_state": {"title": "T3", "type": "progress"}})
+    assert box.put([end(1), push(), end(2, stream_key="other")])
+    assert box.put([kept])
+    assert [entry.body.get("title", "end") for entry in claim(box)] == ["T0", "end", "end"]
+    assert box.cancel_ends("hint", BASE_URL, "job") == 1
+
+
+def test_a_newer_run_cancels_an_owed_end(box: Outbox) -> None:
+    """Ends of the stream go, the claimed ones too, and whoever holds them is told before sending."""
+    entries = [end(), end(stream_key="other"), push()]
+    assert box.put(entries)
+    assert len(claim(box)) == 3
+    assert box.cancel_ends("hint", BASE_URL, "job") == 1
+    assert [box.begin(entry.id, "a") for entry in entries] == [False, True, True]
+    assert box.cancel_ends("hint", BASE_URL, "job") == 0
+    assert box.cancel_ends("else", BASE_URL, "other") == 0
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        push(kind="letter"),
+        push(body={}),
+        push(body={"title": "T", "payload": {"x": object()}}),
+        push(body={"title": "x" * 70_000}),
+        push(stream_key="job"),
+        end(stream_key=None),
+        end(stream_key="no such key"),
+        push(happened=float("nan")),
+        push(run="x" * 1000),
+    ],
+)
+def test_what_could_not_be_sent_is_not_kept(box: Outbox, entry: Entry, caplog: pytest.LogCaptureFixture) -> None:
+    """An entry that the service could not accept is told, and those beside it are kept."""
+    assert not box.put([entry, push(7)])
+    assert [kept.body["title"] for kept in claim(box)] == ["T7"]
+    assert "cannot keep an entry" in caplog.text
+
+
+# --------------------------------------------------------------------------------------------------------- leases
+
+
+def test_a_lease_keeps_others_away_until_it_expires(box: Outbox) -> None:
+    """What one process claimed another gets only after the lease."""
+    entry = push()
+    assert box.put([entry])
+    assert claim(box, "a") == [entry]
+    assert claim(box, "b", NOW + 59) == []
+    assert claim(box, "b", NOW + 61) == [entry]
+    assert not box.begin(entry.id, "a")
+    assert box.begin(entry.id, "b")
+
+
+def test_released_entries_can_be_claimed_at_once(box: Outbox) -> None:
+    """A failed attempt is counted, and gives the entry back; a lease that somebody else holds is left alone."""
+    entry = push()
+    assert box.put([entry])
+    claim(box, "a")
+    assert box.release([entry.id], "a")
+    assert claim(box, "b") == [replace(entry, attempts=1)]
+    assert box.release([entry.id], "a")
+    assert claim(box, "c") == []
+    assert box.release([entry.id])
+    assert claim(box, "c") == [replace(entry, attempts=2)]
+
+
+def test_a_lease_of_a_clock_that_was_set_back(box: Outbox) -> None:
+    """A lease that would run for longer than any may does not hold an entry for ever."""
+    assert box.put([push()])
+    assert len(claim(box, "a", NOW + 10 * 3600)) == 1
+    assert len(claim(box, "b")) == 1
+
+
+def test_a_push_that_may_have_arrived_is_not_sent_twice(box: Outbox) -> None:
+    """Where its owner died in the middle of an attempt, only a push that must arrive is sent again."""
+    success, failure, waiting = push(1, at_least_once=False), push(2), push(3, at_least_once=False)
+    assert box.put([success, failure, waiting])
+    claim(box)
+    assert box.begin(success.id, "a")
+    assert box.begin(failure.id, "a")
+    assert claim(box, "b", NOW + 61) == [failure, waiting]
+
+
+def test_claims_are_bounded(box: Outbox) -> None:
+    """As many as can be delivered within a lease are taken at once."""
+    assert box.put(owed(7))
+    assert [len(claim(box, most=3)) for _ in range(4)] == [3, 3, 1, 0]
+
+
+# --------------------------------------------------------------------------------------------------------- bounds
+
+
+def test_entries_are_bounded(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    """Of more than a thousand the oldest go first."""
+    assert box.put(push(number) for number in range(900))
+    assert box.put(push(number) for number in range(900, 1_003))
+    titles = [entry.body["title"] for entry in claim(box, most=2_000)]
+    assert (len(titles), titles[0], titles[-1]) == (1_000, "T3", "T1002")
+    assert "oldest were dropped" in caplog.text
+
+
+@pytest.mark.parametrize("hours", [25, -25])
+def test_entries_age(box: Outbox, hours: int, caplog: pytest.LogCaptureFixture) -> None:
+    """After a day, or where the clock was wrong by more than that, an entry is dropped."""
+    assert box.put([push(1)])
+    assert claim(box, now=NOW + hours * 3600) == []
+    assert not box.exists()
+    assert box.put([push(2, happened=NOW - hours * 3600), push(3)])
+    assert [entry.body["title"] for entry in claim(box)] == ["T3"]
+    assert "24 hours" in caplog.text
+
+
+# ----------------------------------------------------------------------------------------------------- late words
+
+
+@pytest.fixture
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock shows UTC."""
+    if not hasattr(time, "tzset"):  # pragma: no cover  # Windows
+        pytest.skip("the time zone cannot be changed here")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_utc")
+def test_late_pushes_say_when_it_happened() -> None:
+    """The message ends with the time of the machine's clock and how long ago that was, within its limit."""
+    note = "(happened 14:13, 2 h ago)"
+    body = {"title": "T", "message": "ValueError: x\nAfter 3 min"}
+    assert late(body, NOW, NOW + 7200, "push")["message"] == f"ValueError: x\nAfter 3 min\n{note}"
+    assert late({"title": "T"}, NOW, NOW + 7200, "push")["message"] == "Happened 14:13, 2 h ago"
+    longest = late({"title": "T", "message": "x" * 600}, NOW, NOW + 7200, "push")["message"]
+    assert len(longest) == 600
+    assert longest.endswith(f"x…\n{note}")
+    assert body["message"] == "ValueError: x\nAfter 3 min"
+
+
+@pytest.mark.usefixtures("in_utc")
+@pytest.mark.parametrize("kind", ["end", "keep"])
+def test_late_ends_say_when_it_happened(kind: str) -> None:
+    """The card's subtitle says so, within its limit; an end without a state has no words to add to."""
+    state = {"title": "T", "type": "progress", "percentage": 42, "subtitle": "Failed at 42 %"}
+    told = late({"content_state": state}, NOW, NOW + 600, kind)
+    assert told["content_state"] == {**state, "subtitle": "Failed at 42 % (happened 14:13, 10 min ago)"}
+    state["subtitle"] = "y" * 150
+    assert len(late({"content_state": state}, NOW, NOW + 600, kind)["content_state"]["subtitle"]) == 150
+    assert late({"content_state": {"title": "T"}}, NOW, NOW + 90_000, kind)["content_state"]["subtitle"] == (
+        "Happened 14:13, 1 d 1 h ago"
+    )
+    assert late({}, NOW, NOW + 600, kind) == {}
+
+
+@pytest.mark.parametrize("now", [NOW, NOW + 60, NOW - 5, float("nan"), float("inf")])
+def test_what_is_in_time_says_nothing(now: float) -> None:
+    """Up to a minute, or with a clock that makes no sense, nothing is added."""
+    assert late({"title": "T", "message": "M"}, NOW, now, "push") == {"title": "T", "message": "M"}
+
+
+def test_late_bodies_are_sound() -> None:
+    """What is added never makes a body that the service would refuse."""
+    for entry in owed(20, long=True):
+        body = late(entry.body, NOW, NOW + 3600, entry.kind)
+        assert check_body("send" if entry.kind == "push" else "end_stream", body) == body
+
+
+# --------------------------------------------------------------------------------------------- what goes wrong
+
+
+def test_a_file_in_the_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A place that cannot be is told once, and never raised."""
+    (tmp_path / "file").write_text("x")
+    box = Outbox(tmp_path / "file" / "below")
+    for _ in range(3):
+        assert not box.put([push()])
+        assert not box.exists()
+        assert claim(box) == []
+    assert caplog.text.count("cannot use its outbox") == 1
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a place where even root cannot write")
+def test_a_read_only_home(caplog: pytest.LogCaptureFixture) -> None:
+    """Where nothing can be written nothing is, and that is told."""
+    assert not Outbox("/proc/self/state").put([push()])
+    assert "cannot use its outbox" in caplog.text
+
+
+def test_a_read_only_file(box: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that only lies in the wrong place is not taken for damaged."""
+    assert box.put([push()])
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda url, **options: connect(url.replace("=rw", "=ro"), **options))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert not box.put([push()])
+    assert claim(box) == []
+    assert "readonly" in caplog.text
+    monkeypatch.undo()
+    assert len(claim(box)) == 1
+
+
+FULL = """
+import resource, sys
+from activitysmith_track._outbox import Outbox
+from fuzzing import owed
+box = Outbox(sys.argv[1], clock=lambda: 1790000000.0)
+assert box.put(owed(10))
+resource.setrlimit(resource.RLIMIT_FSIZE, (box.path().stat().st_size,) * 2)
+print(box.put(owed(900, long=True)))
+resource.setrlimit
+print(len(box.claim("hint", "https://service.example/api", "a", 1790000000.0, 60.0)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_a_full_disk(tmp_path: Path) -> None:
+    """What does not fit is refused as a whole; what was there before is still there."""
+    command = [sys.executable, "-c", FULL, str(tmp_path / "state")]
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.stdout.split() == ["False", "10"], done.stderr
+    assert "cannot use its outbox" in done.stderr
+
+
+def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that somebody else holds is given up soon, and used again later."""
+    assert box.put([push()])
+    box.patience = 0.05
+    with contextlib.closing(sqlite3.connect(box.path(), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert not box.put([push()])
+        assert claim(box) == []
+        assert box.cancel_ends("hint", BASE_URL, "job") == 0
+        assert not box.begin("x", "a")
+    assert "database is locked" in caplog.text
+    assert len(claim(box)) == 1
+
+
+def test_a_reader_that_stays(box: Outbox) -> None:
+    """Someone who looks into the file and does not leave holds up the commit, and no longer than that."""
+    assert box.put([push()])
+    box.patience = 0.05
+    with contextlib.closing(sqlite3.connect(box.path(), isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM entries").fetchone()
+        assert not box.put([push()])
+    assert len(claim(box)) == 1
+
+
+def test_a_thread_in_the_way(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    """While another thread of the process is at it, a call waits no longer than it may."""
+    box.patience = 0.01
+    with _outbox._alone(1):
+        assert not box.put([push()])
+    assert "another thread" in caplog.text
+    assert box.put([push()])
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\x00" + b"\xff" * 9000, b"\x00" * 5000])
+def test_a_damaged_file_is_moved_aside(box: Outbox, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """One copy of what cannot be read is kept, and a new file is begun at once."""
+    box.path().parent.mkdir(mode=0o700)
+    for turn in (1, 2):
+        box.path().write_bytes(content)
+        Path(f"{box.path()}-journal").write_bytes(b"stale")
+        assert box.put([push(turn)])
+        assert sorted(os.listdir(box.path().parent)) == [box.path().name, f"{box.path().name}.corrupt"]
+        assert [entry.body["title"] for entry in claim(box)] == [f"T{turn}"]
+    assert caplog.text.count("moved a damaged outbox aside") == 1
+
+
+def test_looking_at_a_damaged_file_begins_no_new_one(box: Outbox) -> None:
+    """A process that has nothing to put moves the damage aside and leaves it at that."""
+    box.path().parent.mkdir(mode=0o700)
+    box.path().write_bytes(b"garbage" * 1000)
+    assert claim(box) == []
+    assert os.listdir(box.path().parent) == [f"{box.path().name}.corrupt"]
+
+
+def test_another_process_was_quicker(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that somebody else has put in the place of the damaged one is not moved aside too."""
+    box.path().parent.mkdir(mode=0o700)
+    box.path().write_bytes(b"garbage" * 1000)
+    other = Outbox(box.path().parent, clock=lambda: NOW)
+    healing = _outbox._healing
+    monkeypatch.setattr(
+        _outbox, "_healing", lambda directory: (os.unlink(box.path()), monkeypatch.undo(), healing(directory))[2]
+    )
+    assert box.put([push(1)])
+    assert other.put([push(2)])
+    assert len(claim(box)) == 2
+    damaged = os.lstat(tmp := box.path().parent)
+    box._set_aside(box.path(), damaged, ValueError())
+    assert os.listdir(tmp) == [box.path().name]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TABLE more (x)",
+        "ALTER TABLE entries ADD COLUMN more",
+        "CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END",
+        "PRAGMA user_version = 7",
+    ],
+)
+def test_a_file_of_something_else(box: Outbox, change: str) -> None:
+    """A database that holds more than the outbox's own table is set aside, not trusted."""
+    assert box.put([push(1)])
+    edit(box, change)
+    assert box.put([push(2)])
+    assert [entry.body["title"] for entry in claim(box)][-1] == "T2"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("body", '{"title": 3}'),
+        ("body", "{"),
+        ("body", '{"title": "T", "badge": NaN}'),
+        ("body", '{"title": "' + "x" * 100_000 + '"}'),
+        ("body", b"[1]"),
+        ("body", "[" * 50_000),
+        ("kind", "letter"),
+        ("stream_key", "../x"),
+        ("id", b"x"),
+        ("run", 7.5),
+        ("happened", b"x"),
+    ],
+)
+def test_tampered_rows_are_dropped(box: Outbox, column: str, value: object, caplog: pytest.LogCaptureFixture) -> None:
+    """A row that would not pass as a request is told once and dropped, and the others are delivered."""
+    assert box.put([push(1), push(2), push(3)])
+    edit(box, f"UPDATE entries SET {column} = ? WHERE seq = 2", value)
+    if column in ("id", "run") and isinstance(value, float):
+        assert len(claim(box)) == 3  # the column makes a text of it
+        return
+    assert [entry.body["title"] for entry in claim(box)] == ["T1", "T3"]
+    assert len([record for record in caplog.records if "dropped" in record.msg]) == 1
+
+
+def test_odd_leases_do_not_hold_entries_for_ever(box: Outbox) -> None:
+    """Whatever stands in the columns of a lease, an entry can be claimed or goes with the day."""
+    assert box.put(push(number) for number in range(4))
+    edit(box, "UPDATE entries SET owner = x'ff', leased_until = 'later'")
+    edit(box, "UPDATE entries SET leased_until = x'ff' WHERE seq = 2")
+    edit(box, "UPDATE entries SET leased_until = 1e300, attempts = 'many' WHERE seq = 3")
+    assert [entry.attempts for entry in claim(box)] == [0, 0, 0, 0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs owners and modes")
+class TestOthers:
+    """What somebody else could have put there is refused, and not touched."""
+
+    def refused(self, box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+        assert not box.put([push()])
+        assert claim(box) == []
+        assert "belongs to another user" in caplog.text or "is a link" in caplog.text
+
+    def test_writable_directory(self, box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+        """A directory that the group may write to is refused."""
+        box.path().parent.mkdir()
+        box.path().parent.chmod(0o770)
+        self.refused(box, caplog)
+
+    def test_writable_file(self, box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+        """A file that others may write to is refused."""
+        assert box.put([push()])
+        box.path().chmod(0o602)
+        self.refused(box, caplog)
+
+    def test_link_for_a_file(self, box: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """A link is not followed, and what it points to is not touched."""
+        target = tmp_path / "precious"
+        target.write_bytes(b"precious" * 1000)
+        box.path().parent.mkdir(mode=0o700)
+        box.path().symlink_to(target)
+        self.refused(box, caplog)
+        assert target.read_bytes() == b"precious" * 1000
+
+    def test_link_for_a_directory(self, box: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Nor is a link to a directory."""
+        (tmp_path / "else").mkdir(mode=0o700)
+        box.path().parent.symlink_to(tmp_path / "else")
+        self.refused(box, caplog)
+        assert os.listdir(tmp_path / "else") in ([], [box.path().name])
+
+    def test_pipe_for_a_file(self, box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+        """A pipe, which would hang whoever opens it, is refused."""
+        box.path().parent.mkdir(mode=0o700)
+        os.mkfifo(box.path())
+        self.refused(box, caplog)
+
+    @pytest.mark.parametrize("of", ["file", "directory"])
+    def test_foreign_owner(
+        self, box: Outbox, of: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What belongs to another user is refused."""
+        assert box.put([push()])
+        mine = os.geteuid()
+        if mine == 0:
+            os.chown(box.path() if of == "file" else box.path().parent, 12_345, -1)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+        self.refused(box, caplog)
+
+
+def test_no_sqlite_at_all(box: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A Python that was built without SQLite loses the outbox, not the job."""
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    assert not box.put([push()])
+    assert "sqlite3" in caplog.text
+
+
+def test_a_walk_through_a_damaged_file_ends(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite is stopped where it takes more steps than any sound file needs."""
+    assert box.put([push()])
+    monkeypatch.setattr(_outbox, "_MOST_STEPS", 0)
+    monkeypatch.setattr(_outbox, "_STEPS", 1)
+    assert not box.put([push()])
+    monkeypatch.undo()
+    assert box.put([push()])
+
+
+def test_few_kinds_are_told(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    """Even where every failure has words of its own, the log is not flooded."""
+    for number in range(300):
+        box._tell(ValueError(str(number)))
+    assert len(caplog.records) == 100
+
+
+# ------------------------------------------------------------------------------------------------------- the fuzz
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the disk: thousands of files would take minutes."""
+    pragmas = tuple(pragma.replace("synchronous = FULL", "synchronous = OFF") for pragma in _outbox._PRAGMAS)
+    monkeypatch.setattr(_outbox, "_PRAGMAS", pragmas)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_damaged_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two thousand damaged files: nothing is raised, and what is still read can be sent."""
+    caplog.set_level(logging.CRITICAL)
+    rng = random.Random(5)
+    sound = sound_files(tmp_path / "sound")
+    work = tmp_path / "work"
+    work.mkdir(mode=0o700)
+    for _ in range(2_000):
+        clean(work)
+        (work / "outbox-1.sqlite").write_bytes(damage(rng, rng.choice(sound)))
+        for entry in use(work):
+            assert check_body("send" if entry.kind == "push" else "end_stream", entry.body) == entry.body
+
+
+@pytest.mark.usefixtures("hasty")
+def test_tampered_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand files with odd values in their rows: the same."""
+    caplog.set_level(logging.CRITICAL)
+    rng = random.Random(6)
+    sound = sound_files(tmp_path / "sound")[1]
+    work = tmp_path / "work"
+    work.mkdir(mode=0o700)
+    for _ in range(1_000):
+        clean(work)
+        (work / "outbox-1.sqlite").write_bytes(sound)
+        tamper(rng, work / "outbox-1.sqlite")
+        for entry in use(work):
+            json.dumps(entry.body, allow_nan=False)
+
+
+# ------------------------------------------------------------------------------------------------ many at a time
+
+WORKER = """
+import os, sys, time
+from activitysmith_track._outbox import Entry, Outbox
+directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+box = Outbox(directory, patience=5.0)
+url, now = "https://service.example/api", time.time()
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(count):
+    assert box.put([Entry("push", "hint", url, {"title": f"{name}-{number}"}, now, run=name)])
+    for entry in box.claim("hint", url, name, now, 600.0, most=2):
+        if box.begin(entry.id, name):
+            print(entry.body["title"], flush=True)
+            assert box.delivered([entry.id])
+"""
+
+
+def test_processes_at_once(tmp_path: Path) -> None:
+    """Four processes that put and deliver at once lose nothing and deliver nothing twice, and leave nothing."""
+    count = 60
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(tmp_path / "state"), name, str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "abcd"
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    delivered = [line for worker in workers for line in worker.communicate(timeout=120)[0].split()]
+    assert [worker.returncode for worker in workers] == [0] * 4
+    box = Outbox(tmp_path / "state")
+    delivered += [entry.body["title"] for entry in box.claim("hint", BASE_URL, "last", time.time(), 60, most=1_000)]
+    assert sorted(delivered) == sorted(f"{name}-{number}" for name in "abcd" for number in range(count))
+
+
+def test_threads_at_once(box: Outbox) -> None:
+    """Threads of one process do not undo each other's locks."""
+    box.patience = 30
+    claimed: list[str] = []
+
+    def work(name: str) -> None:
+        for number in range(20):
+            assert box.put([push(body={"title": f"{name}{number}"})])
+            for entry in claim(box, name, most=2):
+                claimed.append(entry.body["title"])
+                assert box.delivered([entry.id])
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    claimed += [entry.body["title"] for entry in claim(box, "last")]
+    assert sorted(claimed) == sorted(f"{name}{number}" for name in "abcd" for number in range(20))
+
+
+KILLED = """
+import os, sys, time
+from activitysmith_track._outbox import Entry, Outbox
+box = Outbox(sys.argv[1])
+number = 0
+while True:
+    entries = [Entry("push", "h", "b", {"title": str(number), "message": "x" * 3000}, time.time()) for _ in range(5)]
+    if box.put(entries):
+        print(number, flush=True)
+    number += 1
+"""
+
+
+def test_killed_in_the_middle(tmp_path: Path) -> None:
+    """After kill -9 in the middle of writing, all that was confirmed is there, and each put is whole or not there."""
+    for _ in range(3):
+        worker = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        confirmed = [int(worker.stdout.readline()) for _ in range(8)]
+        worker.kill()
+        confirmed += [int(line) for line in worker.communicate()[0].split()]
+        box = Outbox(tmp_path)
+        found = [int(entry.body["title"]) for entry in box.claim("h", "b", "a", time.time(), 60, most=1_000)]
+        assert set(confirmed) <= set(found)
+        assert all(found.count(number) == 5 for number in set(found))
+        assert box.delivered(entry.id for entry in box.claim("h", "b", "b", time.time() + 70, 60, most=1_000))
+        assert not box.exists()
+
+
+def _put_in_child(directory: str, result: multiprocessing.SimpleQueue[bool]) -> None:
+    result.put(Outbox(directory, clock=lambda: NOW).put([push()]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_while_a_thread_is_at_it(box: Outbox) -> None:
+    """A forked child can use the outbox although a thread of its parent was using it."""
+    context = multiprocessing.get_context("fork")
+    result = context.SimpleQueue()
+    alone = _outbox._alone
+    with alone(1):
+        alone.FORK_SECONDS = 0.01
+        try:
+            child = context.Process(target=_put_in_child, args=(str(box.path().parent), result))
+            child.start()
+        finally:
+            del alone.FORK_SECONDS
+    assert result.get()
+    child.join()
+    assert box.put([push()])
+    assert len(claim(box)) == 2
