@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from functools import partial
+from http.cookiejar import CookieJar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -145,6 +149,8 @@ __all__ = [
 MAX_ANSWER_BYTES = 1024 * 1024  # answers are a few hundred bytes; more than this is not the service
 TOTAL_SECONDS = 60.0  # all the attempts of one request and the waits between them
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds of the exponential wait, before jitter
+LONGEST_RETRY_AFTER = 3600.0  # seconds; an answer that asks for a year of silence is not obeyed
+MAX_DIGITS = 400  # of an integer in an answer: no float holds more, and reading 100,000 takes time
 
 A = TypeVar("A", bound="Answer")
 
@@ -277,21 +283,31 @@ def read_answer(kind: type[A], status: int, headers: Mapping[str, str], content:
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
     try:
-        body = json.loads(content)
+        body = json.loads(content, parse_int=_integer, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 
 
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError("an integer that no float holds")
+    return int(digits)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Read `Retry-After`: seconds, or an HTTP date. What cannot be read counts as not sent."""
+    """Read `Retry-After`: seconds, or an HTTP date, an hour at most. What cannot be read counts as not sent."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
-        return float(text[:9])
+        return min(LONGEST_RETRY_AFTER, float(text[:9]))
     try:
-        moment = parsedate_to_datetime(text)
-        return max(0.0, moment.timestamp() - now)
-    except (TypeError, ValueError, OverflowError, IndexError):
+        moment = parsedate_to_datetime(text[:100])
+        return min(LONGEST_RETRY_AFTER, max(0.0, moment.timestamp() - now))
+    except (TypeError, ValueError, OverflowError, IndexError, OSError):
         return None
 
 
@@ -436,49 +452,149 @@ class _Wait(tenacity.wait.wait_base):
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(attempt: _Attempt) -> Iterator[None]:
     """Turn httpx's exceptions into this library's."""
     try:
         yield
     except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        raise RequestTimedOut(f"no connection to the service in time: {error}", delivered=False) from error
-    except httpx.TimeoutException as error:
-        raise RequestTimedOut("the service did not answer in time") from error
+        raise RequestTimedOut(f"no connection to the service in time: {error}", delivered=False) from _bare(error)
+    except (httpx.TimeoutException, TimeoutError) as error:
+        words = "the service did not finish its answer in time"
+        raise RequestTimedOut(words, delivered=attempt.delivered) from _bare(error)
     except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError) as error:
-        raise ConnectionFailed(f"no connection to the service: {error}", delivered=False) from error
+        raise ConnectionFailed(f"no connection to the service: {error}", delivered=False) from _bare(error)
     except httpx.RequestError as error:
-        raise ConnectionFailed(f"the connection to the service broke: {error}") from error
+        raise ConnectionFailed(f"the connection to the service broke: {error}") from _bare(error)
 
 
-class _Body:
-    """Gathers an answer within bounds: of size, and of time as a whole."""
+def _bare(error: BaseException) -> BaseException:
+    """Take away the frames in which the libraries underneath hold the request's headers, and so the key."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
-    def __init__(self, status: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.status, self._clock, self._until = status, clock, clock() + seconds
+
+class _Attempt:
+    """One attempt at a request: what it may take in all, of time and of memory."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._until = clock, clock() + seconds
+        self._unzip: Any = None
+        self._stream: Any = None
+        self.delivered: bool | None = None  # False while a connection is being made for it
+        self.status, self.retry_after = 0, ""
         self.content = bytearray()
 
+    def left(self) -> float:
+        """Return how many seconds are left; raises httpx's own timeout if there are none."""
+        seconds = self._until - self._clock()
+        if seconds <= 0:
+            raise httpx.ReadTimeout("the deadline of the whole attempt")
+        return seconds
+
+    def begin(self, response: httpx.Response) -> None:
+        """Note the head of the answer; one that is zipped although nobody asked for it is unzipped within bounds."""
+        self.status = response.status_code
+        self.retry_after = response.headers.get("retry-after", "")
+        if response.headers.get("content-encoding", "").strip().lower() == "gzip":
+            self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
+
     def add(self, chunk: bytes) -> None:
+        """Take a part of the answer's body."""
+        self.left()
+        if self._unzip is not None:
+            chunk = self._unzipped(chunk)
         self.content += chunk
         if len(self.content) > MAX_ANSWER_BYTES:
             raise InvalidAnswer(f"the answer is longer than {MAX_ANSWER_BYTES} bytes", status=self.status)
-        if self._clock() > self._until:
-            raise RequestTimedOut("the service did not finish its answer in time")
+
+    def _unzipped(self, chunk: bytes) -> bytes:
+        try:
+            unzipped: bytes = self._unzip.decompress(chunk, MAX_ANSWER_BYTES + 1 - len(self.content))
+        except zlib.error:
+            raise InvalidAnswer("the answer is not the gzip that it says", status=self.status) from None
+        return unzipped
+
+    def see(self, event: str, info: Mapping[str, Any]) -> None:
+        """Follow what happens underneath; this is httpx's `trace` extension.
+
+        httpx gives every read a timeout of its own, so that a header that comes byte by byte could take for ever:
+        from here on each new connection reads and writes within what its attempt has left.
+        """
+        self._note(event)
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            stream = info["return_value"]
+            with suppress(AttributeError):  # rather no deadline than no request, should httpcore close the class
+                for name in ("read", "write"):
+                    setattr(stream, name, partial(_within, getattr(stream, name)))
+
+    async def see_async(self, event: str, info: Mapping[str, Any]) -> None:
+        """Follow what happens underneath; there the event loop keeps the deadline."""
+        self._note(event)
+        if event.endswith(".connect_tcp.complete"):
+            self._stream = info["return_value"]
+
+    async def abandon(self) -> None:
+        """Close a connection whose TLS handshake was cut short: httpcore leaves it to the garbage collector."""
+        if self.delivered is False and self._stream is not None:
+            import anyio
+
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+
+    def _note(self, event: str) -> None:
+        if event.endswith(".connect_tcp.started"):
+            self.delivered = False
+        elif event.endswith(".send_request_headers.started"):
+            self.delivered = None
+
+
+_running: ContextVar[_Attempt | None] = ContextVar("activitysmith_attempt", default=None)
+
+
+def _within(carry: Callable[..., Any], what: Any, timeout: float | None = None) -> Any:
+    """Read or write on a connection, within the time that the running attempt has left."""
+    attempt = _running.get()
+    if attempt is not None:  # pragma: no branch  # nobody else has the connection
+        timeout = attempt.left() if timeout is None else min(timeout, attempt.left())
+    return carry(what, timeout=timeout)
+
+
+class _NoCookies(CookieJar):
+    """Keeps nothing of what a service sets."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep nothing."""
+
+
+class _Secret:
+    """An API key whose repr says nothing, for the locals of frames that a traceback may print."""
+
+    def __init__(self, text: str) -> None:
+        self._reveal: Callable[[], str] = lambda: text
+
+    def reveal(self) -> str:
+        """Return the key."""
+        return self._reveal()
+
+    def __repr__(self) -> str:
+        return "'...'"
+
+
+def _secret(api_key: str | None) -> _Secret | None:
+    """Find the key, and hide it."""
+    key = api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
+    return _Secret(key) if key else None
 
 
 class _Client:
     """What both clients are: settings, headers and the retry policy."""
 
+    _base_url = ""  # for the repr of one that could not be made
+
     def __init__(
-        self,
-        api_key: str | None = None,
-        *,
-        base_url: str | None = None,
-        timeout: float = 10.0,
-        max_attempts: int = 4,
-        transport: Any = None,
+        self, key: _Secret | None, *, base_url: str | None, timeout: float, max_attempts: int, transport: Any
     ) -> None:
-        key = api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
-        if not key:
+        if key is None:
             raise MissingAPIKey("no API key: pass api_key, or set ACTIVITYSMITH_API_KEY")
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
             raise InvalidRequest("timeout", timeout, "seconds, more than 0")
@@ -486,28 +602,47 @@ class _Client:
             raise InvalidRequest("max_attempts", max_attempts, "an integer of at least 1")
         self._base_url = check_base_url(base_url or os.environ.get("ACTIVITYSMITH_BASE_URL") or DEFAULT_BASE_URL)
         self._timeout, self._max_attempts = timeout, max_attempts
+        self._key = _Secret(check_api_key(key.reveal()))
         self._options: dict[str, Any] = {
-            "headers": {
-                "Authorization": f"Bearer {check_api_key(key)}",
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": "activitysmith-track",
-            },
+            "headers": httpx.Headers(  # whose repr hides the key
+                {
+                    "Authorization": f"Bearer {self._key.reveal()}",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "activitysmith-track",
+                }
+            ),
             "timeout": timeout,
             "transport": transport,
             "follow_redirects": False,
-            "trust_env": not is_loopback(urlsplit(self._base_url).hostname),  # no proxy to this machine
+            "cookies": _NoCookies(),
+            "verify": True,
+            "trust_env": True,
+            "mounts": _unproxied(self._base_url),
         }
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._base_url}>"
 
-    def _request(self, call: Call[Any]) -> dict[str, Any]:
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds an API key and connections: it cannot be pickled or copied")
+
+    def _request(self, call: Call[Any], trace: Callable[..., Any]) -> dict[str, Any]:
         """Return what httpx is told; a request without a body has no content type."""
-        told: dict[str, Any] = {"method": call.method, "url": self._base_url + call.path}
+        told: dict[str, Any] = {
+            "method": call.method,
+            "url": self._base_url + call.path,
+            "extensions": {"trace": trace},
+        }
         if call.body is not None:
             told["json"] = call.body
         return told
+
+    def _read(self, call: Call[A], attempt: _Attempt) -> A:
+        """Read an answer; what a service repeats of the request's headers does not bring the key into a log."""
+        content = bytes(attempt.content).replace(self._key.reveal().encode(), b"***")
+        headers = {"retry-after": attempt.retry_after}
+        return read_answer(call.answer, attempt.status, headers, content, time.time())
 
     def _retrying(self, call: Call[Any]) -> dict[str, Any]:
         return {
@@ -518,13 +653,20 @@ class _Client:
         }
 
 
+def _unproxied(base_url: str) -> dict[str, None]:
+    """Have no proxy stand between this machine and itself."""
+    host = urlsplit(base_url).hostname or ""
+    return {f"all://{f'[{host}]' if ':' in host else host}": None} if is_loopback(host) else {}
+
+
 class ActivitySmith(_Client):
     """The service's API.
 
     Args:
         api_key: the key; `None` takes it from `ACTIVITYSMITH_API_KEY`.
         base_url: `None` takes `ACTIVITYSMITH_BASE_URL`, or the service's own address. https, or http to loopback.
-        timeout: seconds for each step of one attempt (connecting, each read), and for the whole of its answer.
+        timeout: seconds for one attempt in all: connecting, sending, and the whole of its answer. Only what the
+            operating system does not bound is left out: looking up the host's name, and trying its next address.
         max_attempts: how often one request is tried, 1 or more, within 60 s in all. PUT and DELETE are tried again
             after connection failures, timeouts, rate limits, 502, 503 and 504; POST only where the request surely
             was not carried out, unless the call says `at_least_once=True`. `Retry-After` is honoured.
@@ -549,7 +691,8 @@ class ActivitySmith(_Client):
         max_attempts: int = 4,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(api_key, base_url=base_url, timeout=timeout, max_attempts=max_attempts, transport=transport)
+        api_key = key = _secret(api_key)  # type: ignore[assignment]  # a traceback may print this frame's locals
+        super().__init__(key, base_url=base_url, timeout=timeout, max_attempts=max_attempts, transport=transport)
         self._http = httpx.Client(**self._options)
         self.notifications = Notifications(self)
         self.live_activities = LiveActivities(self)
@@ -561,11 +704,19 @@ class ActivitySmith(_Client):
         return answer
 
     def _attempt(self, call: Call[A]) -> A:
-        with _explained(), self._http.stream(**self._request(call)) as response:
-            body = _Body(response.status_code, self._timeout)
-            for chunk in response.iter_bytes():
-                body.add(chunk)
-        return read_answer(call.answer, body.status, response.headers, bytes(body.content), time.time())
+        return self._read(call, self._carry(call))  # in frames of their own: the parts of an answer may hold the key
+
+    def _carry(self, call: Call[Any]) -> _Attempt:
+        attempt = _Attempt(self._timeout)
+        before = _running.set(attempt)
+        try:
+            with _explained(attempt), self._http.stream(**self._request(call, attempt.see)) as response:
+                attempt.begin(response)
+                for chunk in response.iter_raw():
+                    attempt.add(chunk)
+        finally:
+            _running.reset(before)
+        return attempt
 
     def badge_count(
         self, value: int, *, channels: Sequence[str] | str | None = None, at_least_once: bool = False
@@ -722,7 +873,8 @@ class AsyncActivitySmith(_Client):
         max_attempts: int = 4,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(api_key, base_url=base_url, timeout=timeout, max_attempts=max_attempts, transport=transport)
+        api_key = key = _secret(api_key)  # type: ignore[assignment]  # a traceback may print this frame's locals
+        super().__init__(key, base_url=base_url, timeout=timeout, max_attempts=max_attempts, transport=transport)
         self._http = httpx.AsyncClient(**self._options)
         self.notifications = AsyncNotifications(self)
         self.live_activities = AsyncLiveActivities(self)
@@ -734,12 +886,22 @@ class AsyncActivitySmith(_Client):
         return answer
 
     async def _attempt(self, call: Call[A]) -> A:
-        with _explained():
-            async with self._http.stream(**self._request(call)) as response:
-                body = _Body(response.status_code, self._timeout)
-                async for chunk in response.aiter_bytes():
-                    body.add(chunk)
-        return read_answer(call.answer, body.status, response.headers, bytes(body.content), time.time())
+        return self._read(call, await self._carry(call))
+
+    async def _carry(self, call: Call[Any]) -> _Attempt:
+        import anyio
+
+        attempt = _Attempt(self._timeout)
+        try:
+            with _explained(attempt), anyio.fail_after(self._timeout):
+                async with self._http.stream(**self._request(call, attempt.see_async)) as response:
+                    attempt.begin(response)
+                    async for chunk in response.aiter_raw():
+                        attempt.add(chunk)
+        except BaseException:
+            await attempt.abandon()
+            raise
+        return attempt
 
     async def badge_count(
         self, value: int, *, channels: Sequence[str] | str | None = None, at_least_once: bool = False

@@ -15,7 +15,7 @@ import os
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .errors import InvalidRequest
 
@@ -114,6 +114,10 @@ class Settings:
         shown["api_key"] = "..." if self.api_key else None
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the key out of a pickle: whoever reads it takes the key from its own environment."""
+        return {**vars(self), "api_key": None}
+
 
 def check_base_url(value: str) -> str:
     """Check the service's address: https, or http to this machine; no credentials in it.
@@ -144,9 +148,11 @@ def is_loopback(host: str | None) -> bool:
 
 def check_api_key(value: object) -> str:
     """Check that an API key can travel in a header; its text is never repeated in the message."""
-    if not isinstance(value, str) or not value.strip().isascii() or not value.strip().isprintable():
-        raise InvalidRequest("api_key", type(value), "a string of printable ASCII characters")
-    return value.strip()
+    key, value = value, type(value)  # what a traceback may print of this frame is not the key
+    if not isinstance(key, str) or not key.strip().isascii() or not key.strip().isprintable():
+        key = None
+        raise InvalidRequest("api_key", value, "a string of printable ASCII characters")
+    return key.strip()
 
 
 def check_seconds(name: str, value: object) -> float:
@@ -219,6 +225,9 @@ class Tracker:
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *" ".join(_METHODS.values()).split()})
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Tracker holds threads and may hold an API key: it cannot be pickled or copied")
 
     @property
     def settings(self) -> Settings:

@@ -59,6 +59,7 @@ __all__ = [
 ]
 
 _LONGEST_VALUE = 80  # characters of a refused value that an error message repeats
+_LONGEST_TOLD = 1_000  # characters of a service's own words
 
 
 class ActivitySmithError(Exception):
@@ -140,8 +141,8 @@ class StatusError(ActivitySmithError):
 
     Attributes:
         status: the HTTP status.
-        error: the body's `error`, or the status in words where the body has none.
-        message: the body's `message`, or an empty string.
+        error: the body's `error`, up to 1,000 characters, or the status in words where the body has none.
+        message: the body's `message`, up to 1,000 characters, or an empty string.
         body: the body as sent: a dict, or `{}` where it was not a JSON object.
         retry_after: seconds that the service asks to wait, from the `Retry-After` header, or `None`.
     """
@@ -151,8 +152,8 @@ class StatusError(ActivitySmithError):
     ) -> None:
         self.status = status
         self.body = dict(body)
-        self.error = str(body.get("error") or reason or f"HTTP {status}")
-        self.message = str(body.get("message") or "")
+        self.error = _told(body.get("error")) or reason or f"HTTP {status}"
+        self.message = _told(body.get("message"))
         self.retry_after = retry_after
         super().__init__(f"{status} {self.error}" + (f": {self.message}" if self.message else ""))
 
@@ -164,6 +165,13 @@ class StatusError(ActivitySmithError):
     def code(self) -> str | None:
         """The body's machine-readable `code`, such as `rate_limited` or `badge_update_failed`."""
         return _text_or_none(self.body.get("code"))
+
+
+def _told(value: object) -> str:
+    """Return what a service says of an error, as text that any log can carry."""
+    if isinstance(value, str):
+        return value[:_LONGEST_TOLD].encode("utf-8", "replace").decode()
+    return str(value) if isinstance(value, (int, float)) and value else ""
 
 
 def _text_or_none(value: object) -> str | None:

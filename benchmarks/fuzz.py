@@ -22,6 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import fuzzing
 
+from activitysmith_track.client import StreamAnswer, read_answer
+from activitysmith_track.errors import ActivitySmithError
+
 
 def files(rng: random.Random, directory: Path, sound: list[bytes]) -> bool:
     """Use an outbox whose file is damaged."""
@@ -36,6 +39,17 @@ def rows(rng: random.Random, directory: Path, sound: list[bytes]) -> bool:
     (directory / "outbox-1.sqlite").write_bytes(sound[1])
     fuzzing.tamper(rng, directory / "outbox-1.sqlite")
     return bool(fuzzing.use(directory))
+
+
+def answer(came: tuple[int, dict[str, str], bytes]) -> bool:
+    """Read an answer of a service gone mad."""
+    status, headers, content = came
+    try:
+        read_answer(StreamAnswer, status, headers, content, 1.0)
+    except ActivitySmithError as error:
+        str(error).encode()
+        return False
+    return True
 
 
 def measure(name: str, runs: int, once: Callable[[], bool]) -> None:
@@ -63,6 +77,8 @@ def main() -> None:
         work = Path(place, "work")
         work.mkdir(mode=0o700)
         measure("damaged files", given.runs, lambda: files(rng, work, sound))
+        odd = fuzzing.answers(rng, given.runs)
+        measure("answers", given.runs, lambda: answer(next(odd)))
         measure("tampered rows", given.runs, lambda: rows(rng, work, sound))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,61 @@ def clean(directory: Path) -> None:
     """Leave nothing behind for the next round."""
     for name in os.listdir(directory):
         os.unlink(directory / name)
+
+
+def answers(rng: random.Random, count: int) -> Iterator[tuple[int, dict[str, str], bytes]]:
+    """Yield what a service gone mad might answer: status, headers and body."""
+    fine = {"success": True, "operation": "updated", "notification_id": "n", "tags": ["a"], "errors": [], "limit": 4}
+    for _ in range(count):
+        body = {name: value for name, value in fine.items() if rng.random() < 0.8}
+        for _ in range(rng.randrange(3)):
+            name = rng.choice(
+                [*fine, "error", "message", "body", "code", "effective_channel_slugs", "__class__", "needs"]
+            )
+            body[name] = _value(rng, rng.randrange(4))
+        content = json.dumps(body).encode()
+        how = rng.randrange(6)
+        if how == 0:
+            content = rng.randbytes(rng.randrange(200))
+        elif how == 1:
+            content = damage(rng, content)
+        elif how == 2:
+            at = rng.randrange(len(content))
+            odd = (
+                b"[",
+                b"{",
+                b'"',
+                b"NaN",
+                b"-",
+                b"\\ud800",
+                b"9" * 5_000,
+                b"[" * 2_000,
+                b"\xff",
+                b"\x00",
+                b"1e999",
+                b",",
+            )
+            content = content[:at] + rng.choice(odd) + content[at:]
+        status = rng.choice(
+            (200, 200, 200, 201, 204, 302, 400, 401, 402, 404, 409, 422, 429, 500, 503, 0, 99, 600, 999)
+        )
+        odd_dates = (
+            "5",
+            "9" * 50,
+            "Mon, 01 Jan 2035 00:00:00 GMT",
+            "x" * rng.randrange(99),
+            "",
+            "-1",
+            "Mon, 99 Jan",
+            "\ud800",
+        )
+        yield status, {"retry-after": rng.choice(odd_dates)}, content
+
+
+def _value(rng: random.Random, depth: int) -> Any:
+    """Make a JSON value of any kind."""
+    if depth and rng.random() < 0.4:
+        return [_value(rng, depth - 1) for _ in range(rng.randrange(4))]
+    if depth and rng.random() < 0.4:
+        return {str(number): _value(rng, depth - 1) for number in range(rng.randrange(4))}
+    return rng.choice((None, True, False, 0, -1, 10**30, 1.5, 1e308, "", "x", "\ud800", "é" * 50, "x" * 5_000))
