@@ -41,7 +41,7 @@ from activitysmith_track.client import (
 )
 
 KEY = "key-that-nobody-may-see"
-SECONDS = 0.4  # of one attempt
+SECONDS = 0.3  # of one attempt
 SLACK = 20.0  # seconds after which a test gives up: nothing is asserted about speed, only that there is an end
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 FINE = b'{"success": true}'
