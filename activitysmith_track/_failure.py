@@ -10,6 +10,7 @@ import os
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +116,7 @@ def scrub(text: str, secrets: Sequence[str | None] = (), redact: Callable[[str],
 def _hide(text: str, secrets: Sequence[str | None] = ()) -> str:
     for secret in secrets:
         if secret:
-            text = text.replace(secret, _HIDDEN)
+            text = text.replace(secret, _HIDDEN).replace(quote(secret, safe=""), _HIDDEN)
     for pattern, hidden in _patterns():
         text = pattern.sub(hidden, text)
     return text

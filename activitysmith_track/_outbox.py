@@ -169,8 +169,8 @@ class Outbox:
     def put(self, entries: Iterable[Entry]) -> bool:
         """Keep entries, all in one transaction.
 
-        An `end` or `keep` takes the place of an older one of the same stream. What is older than 24 hours is dropped,
-        and of more than 1,000 the oldest.
+        An `end` or `keep` takes the place of one of the same stream that happened before it. What is older than 24
+        hours is dropped, and of more than 1,000 the oldest.
 
         Returns:
             True when every one of them is safely on disk.
@@ -286,42 +286,36 @@ class Outbox:
         except Exception as error:
             self._tell_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
             return None
-        once = int(entry.at_least_once)
-        key = entry.stream_key
-        return (
-            entry.id,
-            entry.kind,
-            entry.hint,
-            entry.base_url,
-            key,
-            text,
-            once,
-            entry.happened,
-            entry.run,
-            entry.attempts,
-        )
+        account = entry.hint, entry.base_url, entry.stream_key
+        details = int(entry.at_least_once), float(entry.happened), entry.run, entry.attempts
+        return entry.id, entry.kind, *account, text, *details
 
     def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
         self._prune(base, self._clock())
-        there = {key[0]: key[1:] for key in base.execute("SELECT id, hint, base_url, stream_key FROM entries")}
-        ends = {stream: key for key, stream in there.items() if stream[-1] is not None}
+        known = {key for (key,) in base.execute("SELECT id FROM entries")}
+        of_streams = "SELECT hint, base_url, stream_key, happened, id FROM entries WHERE kind != 'push'"
+        ends = {tuple(found[:3]): (found[3], found[4]) for found in base.execute(of_streams)}
         for row in rows:
-            key, stream = row[0], row[2:5]
-            if key in there:
-                continue
-            there[key] = stream
-            if stream[-1] is not None:
-                base.execute("DELETE FROM entries WHERE id = ?", (ends.get(stream),))
-                ends[stream] = key
-            base.execute(
-                "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run,"
-                " attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
+            if row[0] not in known and self._supersedes(base, ends, row):
+                known.add(row[0])
+                base.execute(_INSERT, row)
         newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
         dropped = base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
         if dropped:
             self._tell_once("full", "activitysmith_track keeps %d entries: the oldest were dropped", KEPT_ENTRIES)
+        return True
+
+    @staticmethod
+    def _supersedes(base: sqlite3.Connection, ends: dict[Any, tuple[Any, str]], row: tuple[Any, ...]) -> bool:
+        """Let an end take the place of an older one of its stream; False where there is a newer one already."""
+        key, kind, stream, happened = row[0], row[1], row[2:5], row[7]
+        if kind == "push":
+            return True
+        before, older = ends.get(stream, (0.0, ""))
+        if older and isinstance(before, float) and before > happened:
+            return False
+        base.execute("DELETE FROM entries WHERE id = ?", (older,))
+        ends[stream] = happened, key
         return True
 
     def _prune(self, base: sqlite3.Connection, now: float) -> None:
@@ -426,6 +420,10 @@ class Outbox:
             logger.warning(message, *details)
 
 
+_INSERT = (
+    "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 
 

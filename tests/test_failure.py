@@ -156,6 +156,7 @@ def test_ordinary_words_stay(text: str) -> None:
 def test_the_key_itself_is_scrubbed() -> None:
     """The API key is hidden wherever it stands, and no key hides nothing."""
     assert scrub("x-my-key-y", ("my-key", None, "")) == "x-***-y"
+    assert scrub("?k=my%2Fkey%3D1", ("my/key=1",)) == "?k=***"
 
 
 def test_the_key_is_scrubbed_whatever_surrounds_it() -> None:
