@@ -483,6 +483,7 @@ class _Attempt:
         self.delivered: bool | None = None  # False while a connection is being made for it
         self.status, self.retry_after = 0, ""
         self.content = bytearray()
+        self.part = b""  # no local of a frame: an answer may repeat the key, and a traceback may print locals
 
     def left(self) -> float:
         """Return how many seconds are left; raises httpx's own timeout if there are none."""
@@ -498,21 +499,20 @@ class _Attempt:
         if response.headers.get("content-encoding", "").strip().lower() == "gzip":
             self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
-    def add(self, chunk: bytes) -> None:
-        """Take a part of the answer's body."""
+    def gather(self) -> None:
+        """Take `part` to the answer's body."""
         self.left()
         if self._unzip is not None:
-            chunk = self._unzipped(chunk)
-        self.content += chunk
+            self._unzip_part()
+        self.content += self.part
         if len(self.content) > MAX_ANSWER_BYTES:
             raise InvalidAnswer(f"the answer is longer than {MAX_ANSWER_BYTES} bytes", status=self.status)
 
-    def _unzipped(self, chunk: bytes) -> bytes:
+    def _unzip_part(self) -> None:
         try:
-            unzipped: bytes = self._unzip.decompress(chunk, MAX_ANSWER_BYTES + 1 - len(self.content))
+            self.part = self._unzip.decompress(self.part, MAX_ANSWER_BYTES + 1 - len(self.content))
         except zlib.error:
             raise InvalidAnswer("the answer is not the gzip that it says", status=self.status) from None
-        return unzipped
 
     def see(self, event: str, info: Mapping[str, Any]) -> None:
         """Follow what happens underneath; this is httpx's `trace` extension.
@@ -704,7 +704,7 @@ class ActivitySmith(_Client):
         return answer
 
     def _attempt(self, call: Call[A]) -> A:
-        return self._read(call, self._carry(call))  # in frames of their own: the parts of an answer may hold the key
+        return self._read(call, self._carry(call))
 
     def _carry(self, call: Call[Any]) -> _Attempt:
         attempt = _Attempt(self._timeout)
@@ -712,8 +712,8 @@ class ActivitySmith(_Client):
         try:
             with _explained(attempt), self._http.stream(**self._request(call, attempt.see)) as response:
                 attempt.begin(response)
-                for chunk in response.iter_raw():
-                    attempt.add(chunk)
+                for attempt.part in response.iter_raw():
+                    attempt.gather()
         finally:
             _running.reset(before)
         return attempt
@@ -896,8 +896,8 @@ class AsyncActivitySmith(_Client):
             with _explained(attempt), anyio.fail_after(self._timeout):
                 async with self._http.stream(**self._request(call, attempt.see_async)) as response:
                     attempt.begin(response)
-                    async for chunk in response.aiter_raw():
-                        attempt.add(chunk)
+                    async for attempt.part in response.aiter_raw():
+                        attempt.gather()
         except BaseException:
             await attempt.abandon()
             raise

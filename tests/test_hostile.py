@@ -600,6 +600,15 @@ FAILURES: dict[str, Serve] = {
             status=b"400 Bad",
         )
     ),
+    "an echo without an end": lambda server, connection: (
+        connection.sendall(HEAD + b"\r\n" + server.requests[-1]),
+        server.stopped.wait(SLACK),
+        None,
+    )[-1],
+    "an echo that is too long": lambda server, connection: connection.sendall(framed(server.requests[-1] * 9_000)),
+    "an echo that says it is zipped": lambda server, connection: connection.sendall(
+        framed(server.requests[-1], b"content-encoding: gzip")
+    ),
     "an echo that is fine": lambda server, connection: connection.sendall(framed(server.requests[-1])),
 }
 
