@@ -419,6 +419,7 @@ class Guard:
         for thread in threads:
             while thread.is_alive() and (left := self._until - time.monotonic()) > 0:
                 thread.join(min(1.0, left))  # a signal may have made it shorter
+        post.close()
 
     def _prepare(self) -> Timing:
         """Make the library importable as it was in the job."""
@@ -464,6 +465,12 @@ class _Post:
                 made = ActivitySmith(api_key, base_url=base_url, timeout=self.timing.attempt, max_attempts=1)
                 self._clients[account] = made
             return self._clients[account]
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
 
 
 def _waits(timing: Timing) -> Iterator[float]:

@@ -77,12 +77,12 @@ class Watchdog:
         import threading
         from queue import SimpleQueue
 
-        self._inbox: SimpleQueue[_Item | _Farewell | None] = SimpleQueue()
+        self._inbox: SimpleQueue[_Item | _Farewell | threading.Event] = SimpleQueue()
         self._accounts: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
         self._thread: threading.Thread | None = None
-        self._decided = threading.Event()  # whether the process could be started
+        self._waiting: list[threading.Event] = []  # for the process to stand, or to be given up
         self._line: _Line | None = None
         self._live: dict[tuple[str, int], bytes] = {}
         self._asked = False
@@ -171,9 +171,12 @@ class Watchdog:
         Returns:
             Whether it stands guard.
         """
+        import threading
+
+        decided = threading.Event()
         self._asked = True
-        self._inbox.put(None)
-        return self._run() and self._decided.wait(timeout) and self.alive
+        self._inbox.put(decided)
+        return not self._over and self._run() and decided.wait(timeout) and self.alive
 
     def close(self, timeout: float) -> bool:
         """Say bye: the job leaves in order, and the process delivers what was handed over, then exits.
@@ -187,7 +190,7 @@ class Watchdog:
             True when it has, or when there was nothing to tell.
         """
         if self._over or (self._thread is None and self._inbox.empty()):
-            return not self._live
+            return not self._guards
         farewell = _Farewell(time.monotonic() + timeout)
         self._inbox.put(farewell)
         if not self._run():
@@ -256,6 +259,8 @@ class Watchdog:
                 self._look_after()
             except Exception as error:  # whatever it is, the job goes on
                 self._give_up(f"activitysmith_track: the watchdog is off: {type(error).__name__}: {error}")
+            while self._waiting:
+                self._waiting.pop().set()
         with contextlib.suppress(Exception):
             received.heard = self._part(received.until)
         self._over = True
@@ -268,8 +273,10 @@ class Watchdog:
         with contextlib.suppress(Empty):
             received = self._inbox.get(timeout=self._pause())
             while not isinstance(received, _Farewell):
-                if received is not None:
+                if isinstance(received, _Item):
                     self._note(received)
+                else:
+                    self._waiting.append(received)
                 received = self._inbox.get_nowait()
             return received
         return None
@@ -323,7 +330,6 @@ class Watchdog:
         for key, frame in self._live.items():
             line.put(_Item(key, frame, True))
         line.flush()
-        self._decided.set()
 
     def _lost(self, until: float | None) -> None:
         line, self._line = self._line, None
@@ -349,6 +355,7 @@ class Watchdog:
             if not line.blocked:
                 line.close()
                 self._line = None
+                self._live.clear()
                 return True
             if time.monotonic() >= until:
                 break
@@ -359,7 +366,6 @@ class Watchdog:
         line, self._line, self._over = self._line, None, True
         if line is not None:
             line.close()
-        self._decided.set()
         self._tell(message)
 
     def _tell(self, message: str) -> None:
