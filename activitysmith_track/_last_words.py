@@ -153,7 +153,7 @@ def read_frame(content: bytes) -> dict[str, Any]:
     if fields is None:
         raise Garbled("no frame of this version")
     for name, types in fields.items():
-        if type(frame.get(name)) not in types:
+        if name not in frame or type(frame[name]) not in types:
             raise Garbled(f"{frame['frame']}.{name}")
     if frame["frame"] == "hello":
         _check_hello(frame)
@@ -197,7 +197,7 @@ class Errand(NamedTuple):
         """Build the request; one that is late says when it happened."""
         from .client import end_stream_call, send_call, stream_call
 
-        body = dated(self.body, self.happened, now) if now - self.happened > LATE_SECONDS else self.body
+        body = late(self.body, self.happened, now)
         if self.method == "push":
             return send_call(None, body, at_least_once=self.at_least_once)
         build: Any = end_stream_call if self.method == "end" else stream_call
@@ -205,18 +205,24 @@ class Errand(NamedTuple):
         return made
 
 
-def dated(body: Mapping[str, Any], happened: float, now: float) -> dict[str, Any]:
-    """Add to a card's or a push's words when it happened, by this machine's clock."""
-    moment, today = time.localtime(happened), time.localtime(now)
-    when = time.strftime("at %H:%M" if moment[:3] == today[:3] else "on %d %b at %H:%M", moment)
-    state = body.get("content_state")
-    if isinstance(state, dict):
-        return {**body, "content_state": {**state, "subtitle": _joined(state.get("subtitle"), when)}}
-    return {**body, "message": _joined(body.get("message"), when)} if "title" in body else dict(body)
+def late(body: Mapping[str, Any], happened: float, now: float) -> dict[str, Any]:
+    """Have a card or a push that comes late say when it happened, by this machine's clock."""
+    from ._failure import span
+
+    told = dict(body)
+    if not LATE_SECONDS < now - happened < 1e9:
+        return told
+    note = f"happened {time.strftime('%H:%M', time.localtime(happened))}, {span(now - happened)} ago"
+    if "content_state" in body:
+        state = body["content_state"]
+        told["content_state"] = {**state, "subtitle": _with_note(state.get("subtitle"), " ", note)}
+    else:
+        told["message"] = _with_note(body.get("message"), "\n", note)
+    return told
 
 
-def _joined(text: object, more: str) -> str:
-    return f"{text} · {more}" if text else more
+def _with_note(text: object, between: str, note: str) -> str:
+    return f"{text}{between}({note})" if text else note[0].upper() + note[1:]
 
 
 class Duty:
@@ -291,7 +297,8 @@ class Duty:
 def _counted(push: dict[str, Any], more: int) -> dict[str, Any]:
     if not more:
         return push
-    return {**push, "message": _joined(push.get("message"), f"and {more} more card{'s' if more > 1 else ''}")}
+    others = f"and {more} more card{'s' if more > 1 else ''}"
+    return {**push, "message": f"{push['message']} · {others}" if push.get("message") else others}
 
 
 # --------------------------------------------------------------------------------------------------- the process
@@ -305,7 +312,8 @@ def main() -> None:
     guard = Guard()
     _keep_to_itself(guard)
     try:
-        guard.wait()
+        with contextlib.suppress(Exception):  # whatever it is, there is a duty
+            guard.wait()
         guard.deliver()
     finally:
         os._exit(0)
@@ -372,6 +380,8 @@ class Guard:
                     return True
         except BlockingIOError:
             return True
+        except OSError:
+            return False
 
     def _take(self, data: bytes) -> bool:
         """Take in some bytes; False at the end, be it a bye, a closed pipe or garbage."""
@@ -414,8 +424,11 @@ class Guard:
 
         post = _Post(timing, threading.Lock())
         threads = [threading.Thread(target=self._run, args=(errand, post), daemon=True) for errand in errands]
-        for thread in threads:
-            thread.start()
+        for thread, errand in zip(threads, errands, strict=True):
+            try:
+                thread.start()
+            except RuntimeError:  # no threads left on this machine
+                self._run(errand, post)
         for thread in threads:
             while thread.is_alive() and (left := self._until - time.monotonic()) > 0:
                 thread.join(min(1.0, left))  # a signal may have made it shorter

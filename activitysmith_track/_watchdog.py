@@ -340,6 +340,8 @@ class Watchdog:
         elif self._guards:
             self._restarts -= 1
             self._begin(until)
+        else:
+            self._asked = False
 
     def _part(self, until: float) -> bool:
         """Tell the process all that it has not been told, and bye; False where that cannot be by then."""
@@ -401,7 +403,8 @@ class _Line:
         told = self._spawn(python, seconds)
         try:
             self._pending[("hello", 0)] = encode("hello", **self._hello(timing))
-            self.flush()
+            while self.flush() and self.blocked and time.monotonic() < until:
+                self.wait(BLOCKED_SECONDS)
             self.pid = _await_ready(told, until)
         finally:
             os.close(told)

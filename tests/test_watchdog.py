@@ -880,28 +880,30 @@ def test_several_accounts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "dated"),
+    ("body", "said"),
     [
-        (END, {"content_state": {**END["content_state"], "subtitle": "gone · at 12:00"}}),
-        ({"content_state": {"title": "t"}}, {"content_state": {"title": "t", "subtitle": "at 12:00"}}),
-        (PUSH, {**PUSH, "message": "gone · at 12:00"}),
-        ({"title": "t"}, {"title": "t", "message": "at 12:00"}),
-        ({}, {}),
+        (END, {"content_state": {**END["content_state"], "subtitle": "gone (happened 12:00, 5 min ago)"}}),
+        (
+            {"content_state": {"title": "t"}},
+            {"content_state": {"title": "t", "subtitle": "Happened 12:00, 5 min ago"}},
+        ),
+        (PUSH, {**PUSH, "message": "gone\n(happened 12:00, 5 min ago)"}),
+        ({"title": "t"}, {"title": "t", "message": "Happened 12:00, 5 min ago"}),
     ],
 )
-def test_late_words_say_when(body: dict[str, Any], dated: dict[str, Any]) -> None:
-    """A card or a push that comes late says when it happened; one of another day says which."""
+def test_late_words_say_when(body: dict[str, Any], said: dict[str, Any]) -> None:
+    """A card or a push that comes late says when it happened; one that comes soon, or whose time is odd, does not."""
     noon = time.mktime((2026, 7, 1, 12, 0, 0, 0, 0, -1))
-    assert _last_words.dated(body, noon, noon + 3_600) == dated
-    later = json.dumps(_last_words.dated(body, noon, noon + 86_400))
-    assert ("on 01 Jul at 12:00" in later) == bool(body)
+    assert _last_words.late(body, noon, noon + 300) == said
+    for happened in (noon + 290, noon + 400, float("-inf"), float("nan"), -1e300):
+        assert _last_words.late(body, happened, noon + 300) == body
 
 
 def test_requests_of_each_kind() -> None:
     """An errand becomes the request that it is, dated when it is late."""
     end, put, push = (Errand(method, ("k", "u"), "job", END, True, 0.0) for method in ("end", "put", "push"))
     assert (end.call(1.0).method, put.call(1.0).method) == ("DELETE", "PUT")
-    assert "at" in end.call(10_000.0).body["content_state"]["subtitle"]  # type: ignore[index]
+    assert "ago" in end.call(10_000.0).body["content_state"]["subtitle"]  # type: ignore[index]
     call = push._replace(body=PUSH).call(1.0)
     assert (call.method, call.path, call.body, call.at_least_once) == ("POST", "/push-notification", PUSH, True)
 
