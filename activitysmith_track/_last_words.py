@@ -304,7 +304,7 @@ def _counted(push: dict[str, Any], more: int) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------- the process
 
 
-def main() -> None:
+def main() -> None:  # pragma: no cover  # its process is without site, so coverage does not see it
     """Be the watchdog.
 
     Standard input is the pipe, standard output the job's pidfd, and the error output is told when the watch begins.
@@ -319,7 +319,7 @@ def main() -> None:
         os._exit(0)
 
 
-def _keep_to_itself(guard: Guard) -> None:
+def _keep_to_itself(guard: Guard) -> None:  # pragma: no cover  # as above
     import resource
     import signal
 
@@ -450,12 +450,13 @@ class Guard:
         return Timing(*hello["timing"])
 
     def _run(self, errand: Errand, post: _Post) -> None:
-        for wait in _waits(post.timing):
+        waits = _waits(post.timing)
+        while True:
             try:
                 post.client(errand.account).perform(errand.call(time.time()))
                 return
             except Exception as error:
-                pause = _pause(errand, error, wait)
+                pause = _pause(errand, error, next(waits))
             if pause is None or time.monotonic() >= self._until:
                 return
             time.sleep(min(pause, max(0.0, self._until - time.monotonic())))

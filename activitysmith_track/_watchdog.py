@@ -187,7 +187,8 @@ class Watchdog:
             timeout: seconds to wait at most until the process has been told everything.
 
         Returns:
-            True when it has, or when there was nothing to tell.
+            True when it has, or when there was nothing to tell. False leaves it with what it has heard so far, and it
+            takes the end of the job for a sudden one.
         """
         if self._over or (self._thread is None and self._inbox.empty()):
             return not self._guards
@@ -310,6 +311,8 @@ class Watchdog:
             if self._guards or self._asked:
                 self._begin(until)
         elif not self._line.flush():
+            self._line.close()
+            self._line = None
             self._lost(until)
         elif not (self._guards or self._line.blocked) and time.monotonic() - self._busy_at >= self._timing.idle:
             line, self._line, self._asked = self._line, None, False
@@ -332,21 +335,18 @@ class Watchdog:
         line.flush()
 
     def _lost(self, until: float | None) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
-        if not self._restarts:
-            self._give_up("activitysmith_track: the watchdog was ended by somebody; the job goes on without")
-        elif self._guards:
+        if not self._guards:
+            self._asked = False
+        elif self._restarts:
             self._restarts -= 1
             self._begin(until)
         else:
-            self._asked = False
+            self._give_up("activitysmith_track: the watchdog was ended by somebody; the job goes on without")
 
     def _part(self, until: float) -> bool:
         """Tell the process all that it has not been told, and bye; False where that cannot be by then."""
         told = None
-        while not self._over:
+        while True:
             self._look_after(until)
             line = self._line
             if line is None:
@@ -360,9 +360,8 @@ class Watchdog:
                 self._live.clear()
                 return True
             if time.monotonic() >= until:
-                break
+                return False
             line.wait(min(BLOCKED_SECONDS, max(0.0, until - time.monotonic())))
-        return False
 
     def _give_up(self, message: str) -> None:
         line, self._line, self._over = self._line, None, True

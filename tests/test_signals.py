@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from activitysmith_track import _signals
 from activitysmith_track._signals import Signals
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this platform has no such signals")
@@ -363,3 +364,30 @@ def test_the_stop_is_told_in_this_process() -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert said == ["Stopped: SIGHUP", signal.SIGHUP, signal.SIGHUP]
+
+
+def test_the_default_is_raised_again_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the test's own process: the default action, a second signal, and what a forked child forgets."""
+    said: list[object] = []
+    monkeypatch.setattr(os, "kill", lambda _, number: said.append((signal.getsignal(number), number)))
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    def stop(words: str) -> None:
+        said.append(words)
+        handler(signal.SIGHUP, None)
+        signal.signal(signal.SIGHUP, handler)
+
+    signals = Signals(stop, (signal.SIGHUP,))
+    try:
+        signals.acquire()
+        handler = signal.getsignal(signal.SIGHUP)
+        assert callable(handler)
+        handler(signal.SIGHUP, None)
+        _signals._forget_in_child()
+        signal.signal(signal.SIGHUP, handler)
+        handler(signal.SIGHUP, None)
+        handler(signal.SIGHUP, None)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    raised = (signal.SIG_DFL, signal.SIGHUP)
+    assert said == ["Stopped: SIGHUP", raised, raised, raised]

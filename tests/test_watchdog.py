@@ -908,6 +908,236 @@ def test_requests_of_each_kind() -> None:
     assert (call.method, call.path, call.body, call.at_least_once) == ("POST", "/push-notification", PUSH, True)
 
 
+@pytest.mark.parametrize("error", [503, 429, 418])
+def test_what_is_worth_another_try(error: int) -> None:
+    """What may pass is tried again after a while, or after what the service asks for; the rest is let go."""
+    from activitysmith_track.errors import status_error
+
+    errand = Errand("end", ("k", "u"), "job", END, True, 0.0)
+    once = Errand("push", ("k", "u"), "", PUSH, False, 0.0)
+    found = [_last_words._pause(each, status_error(error, {}, retry_after=7.0), 1.0) for each in (errand, once)]
+    assert found == {503: [1.0, None], 429: [7.0, 7.0], 418: [None, None]}[error]
+    assert _last_words._pause(errand, OSError(), 1.0) == 1.0
+    assert _last_words._pause(errand._replace(stream_key="#"), InvalidRequest("stream_key", "#", "x"), 1.0) is None
+
+
+def test_a_machine_without_threads(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be had the errands are run one after the other."""
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    guard = Guard()
+    for frame in told(sim):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        guard.deliver()
+    assert [request.method for request in sim.requests] == ["DELETE", "POST"]
+
+
+def test_what_the_pipe_of_a_dead_job_holds() -> None:
+    """All of it is read, a goodbye among it that was written right before the end."""
+    reads, writes = os.pipe()
+    os.set_blocking(reads, False)
+    os.write(writes, encode("account", id=7, api_key="k", base_url="u"))
+    guard = Guard(pipe=reads)
+    assert guard._read(everything=True)
+    assert 7 in guard.duty._accounts
+    os.close(writes)
+    assert not guard._read(everything=True)
+    os.close(reads)
+
+
+def test_a_descriptor_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read counts as closed, and a process that may not be asked about as alive."""
+    assert not Guard(pipe=-1)._read(everything=True)
+    assert _last_words.start_time(-1) is None
+
+    def forbid(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", forbid)
+    assert not _last_words.is_gone(1, None)
+
+
+# ----------------------------------------------------------------------------------- the job's side, in this process
+
+
+@pytest.fixture
+def dog(sim: Simulator) -> Iterator[Watchdog]:
+    """A watchdog of the test's own process, which leaves it in order."""
+    made = Watchdog(QUICK._replace(idle=0.2))
+    yield made
+    made.goodbye(1)
+    made.close(SECONDS)
+
+
+def guard(dog: Watchdog, sim: Simulator, note: str = "") -> None:
+    """Have a card guarded."""
+    dog.guard(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None)
+
+
+def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
+    """What does not go through the pipe waits, the newest of each, and goes on when the process reads again."""
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+    line = dog._line
+    assert line is not None
+    assert dog.pid is not None
+    os.kill(dog.pid, signal.SIGSTOP)
+    try:
+        assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
+    finally:
+        os.kill(dog.pid, signal.SIGCONT)
+    assert until(lambda: not line.blocked)
+    assert dog.alive
+
+
+def test_no_time_for_a_farewell(sim: Simulator) -> None:
+    """`close` waits no longer than it is told, and says that not all was heard."""
+    dog = Watchdog(QUICK)
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+    line, pid = dog._line, dog.pid
+    assert line is not None
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
+    assert not dog.close(0.2)
+    os.kill(pid, signal.SIGKILL)
+    line.close()
+
+
+def test_starting_anew_once(dog: Watchdog, sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that was killed has one successor."""
+    for _ in range(2):
+        guard(dog, sim)
+        assert dog.start(SECONDS)
+        killed = dog.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        assert until(lambda gone=killed: dog.pid != gone)
+    assert until(lambda: len(caplog.records) == 1)
+    guard(dog, sim)
+    assert not dog.start(SECONDS)
+
+
+def test_idling(dog: Watchdog, sim: Simulator) -> None:
+    """A process that has nothing to guard is let go; one that was killed meanwhile has no successor."""
+    assert dog.start(SECONDS)
+    pid = dog.pid
+    assert pid is not None
+    assert until(lambda: is_gone(pid) and not dog.alive)
+    dog._timing = QUICK
+    assert dog.start(SECONDS)
+    assert dog.pid not in (None, pid)
+    os.kill(dog.pid or 0, signal.SIGKILL)
+    assert until(lambda: not dog.alive)
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+
+
+def test_a_pipe_that_was_closed(dog: Watchdog, sim: Simulator) -> None:
+    """A job that closes what it did not open gets another process."""
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+    first, line = dog.pid, dog._line
+    assert line is not None
+    assert line._pipe is not None
+    os.close(line._pipe)
+    assert until(lambda: dog.pid not in (None, first))
+
+
+def test_after_a_fork(sim: Simulator) -> None:
+    """What a child does: it drops the pipe, and knows nothing any more."""
+    dog = Watchdog(QUICK)
+    dog.after_fork()
+    assert dog.start(SECONDS)
+    line, pid = dog._line, dog.pid
+    assert line is not None
+    assert pid is not None
+    dog.after_fork()
+    assert (line._pipe, dog.alive, dog.pid, dog.close(SECONDS)) == (None, False, None, True)
+    assert until(lambda: is_gone(pid))
+
+
+def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the interpreter leaves: what was handed over is passed on by `close` itself."""
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    dog = Watchdog(QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        dog.hand_over(1, sim.api_key, sim.base_url, "push", {"title": "owed"})
+        assert not dog.start(0)
+        assert dog.close(SECONDS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
+    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+
+
+def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in the thread, the job goes on after one line in the log."""
+    dog = Watchdog(QUICK)
+    monkeypatch.setattr(dog, "_look_after", lambda: 1 / 0)
+    assert not dog.start(SECONDS)
+    dog.guard(1, "k", "u", "job", end={}, push=None)
+    assert dog.close(SECONDS)
+    assert [record.getMessage() for record in caplog.records] == [
+        "activitysmith_track: the watchdog is off: ZeroDivisionError: division by zero"
+    ]
+
+
+def test_a_farewell_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Where no process can be started for what is owed at the exit, `close` says so."""
+    dog = Watchdog(QUICK, interpreter="/nowhere/python3")
+    dog._run = lambda: False  # type: ignore[method-assign]
+    dog.hand_over(1, "k", "u", "push", {"title": "owed"})
+    assert not dog.close(SECONDS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
+    assert len(caplog.records) == 1
+
+
+def test_a_path_longer_than_the_pipe(dog: Watchdog, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much there is on the path, the process hears all of it."""
+    monkeypatch.setattr(sys, "path", [*sys.path, *(f"/nowhere/{'x' * 200}/{n}" for n in range(2_000)), None])
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+
+
+def test_a_process_that_dies_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that breaks while it is written to counts as one that broke before."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    line = _watchdog._Line()
+    monkeypatch.setattr(line, "_stands", lambda: True)
+    line._pipe, line._identity = writes, _watchdog._identity(writes)
+    line._pending[("bye", 0)] = encode("bye")
+    assert not line.flush()
+    line.close()
+
+
+def test_what_a_job_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory that is gone and a kernel without pidfd are no obstacle."""
+
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    assert _watchdog.open_pidfd() is None
+    monkeypatch.setattr(os.path, "abspath", refuse)
+    assert _watchdog._absolute(["", "a", "/b"]) == ["/b"]
+
+
+def test_a_kernel_without_pidfd(dog: Watchdog, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is started all the same."""
+    monkeypatch.setattr(_watchdog, "open_pidfd", lambda: None)
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+
+
 # ------------------------------------------------------------------------------------------------------- garbage
 
 
