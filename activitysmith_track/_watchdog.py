@@ -320,9 +320,9 @@ class Watchdog:
             line.close()
 
     def _begin(self, until: float | None) -> None:
-        if self._over:
-            return
         seconds = self._timing.start if until is None else min(self._timing.start, until - time.monotonic())
+        if self._over or seconds <= 0:
+            return
         self._busy_at = time.monotonic()
         self._line = line = _Line()
         try:
@@ -399,8 +399,9 @@ class _Line:
             OSError, subprocess.SubprocessError, RuntimeError: where it cannot be.
         """
         until = time.monotonic() + seconds
-        told = self._spawn(python, seconds)
+        told, tells = os.pipe()
         try:
+            self._spawn(python, tells, seconds)
             self._pending[("hello", 0)] = encode("hello", **self._hello(timing))
             while self.flush() and self.blocked and time.monotonic() < until:
                 self.wait(BLOCKED_SECONDS)
@@ -408,14 +409,13 @@ class _Line:
         finally:
             os.close(told)
 
-    def _spawn(self, python: str, seconds: float) -> int:
-        """Start the process, and return the descriptor on which it says that it is ready."""
+    def _spawn(self, python: str, tells: int, seconds: float) -> None:
+        """Start the process, which will say on a descriptor of its own that it is ready."""
         import subprocess
 
         frames, pipe = os.pipe()
         self._pipe, self._identity = pipe, _identity(pipe)
         os.set_blocking(pipe, False)
-        told, tells = os.pipe()
         pidfd = open_pidfd()
         self._has_pidfd = pidfd is not None
         try:
@@ -428,12 +428,16 @@ class _Line:
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 start_new_session=True,
             )
-            shell.wait(seconds)
         finally:
             for each in (frames, tells, pidfd):
                 if each is not None:
                     os.close(each)
-        return told
+        try:
+            shell.wait(seconds)
+        except subprocess.TimeoutExpired:
+            shell.kill()
+            shell.wait()
+            raise
 
     def _hello(self, timing: Timing) -> dict[str, Any]:
         names = [*_ROUTES, *(name.upper() for name in _ROUTES), *_TRUST]

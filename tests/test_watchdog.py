@@ -620,6 +620,15 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
     assert word in caplog.text
 
 
+def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that does not leave at once is not waited for, and leaves no child behind."""
+    monkeypatch.setattr(_watchdog, "_LEAVE", "while :; do :; done")
+    assert not Watchdog(QUICK._replace(start=0.2)).start(SECONDS)
+    assert "could not be started" in caplog.text
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_an_interpreter_is_found_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's or a frozen program is never started in the place of Python."""
     assert os.path.samefile(_watchdog.interpreter(), sys.executable)
