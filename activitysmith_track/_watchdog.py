@@ -7,19 +7,28 @@ that pipe too, never in the arguments or the environment.
 
 from __future__ import annotations
 
+# All of it here and nothing on the thread, lest a child that is forked then is left with a module imported by half.
 import contextlib
+import itertools
+import logging
 import os
 import select
+import signal
+import subprocess
 import sys
+import threading
 import time
 import weakref
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._last_words import MAX_ENTRIES, PROTOCOL, READY, Timing, encode, start_time
+from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Mapping
+
+logger = logging.getLogger("activitysmith_track")
 
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from activitysmith_track._last_words import main; main()"
 # The shell leaves at once, so that the watchdog is no child of the job, whose own `os.wait()` never meets it.
@@ -42,8 +51,6 @@ class _Farewell:
     """The last thing that the thread is told."""
 
     def __init__(self, until: float) -> None:
-        import threading
-
         self.until, self.heard = until, False
         self.done = threading.Event()
 
@@ -65,18 +72,12 @@ class Watchdog:
 
     def __init__(self, timing: Timing | None = None, interpreter: str | None = None) -> None:
         if os.name != "posix":
-            from .errors import InvalidRequest
-
             raise InvalidRequest("watchdog", True, "False on this platform, which is not POSIX")
         self._timing, self._interpreter = timing or Timing(), interpreter
         self._fresh()
         _watchdogs.add(self)
 
     def _fresh(self) -> None:
-        import itertools
-        import threading
-        from queue import SimpleQueue
-
         self._inbox: SimpleQueue[_Item | _Farewell | threading.Event] = SimpleQueue()
         self._accounts: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count(1)
@@ -171,8 +172,6 @@ class Watchdog:
         Returns:
             Whether it stands guard.
         """
-        import threading
-
         decided = threading.Event()
         self._asked = True
         self._inbox.put(decided)
@@ -204,7 +203,7 @@ class Watchdog:
         line = self._line
         self._fresh()
         if line is not None:
-            line.close()
+            line.drop()
 
     @property
     def alive(self) -> bool:
@@ -236,8 +235,6 @@ class Watchdog:
 
     def _run(self) -> bool:
         """See to it that the thread runs; False where the interpreter no longer lets one start."""
-        import threading
-
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._serve, name="activitysmith-watchdog", daemon=True)
@@ -269,8 +266,6 @@ class Watchdog:
 
     def _receive(self) -> _Farewell | None:
         """Take in all that was said, or what is said within the time after which to look around."""
-        from queue import Empty
-
         with contextlib.suppress(Empty):
             received = self._inbox.get(timeout=self._pause())
             while not isinstance(received, _Farewell):
@@ -371,11 +366,9 @@ class Watchdog:
 
     def _tell(self, message: str) -> None:
         """Log a warning, once."""
-        import logging
-
         if message not in self._told:
             self._told.add(message)
-            logging.getLogger("activitysmith_track").warning("%s", message)
+            logger.warning("%s", message)
 
 
 class _Line:
@@ -388,7 +381,7 @@ class _Line:
         self._known: set[tuple[str, int]] = set()
         self._pipe: int | None = None
         self._identity: tuple[int, int] | None = None
-        self._lent: list[int] = []
+        self._lent: set[int] = set()  # descriptors that are closed when the process stands
 
     # -- starting
 
@@ -399,45 +392,46 @@ class _Line:
             OSError, subprocess.SubprocessError, RuntimeError: where it cannot be.
         """
         until = time.monotonic() + seconds
+        frames, pipe = os.pipe()
         told, tells = os.pipe()
+        self._lent |= {frames, told, tells}
+        self._pipe, self._identity = pipe, _identity(pipe)
+        os.set_blocking(pipe, False)
         try:
-            self._spawn(python, tells, seconds)
+            self._spawn(python, frames, tells, seconds)
+            self._return(frames, tells)
             self._pending[("hello", 0)] = encode("hello", **self._hello(timing))
             while self.flush() and self.blocked and time.monotonic() < until:
                 self.wait(BLOCKED_SECONDS)
             self.pid = _await_ready(told, until)
         finally:
-            os.close(told)
+            self._return(*self._lent)
 
-    def _spawn(self, python: str, tells: int, seconds: float) -> None:
-        """Start the process, which will say on a descriptor of its own that it is ready."""
-        import subprocess
-
-        frames, pipe = os.pipe()
-        self._pipe, self._identity = pipe, _identity(pipe)
-        os.set_blocking(pipe, False)
+    def _spawn(self, python: str, frames: int, tells: int, seconds: float) -> None:
         pidfd = open_pidfd()
         self._has_pidfd = pidfd is not None
-        try:
-            shell = subprocess.Popen(
-                ["/bin/sh", "-c", _LEAVE, "sh", python, *_flags(), "-c", _BOOT, _root()],
-                stdin=frames,
-                stdout=subprocess.DEVNULL if pidfd is None else pidfd,
-                stderr=tells,
-                cwd="/",
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                start_new_session=True,
-            )
-        finally:
-            for each in (frames, tells, pidfd):
-                if each is not None:
-                    os.close(each)
+        if pidfd is not None:
+            self._lent.add(pidfd)
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", _LEAVE, "sh", python, *_flags(), "-c", _BOOT, _root()],
+            stdin=frames,
+            stdout=subprocess.DEVNULL if pidfd is None else pidfd,
+            stderr=tells,
+            cwd="/",
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            start_new_session=True,
+        )
         try:
             shell.wait(seconds)
         except subprocess.TimeoutExpired:
             shell.kill()
             shell.wait()
             raise
+
+    def _return(self, *descriptors: int) -> None:
+        for each in descriptors:
+            self._lent.discard(each)  # first, lest a child that is forked in between closes another one of its number
+            os.close(each)
 
     def _hello(self, timing: Timing) -> dict[str, Any]:
         names = [*_ROUTES, *(name.upper() for name in _ROUTES), *_TRUST]
@@ -506,6 +500,11 @@ class _Line:
         pipe, self._pipe = self._pipe, None
         if pipe is not None and _identity(pipe) == self._identity:
             os.close(pipe)
+
+    def drop(self) -> None:
+        """In a forked child: close all that the parent's thread had open, even in the middle of a start."""
+        self.close()
+        self._return(*self._lent)
 
 
 def _flags() -> tuple[str, ...]:
@@ -580,8 +579,6 @@ def interpreter() -> str:
 
 def _hold_broken_pipes() -> None:
     """Block SIGPIPE on this thread: the job may have given it back its default, which would end the job."""
-    import signal
-
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGPIPE,))
 
 

@@ -131,6 +131,7 @@ def start(sim: Simulator, tmp_path: Path) -> Iterator[Start]:
         for pid in job.watchdogs + job.others:
             if not is_gone(pid):
                 os.kill(pid, signal.SIGKILL)
+                until(lambda gone=pid: is_gone(gone))
 
 
 def is_gone(pid: int) -> bool:
@@ -426,14 +427,18 @@ def test_signals_that_the_job_has_set(start: Start, sim: Simulator, setting: str
         signal.signal({setting})
         show()
         tell()
-        os.kill(dog.pid, signal.SIGKILL)
-        for percentage in range(10):
-            dog.guard(1, key, url, "job", **words(percentage))
-        os.write(1, b"alive\\n")
+        first = dog.pid
+        os.kill(first, signal.SIGKILL)
+        while dog.pid in (None, first):
+            dog.guard(1, key, url, "job", **words())
+        tell()
         wait()
     """)
     job.watchdog()
-    assert (job.hear(), job.hear()) == ("alive", "ready")
+    job.watchdog()
+    assert job.hear() == "ready"
+    job.kill()
+    assert red(sim)
 
 
 # ------------------------------------------------------------------------------------------------- the process
@@ -1014,6 +1019,8 @@ def test_no_time_for_a_farewell(sim: Simulator) -> None:
     os.kill(pid, signal.SIGSTOP)
     assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
     assert not dog.close(0.2)
+    assert dog._thread is not None
+    dog._thread.join(SECONDS)
     os.kill(pid, signal.SIGKILL)
     line.close()
 
@@ -1069,6 +1076,18 @@ def test_after_a_fork(sim: Simulator) -> None:
     dog.after_fork()
     assert (line._pipe, dog.alive, dog.pid, dog.close(SECONDS)) == (None, False, None, True)
     assert until(lambda: is_gone(pid))
+
+
+def test_a_fork_in_the_middle_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parent has open while it starts the process is closed in the child."""
+    line, before = _watchdog._Line(), set(os.listdir("/dev/fd"))
+    monkeypatch.setattr(line, "_return", lambda *_: None)
+    monkeypatch.setattr(_watchdog, "_await_ready", lambda *_: 0)
+    line.start(sys.executable, QUICK, SECONDS)
+    monkeypatch.undo()
+    assert set(os.listdir("/dev/fd")) - before
+    line.drop()
+    assert set(os.listdir("/dev/fd")) - before == set()
 
 
 def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
