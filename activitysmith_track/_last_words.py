@@ -40,6 +40,7 @@ MAX_FRAME = 1024 * 1024  # bytes of one frame
 MAX_HELD = 4 * MAX_FRAME  # bytes of frames that the process keeps
 MAX_ENTRIES = 200  # cards and owed requests that are kept at once
 LATE_SECONDS = 60.0  # what arrives later than this says when it happened
+LONGEST_RETRY = 3_600.0  # seconds that it tries to deliver at most
 TERM_SECONDS = 20.0  # how long the process still tries after a SIGTERM of its own
 READY = b"ready"
 POLL_SECONDS = 1.0  # how often it looks for the job where there is no pidfd
@@ -49,7 +50,7 @@ class Timing(NamedTuple):
     """How long the watchdog takes, in seconds.
 
     Attributes:
-        retry: how long it tries to deliver after the job is gone.
+        retry: how long it tries to deliver after the job is gone; an hour at most.
         first_wait: before the second attempt at a request; it doubles from there.
         longest_wait: between two attempts.
         attempt: one request takes at most.
@@ -419,7 +420,9 @@ class Guard:
         if not errands:
             return
         timing = self._prepare()
-        self._until = time.monotonic() + min(timing.retry, self._patience)
+        if timing is None:
+            return
+        self._until = time.monotonic() + min(timing.retry, LONGEST_RETRY, self._patience)
         import threading
 
         post = _Post(timing, threading.Lock())
@@ -434,20 +437,18 @@ class Guard:
                 thread.join(min(1.0, left))  # a signal may have made it shorter
         post.close()
 
-    def _prepare(self) -> Timing:
-        """Make the library importable as it was in the job."""
+    def _prepare(self) -> Timing | None:
+        """Make the library importable as it was in the job; `None` where that cannot be."""
         hello = self.duty.hello
         if hello is None:
-            return Timing()
+            return None
         sys.path += [each for each in hello["sys_path"] if each not in sys.path]
         os.environ.update(hello["environment"])
-        try:
-            from . import client  # noqa: F401
-        except ImportError:  # a package that is found by more than its path
+        if not _can_send():  # a package that is found by more than its path
             import site
 
             site.main()
-        return Timing(*hello["timing"])
+        return Timing(*hello["timing"]) if _can_send() else None
 
     def _run(self, errand: Errand, post: _Post) -> None:
         waits = _waits(post.timing)
@@ -460,6 +461,14 @@ class Guard:
             if pause is None or time.monotonic() >= self._until:
                 return
             time.sleep(min(pause, max(0.0, self._until - time.monotonic())))
+
+
+def _can_send() -> bool:
+    with contextlib.suppress(Exception):
+        from . import client  # noqa: F401
+
+        return True
+    return False
 
 
 class _Post:

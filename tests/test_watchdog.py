@@ -840,32 +840,39 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
         guard.duty.take(*next(Decoder().feed(frame)))
     sim.fault("status", status=503)
     guard.hurry()
+    before = set(threading.enumerate())
     guard.deliver()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(SECONDS)
     assert len(sim.requests) >= 2
 
 
 def test_without_a_hello(sim: Simulator) -> None:
-    """What came before the stream was garbled is delivered."""
+    """Who has not said hello is no job of ours, whatever else comes."""
     guard = Guard()
     for frame in told(sim):
         guard.duty.take(*next(Decoder().feed(frame)))
     guard.deliver()
-    assert len(sim.pushes) == 1
+    assert sim.requests == []
 
 
-def test_a_package_that_is_not_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the path alone does not lead to httpx, what site knows is added."""
+def test_a_package_that_is_not_on_the_path(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the path alone does not lead to httpx, site is asked; if that is not enough, nothing is sent."""
     import site
 
     called: list[bool] = []
     monkeypatch.setattr(site, "main", lambda: called.append(True))
-    monkeypatch.setitem(sys.modules, "activitysmith_track.client", None)
-    monkeypatch.delattr("activitysmith_track.client", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
     guard = Guard()
-    guard.duty.take(*next(Decoder().feed(hello(environment={}))))
-    assert guard._prepare() == QUICK
-    assert called == [True]
+    for frame in (hello(environment={}), *told(sim)):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "activitysmith_track.client", None)
+        patch.delattr("activitysmith_track.client", raising=False)
+        guard.deliver()
+    assert (called, sim.requests) == ([True], [])
+    guard.deliver()
+    assert (called, len(sim.requests)) == ([True], 2)
 
 
 def test_nobody_listens() -> None:
@@ -942,7 +949,7 @@ def test_a_machine_without_threads(sim: Simulator, monkeypatch: pytest.MonkeyPat
         raise RuntimeError("can't start new thread")
 
     guard = Guard()
-    for frame in told(sim):
+    for frame in (hello(environment={}), *told(sim)):
         guard.duty.take(*next(Decoder().feed(frame)))
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
