@@ -3,6 +3,9 @@
 What that process is told and does stands in `_last_words`. Here is the job's side: it starts the process so that the
 job neither waits for it nor gets a child, and feeds it over a pipe that is never waited for. The API key travels over
 that pipe too, never in the arguments or the environment.
+
+What ends a whole container or control group at once ends the watchdog with it: a container that is killed or whose
+first process dies, a batch system that kills a step, an OOM killer that is told to take the group.
 """
 
 from __future__ import annotations
