@@ -1,0 +1,545 @@
+"""The watchdog process: what it is told, and what it does when the job is gone.
+
+`_watchdog` starts it in a session of its own and feeds it over a pipe with frames: a length of four bytes and so
+many bytes of JSON. It knows the last words of each open card, and sleeps until the job says `bye`, the pipe closes,
+or the job's pidfd says that it is gone. Then it delivers what is left to say, for up to an hour, and exits. While it
+waits it holds next to nothing: httpx is imported when there is something to send.
+
+The frames, by their `frame`:
+
+- `hello`: the protocol's version, the job's pid, how to import this library, and how long to try.
+- `account`: `id`, `api_key`, `base_url`; cards and what is owed name it by its id.
+- `card`: `id`, `account`, `stream_key`, and the last words: `end`, the body that ends the stream, and `push`, the
+  body of a push or null. It comes when a card opens and whenever its last words change; the newest counts.
+- `goodbye`: `id`; the job has ended that card itself.
+- `owed`: `id`, `account`, `method` (`end`, `put` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
+  (seconds since the epoch); to be delivered when the job is gone, in whatever way.
+- `settled`: `id`; the job has delivered that itself.
+- `bye`: the job leaves in order. Cards without a goodbye are ended, and nobody is alarmed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator, Mapping
+
+    from .client import ActivitySmith, Call
+
+PROTOCOL = 1
+WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
+MAX_FRAME = 1024 * 1024  # bytes of one frame
+MAX_HELD = 4 * MAX_FRAME  # bytes of frames that the process keeps
+MAX_ENTRIES = 200  # cards and owed requests that are kept at once
+LATE_SECONDS = 60.0  # what arrives later than this says when it happened
+LONGEST_RETRY = 3_600.0  # seconds that it tries to deliver at most
+TERM_SECONDS = 20.0  # how long the process still tries after a SIGTERM of its own
+READY = b"ready"
+POLL_SECONDS = 1.0  # how often it looks for the job where there is no pidfd
+
+
+class Timing(NamedTuple):
+    """How long the watchdog takes, in seconds.
+
+    Attributes:
+        retry: how long it tries to deliver after the job is gone; an hour at most.
+        first_wait: before the second attempt at a request; it doubles from there.
+        longest_wait: between two attempts.
+        attempt: one request takes at most.
+        idle: how long the process is kept while the job has nothing to guard.
+        check: how often the job looks whether the process is still there.
+        start: how long the process may take to begin.
+    """
+
+    retry: float = 3_600.0
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    attempt: float = 5.0
+    idle: float = 30.0
+    check: float = 5.0
+    start: float = 20.0
+
+
+# ------------------------------------------------------------------------------------------------------- frames
+
+
+class Garbled(Exception):
+    """What came over the pipe is not what this module sends."""
+
+
+_NUMBER = (int, float)
+_NONE = type(None)
+_FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
+    "hello": {
+        "protocol": (int,),
+        "pid": (int,),
+        "pidfd": (bool,),
+        "started": (int, _NONE),
+        "sys_path": (list,),
+        "environment": (dict,),
+        "timing": (list,),
+    },
+    "account": {"id": (int,), "api_key": (str,), "base_url": (str,)},
+    "card": {"id": (int,), "account": (int,), "stream_key": (str,), "end": (dict,), "push": (dict, _NONE)},
+    "goodbye": {"id": (int,)},
+    "owed": {
+        "id": (int,),
+        "account": (int,),
+        "method": (str,),
+        "stream_key": (str, _NONE),
+        "body": (dict,),
+        "at_least_once": (bool,),
+        "happened": _NUMBER,
+    },
+    "settled": {"id": (int,)},
+    "bye": {},
+}
+
+
+def encode(kind: str, **fields: Any) -> bytes:
+    """Build a frame.
+
+    Raises:
+        TypeError, ValueError: for what JSON cannot say, or what is longer than 1 MiB.
+    """
+    content = json.dumps({"frame": kind, **fields}, separators=(",", ":")).encode()
+    if len(content) > MAX_FRAME:
+        raise ValueError(f"a frame of {len(content)} bytes is too long")
+    return len(content).to_bytes(4, "big") + content
+
+
+class Decoder:
+    """Cuts what comes over the pipe into frames, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Yield each whole frame, checked, with the bytes that it was.
+
+        Raises:
+            Garbled: at the first thing that is no frame.
+        """
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            length = int.from_bytes(self._buffer[:4], "big")
+            if length > MAX_FRAME:
+                raise Garbled(f"a frame of {length} bytes")
+            if len(self._buffer) < 4 + length:
+                return
+            content = bytes(self._buffer[4 : 4 + length])
+            del self._buffer[: 4 + length]
+            yield read_frame(content), content
+
+
+def read_frame(content: bytes) -> dict[str, Any]:
+    """Read a frame and check the type of each field.
+
+    Raises:
+        Garbled: for anything that this module does not send.
+    """
+    try:
+        frame = json.loads(content)
+    except (ValueError, RecursionError):
+        raise Garbled("not JSON") from None
+    fields = _FRAMES.get(str(frame.get("frame"))) if isinstance(frame, dict) else None
+    if fields is None:
+        raise Garbled("no frame of this version")
+    for name, types in fields.items():
+        if name not in frame or type(frame[name]) not in types:
+            raise Garbled(f"{frame['frame']}.{name}")
+    if frame["frame"] == "hello":
+        _check_hello(frame)
+    if frame["frame"] == "owed" and frame["method"] not in ("end", "put", "push"):
+        raise Garbled("owed.method")
+    return dict(frame)
+
+
+def _check_hello(frame: Mapping[str, Any]) -> None:
+    numbers = all(type(each) in _NUMBER and 0 <= each <= 1e9 for each in frame["timing"])
+    texts = [*frame["sys_path"], *frame["environment"], *frame["environment"].values()]
+    if frame["protocol"] != PROTOCOL or len(frame["timing"]) != len(Timing._fields) or not numbers:
+        raise Garbled("hello of another version")
+    if not all(isinstance(each, str) and "\0" not in each for each in texts) or not 0 < frame["pid"] < 2**31:
+        raise Garbled("hello")
+
+
+# -------------------------------------------------------------------------------------------- what there is to do
+
+
+class Errand(NamedTuple):
+    """One request that must arrive.
+
+    Attributes:
+        method: `end` or `put` for a stream, `push` for a push.
+        account: the API key and the address.
+        stream_key: the stream's key, where it is one.
+        body: the request's body.
+        at_least_once: True where a push may be sent again although it may have arrived.
+        happened: seconds since the epoch.
+    """
+
+    method: str
+    account: tuple[str, str]
+    stream_key: str
+    body: dict[str, Any]
+    at_least_once: bool
+    happened: float
+
+    def call(self, now: float) -> Call[Any]:
+        """Build the request; one that is late says when it happened."""
+        from .client import end_stream_call, send_call, stream_call
+
+        body = late(self.body, self.happened, now)
+        if self.method == "push":
+            return send_call(None, body, at_least_once=self.at_least_once)
+        build: Any = end_stream_call if self.method == "end" else stream_call
+        made: Call[Any] = build(self.stream_key, None, body)
+        return made
+
+
+def late(body: Mapping[str, Any], happened: float, now: float) -> dict[str, Any]:
+    """Have a card or a push that comes late say when it happened, by this machine's clock."""
+    from ._failure import span
+
+    told = dict(body)
+    if not LATE_SECONDS < now - happened < 1e9:
+        return told
+    note = f"happened {time.strftime('%H:%M', time.localtime(happened))}, {span(now - happened)} ago"
+    if "content_state" in body:
+        state = body["content_state"]
+        told["content_state"] = {**state, "subtitle": _with_note(state.get("subtitle"), " ", note)}
+    else:
+        told["message"] = _with_note(body.get("message"), "\n", note)
+    return told
+
+
+def _with_note(text: object, between: str, note: str) -> str:
+    return f"{text}{between}({note})" if text else note[0].upper() + note[1:]
+
+
+class Duty:
+    """What the process knows: pure, and bounded whatever it is told."""
+
+    def __init__(self) -> None:
+        self.hello: dict[str, Any] | None = None
+        self.left = False  # in order: the job said `bye`
+        self._accounts: dict[int, tuple[str, str]] = {}
+        self._entries: dict[tuple[str, int], bytes] = {}  # as they came: parsed they would take several times that
+        self._held = 0
+
+    def take(self, frame: Mapping[str, Any], content: bytes) -> None:
+        """Note what a frame says."""
+        kind = frame["frame"]
+        if kind == "hello":
+            self.hello = dict(frame)
+        elif kind == "bye":
+            self.left = True
+        elif kind == "account":
+            if len(self._accounts) < MAX_ENTRIES:
+                self._accounts[frame["id"]] = frame["api_key"], frame["base_url"]
+        elif kind in ("card", "owed"):
+            self._keep((kind, frame["id"]), content)
+        else:
+            self._keep(("card" if kind == "goodbye" else "owed", frame["id"]), b"")
+
+    def _keep(self, key: tuple[str, int], content: bytes) -> None:
+        """Hold an entry in the place of its older one, or none; beyond the bounds nothing new is held."""
+        held = self._held - len(self._entries.get(key, b"")) + len(content)
+        if not content:
+            self._entries.pop(key, None)
+        elif held > MAX_HELD or (key not in self._entries and len(self._entries) >= MAX_ENTRIES):
+            return
+        else:
+            self._entries[key] = content
+        self._held = held
+
+    def errands(self, now: float) -> list[Errand]:
+        """Return what is to be delivered now that the job is gone.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        frames = [json.loads(content) for content in self._entries.values()]
+        known = [frame for frame in frames if frame["account"] in self._accounts]
+        cards = [frame for frame in known if frame["frame"] == "card"]
+        made = [self._errand(frame, "end", frame["end"], now) for frame in cards]
+        if not self.left:
+            made += self._alarms(cards, now)
+        return made + [
+            self._errand(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
+            for frame in known
+            if frame["frame"] == "owed"
+        ]
+
+    def _alarms(self, cards: list[dict[str, Any]], now: float) -> Iterator[Errand]:
+        """One failure, one push: the first card's, which says how many more there are; one for each account."""
+        for account in dict.fromkeys(card["account"] for card in cards):
+            own = [card for card in cards if card["account"] == account]
+            alarming = [card for card in own if card["push"] is not None]
+            if alarming:
+                yield self._errand(alarming[0], "push", _counted(alarming[0]["push"], len(own) - 1), now)
+
+    def _errand(
+        self, frame: Mapping[str, Any], method: str, body: dict[str, Any], at: float, again: bool = True
+    ) -> Errand:
+        account = self._accounts[frame["account"]]
+        return Errand(method, account, frame["stream_key"] or "", body, again, at)
+
+
+def _counted(push: dict[str, Any], more: int) -> dict[str, Any]:
+    if not more:
+        return push
+    others = f"and {more} more card{'s' if more > 1 else ''}"
+    return {**push, "message": f"{push['message']} · {others}" if push.get("message") else others}
+
+
+# --------------------------------------------------------------------------------------------------- the process
+
+
+def main() -> None:  # pragma: no cover  # its process is without site, so coverage does not see it
+    """Be the watchdog.
+
+    Standard input is the pipe, standard output the job's pidfd, and the error output is told when the watch begins.
+    """
+    guard = Guard()
+    _keep_to_itself(guard)
+    try:
+        with contextlib.suppress(Exception):  # whatever it is, there is a duty
+            guard.wait()
+        guard.deliver()
+    finally:
+        os._exit(0)
+
+
+def _keep_to_itself(guard: Guard) -> None:  # pragma: no cover  # as above
+    import resource
+    import signal
+
+    signal.signal(signal.SIGTERM, guard.hurry)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # the key is in memory
+    os.umask(0o077)
+    os.chdir("/")
+
+
+class Guard:
+    """The process: it waits for the job to go, and then runs the errands.
+
+    Args:
+        pipe: the descriptor that frames come from.
+        pidfd: the descriptor that is the job's pidfd where `hello` says so; it is replaced.
+        told: the descriptor that is told when the watch begins; it is replaced.
+    """
+
+    def __init__(self, pipe: int = 0, pidfd: int = 1, told: int = 2) -> None:
+        self._pipe, self._lent, self._listener = pipe, pidfd, told
+        self.duty = Duty()
+        self._decoder = Decoder()
+        self._until = float("inf")
+        self._pidfd: int | None = None
+        self._patience = float("inf")  # seconds for the errands
+
+    def hurry(self, *_: object) -> None:
+        """Stay until the job is gone, since its machine may be shutting down, but do not try for long then."""
+        self._patience = TERM_SECONDS
+        self._until = min(self._until, time.monotonic() + TERM_SECONDS)
+
+    def wait(self) -> None:
+        """Return when the job is gone: by its bye, its closed pipe, or its pidfd."""
+        os.set_blocking(self._pipe, False)
+        watched = select.poll()
+        watched.register(self._pipe, select.POLLIN)
+        registered = False
+        while True:
+            if self._pidfd is not None and not registered:
+                watched.register(self._pidfd, select.POLLIN)
+                registered = True
+            ready = dict(watched.poll(None if registered or self.duty.hello is None else POLL_SECONDS * 1_000))
+            gone = self._pidfd in ready if registered else self._is_gone()
+            if not self._read(everything=gone) or gone:
+                return
+
+    def _read(self, *, everything: bool) -> bool:
+        """Take in what the pipe holds; False when there is nothing more to come."""
+        try:
+            while True:
+                data = os.read(self._pipe, 65_536)
+                if not self._take(data):
+                    return False
+                if not everything:
+                    return True
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def _take(self, data: bytes) -> bool:
+        """Take in some bytes; False at the end, be it a bye, a closed pipe or garbage."""
+        try:
+            for frame, content in self._decoder.feed(data):
+                self.duty.take(frame, content)
+                if frame["frame"] == "hello":
+                    self._begin(frame)
+                if self.duty.left:
+                    return False
+        except Garbled:
+            return False
+        return bool(data)
+
+    def _begin(self, hello: Mapping[str, Any]) -> None:
+        """Let go of what the job lent, and say that the watch has begun."""
+        if self._pidfd is None and hello["pidfd"]:
+            self._pidfd = os.dup(self._lent)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, self._lent)
+        with contextlib.suppress(OSError):  # the job has not waited
+            os.write(self._listener, b"\n%d\n%s" % (os.getpid(), READY))
+        os.dup2(null, self._listener)
+        os.close(null)
+
+    def _is_gone(self) -> bool:
+        hello = self.duty.hello
+        return hello is not None and is_gone(hello["pid"], hello["started"])
+
+    # -- the errands
+
+    def deliver(self) -> None:
+        """Run all errands side by side, so that a hanging one holds up no other, and return when all are over."""
+        errands = self.duty.errands(time.time())
+        if not errands:
+            return
+        timing = self._prepare()
+        if timing is None:
+            return
+        self._until = time.monotonic() + min(timing.retry, LONGEST_RETRY, self._patience)
+        import threading
+
+        post = _Post(timing, threading.Lock())
+        threads = [threading.Thread(target=self._run, args=(errand, post), daemon=True) for errand in errands]
+        for thread, errand in zip(threads, errands, strict=True):
+            try:
+                thread.start()
+            except RuntimeError:  # no threads left on this machine
+                self._run(errand, post)
+        for thread in threads:
+            while thread.is_alive() and (left := self._until - time.monotonic()) > 0:
+                thread.join(min(1.0, left))  # a signal may have made it shorter
+        post.close()
+
+    def _prepare(self) -> Timing | None:
+        """Make the library importable as it was in the job; `None` where that cannot be."""
+        hello = self.duty.hello
+        if hello is None:
+            return None
+        sys.path += [each for each in hello["sys_path"] if each not in sys.path]
+        os.environ.update(hello["environment"])
+        if not _can_send():  # a package that is found by more than its path
+            import site
+
+            site.main()
+        return Timing(*hello["timing"]) if _can_send() else None
+
+    def _run(self, errand: Errand, post: _Post) -> None:
+        waits = _waits(post.timing)
+        while True:
+            try:
+                post.client(errand.account).perform(errand.call(time.time()))
+                return
+            except Exception as error:
+                pause = _pause(errand, error, next(waits))
+            if pause is None or time.monotonic() >= self._until:
+                return
+            time.sleep(min(pause, max(0.0, self._until - time.monotonic())))
+
+
+def _can_send() -> bool:
+    with contextlib.suppress(Exception):
+        from . import client  # noqa: F401
+
+        return True
+    return False
+
+
+class _Post:
+    """The clients, one for each account."""
+
+    def __init__(self, timing: Timing, lock: threading.Lock) -> None:
+        self.timing, self._lock = timing, lock
+        self._clients: dict[tuple[str, str], ActivitySmith] = {}
+
+    def client(self, account: tuple[str, str]) -> ActivitySmith:
+        """Return the account's client, made on first use."""
+        from .client import ActivitySmith
+
+        with self._lock:
+            if account not in self._clients:
+                api_key, base_url = account
+                made = ActivitySmith(api_key, base_url=base_url, timeout=self.timing.attempt, max_attempts=1)
+                self._clients[account] = made
+            return self._clients[account]
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+
+
+def _waits(timing: Timing) -> Iterator[float]:
+    """Yield the seconds before each further attempt: doubling, half of it jitter."""
+    import random
+
+    wait = timing.first_wait
+    while True:
+        yield wait * random.uniform(0.5, 1.0)
+        wait = min(wait * 2, timing.longest_wait)
+
+
+def _pause(errand: Errand, error: Exception, wait: float) -> float | None:
+    """Return the seconds until the next attempt, or `None` where another one is of no use."""
+    from .client import worth_another_try
+    from .errors import ActivitySmithError, DeliveryError, InvalidAnswer, ServerError, TooManyRequests
+
+    if isinstance(error, TooManyRequests):
+        return max(wait, error.retry_after or 0.0)
+    if isinstance(error, (ValueError, TypeError)):
+        return None  # it is no request that the service could take
+    if isinstance(error, ActivitySmithError):
+        call = errand.call(0.0)
+        passing = isinstance(error, (DeliveryError, InvalidAnswer, ServerError)) and call.repeatable
+        return wait if passing or worth_another_try(call, error) else None
+    return wait
+
+
+def is_gone(pid: int, started: int | None) -> bool:
+    """Tell whether a process has ended, even if nobody has reaped it or its number belongs to another by now."""
+    if started is not None:
+        return start_time(pid) != started
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a running process was started, in ticks since the boot, or `None` where that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None

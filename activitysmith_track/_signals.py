@@ -1,0 +1,127 @@
+"""Lets cards end honestly when the process is told to leave: SIGTERM and SIGHUP, by choice of the user.
+
+By choice, because a handler in Python runs only when the main thread is back from what it does in C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+NUMBERS: tuple[int, ...] = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Signals:
+    """Handlers that stand while something is tracked, and then do what would have been done without them.
+
+    A handler of the user's own is called next, with the same arguments; where there was none, the signal is raised
+    again with its default action, so that the exit status tells it. A signal that is ignored, or handled in C, is
+    left alone. A handler that the user installs later is left alone too; if it calls ours, ours does not end the
+    process, since that is for the later one to decide.
+
+    The handlers take no lock. They do nothing of their own in a forked child, or while nothing is tracked, which they
+    can outlive where the last block ends in another thread: only the main thread can take them away.
+
+    Args:
+        stop: called on the main thread with words such as `Stopped: SIGTERM`; it may take its time, and a second
+            signal in that time leaves at once. What it raises, but for `KeyboardInterrupt` and its like, is dropped.
+        numbers: the signals.
+    """
+
+    def __init__(self, stop: Callable[[str], object], numbers: tuple[int, ...] = NUMBERS) -> None:
+        self._stop, self._numbers = stop, numbers
+        self._installed: dict[int, _Handler] = {}
+        self.forget()
+        _all.add(self)
+
+    def forget(self) -> None:
+        """Begin with nothing tracked, as a forked child does by itself; its handlers only pass on."""
+        self._lock = threading.RLock()  # of `acquire` and `release`; the handlers do not take it
+        self._tracked = 0
+        self._pid = os.getpid()
+        self.busy = False  # a handler runs, and others that it calls, or a second signal, have nothing to tell
+
+    def acquire(self) -> None:
+        """Note that one thing more is tracked; the first one in the main thread installs the handlers."""
+        with self._lock:
+            self._tracked += 1
+            for number in self._numbers:
+                self._install(number)
+
+    def release(self) -> None:
+        """Note that one thing less is tracked; the last one takes away the handlers that are still ours."""
+        with self._lock:
+            self._tracked = max(0, self._tracked - 1)
+            if not self._tracked:
+                for number in list(self._installed):
+                    self._take_away(number)
+
+    def _install(self, number: int) -> None:
+        current: Any = signal.getsignal(number)
+        ours = self._installed.get(number)
+        if current in (None, signal.SIG_IGN) or (ours is not None and (current is ours or self._tracked > 1)):
+            return
+        made = _Handler(self, current)
+        with contextlib.suppress(ValueError):  # not the main thread of the main interpreter
+            signal.signal(number, made)
+            self._installed[number] = made
+
+    def _take_away(self, number: int) -> None:
+        ours = self._installed[number]
+        with contextlib.suppress(ValueError):  # another thread: a later one does it
+            current: Any = signal.getsignal(number)
+            if current is ours:
+                signal.signal(number, ours.before)
+            del self._installed[number]
+
+    def tell(self, number: int) -> None:
+        """Have the cards ended."""
+        if self._tracked and self._pid == os.getpid():
+            with contextlib.suppress(Exception):  # not logged: logging takes locks
+                self._stop(f"Stopped: {signal.Signals(number).name}")
+
+
+class _Handler:
+    """One installation, with what was there before it: two of them may stand in one chain."""
+
+    def __init__(self, signals: Signals, before: Any) -> None:
+        self._signals, self.before = signals, before
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        signals = self._signals
+        if signals.busy:
+            self._pass_on(number, frame)
+            return
+        signals.busy = True
+        try:
+            signals.tell(number)
+            self._pass_on(number, frame)
+        finally:
+            signals.busy = False
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        if callable(self.before):
+            self.before(number, frame)
+        elif signal.getsignal(number) == self:  # else a later handler called this one, and it is for that to decide
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+_all: weakref.WeakSet[Signals] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for each in list(_all):
+        each.forget()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,596 @@
+"""Keeps a process beside the job that speaks for it when it no longer can: killed, crashed, out of memory.
+
+What that process is told and does stands in `_last_words`. Here is the job's side: it starts the process so that the
+job neither waits for it nor gets a child, and feeds it over a pipe that is never waited for. The API key travels over
+that pipe too, never in the arguments or the environment.
+
+What ends a whole container or control group at once ends the watchdog with it: a container that is killed or whose
+first process dies, a batch system that kills a step, an OOM killer that is told to take the group.
+"""
+
+from __future__ import annotations
+
+# All of it here and nothing on the thread, lest a child that is forked then is left with a module imported by half.
+import contextlib
+import itertools
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._last_words import MAX_ENTRIES, PROTOCOL, READY, Timing, encode, start_time
+from .errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger("activitysmith_track")
+
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from activitysmith_track._last_words import main; main()"
+# The shell leaves at once, so that the watchdog is no child of the job, whose own `os.wait()` never meets it.
+_LEAVE = '{ "$@" <&3 3<&- & } 3<&0'
+_ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")  # what Python may need
+_ROUTES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")  # over the pipe: a password may be in them
+_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+BLOCKED_SECONDS = 0.1  # between two looks at a pipe that is full
+
+
+class _Item(NamedTuple):
+    """A frame on its way to the process; one that does not live takes back an earlier one of its key."""
+
+    key: tuple[str, int]
+    frame: bytes
+    lives: bool
+
+
+class _Farewell:
+    """The last thing that the thread is told."""
+
+    def __init__(self, until: float) -> None:
+        self.until, self.heard = until, False
+        self.done = threading.Event()
+
+
+class Watchdog:
+    """Keeps a small process beside the job that speaks for it when it cannot.
+
+    No method raises, and none waits save `start` and `close`, for as long as they are told. A daemon thread starts
+    the process when there is something to guard, feeds it, starts it anew once if somebody ended it, and lets it go
+    when there has been nothing to guard for a while. A forked child has none until it guards something of its own.
+
+    Args:
+        timing: how long it takes.
+        interpreter: the path of the Python to run; by default this one.
+
+    Raises:
+        InvalidRequest: where the platform has no such processes (Windows).
+    """
+
+    def __init__(self, timing: Timing | None = None, interpreter: str | None = None) -> None:
+        if os.name != "posix":
+            raise InvalidRequest("watchdog", True, "False on this platform, which is not POSIX")
+        self._timing, self._interpreter = timing or Timing(), interpreter
+        self._fresh()
+        _watchdogs.add(self)
+
+    def _fresh(self) -> None:
+        self._inbox: SimpleQueue[_Item | _Farewell | threading.Event] = SimpleQueue()
+        self._accounts: dict[tuple[str, str], int] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
+        self._thread: threading.Thread | None = None
+        self._waiting: list[threading.Event] = []  # for the process to stand, or to be given up
+        self._line: _Line | None = None
+        self._live: dict[tuple[str, int], bytes] = {}
+        self._asked = False
+        self._over = False  # nothing is taken in any more
+        self._restarts = 1
+        self._busy_at = 0.0
+        self._told: set[str] = set()
+
+    # -- what the job says
+
+    def guard(
+        self,
+        card: int,
+        api_key: str,
+        base_url: str,
+        stream_key: str,
+        *,
+        end: Mapping[str, Any],
+        push: Mapping[str, Any] | None,
+    ) -> None:
+        """Say what is to be told about a card if the job dies now; the newest call counts.
+
+        Args:
+            card: a number of the caller's own.
+            api_key: the account's key.
+            base_url: the service's address.
+            stream_key: the card's stream.
+            end: the body that ends the stream.
+            push: the body of a push, or `None` for a card that alarms nobody.
+        """
+        account = self._account(api_key, base_url)
+        words = {"end": dict(end), "push": None if push is None else dict(push)}
+        self._feed(("card", card), True, "card", id=card, account=account, stream_key=stream_key, **words)
+
+    def goodbye(self, card: int) -> None:
+        """Say that a card was ended, or is left up on purpose: there is nothing to tell about it any more."""
+        self._feed(("card", card), False, "goodbye", id=card)
+
+    def hand_over(
+        self,
+        owed: int,
+        api_key: str,
+        base_url: str,
+        method: str,
+        body: Mapping[str, Any],
+        *,
+        stream_key: str | None = None,
+        at_least_once: bool = False,
+        happened: float | None = None,
+    ) -> None:
+        """Have a request delivered once the job is gone, in whatever way, unless `settled` takes it back.
+
+        Args:
+            owed: a number of the caller's own.
+            api_key: the account's key.
+            base_url: the service's address.
+            method: `end` or `put` for a stream, `push` for a push.
+            body: the request's body.
+            stream_key: the stream, for `end` and `put`.
+            at_least_once: True where a push may be repeated although it may have arrived.
+            happened: seconds since the epoch, which late words name; by default now.
+        """
+        self._feed(
+            ("owed", owed),
+            True,
+            "owed",
+            id=owed,
+            account=self._account(api_key, base_url),
+            method=method,
+            stream_key=stream_key,
+            body=dict(body),
+            at_least_once=at_least_once,
+            happened=time.time() if happened is None else happened,
+        )
+
+    def settled(self, owed: int) -> None:
+        """Say that what was handed over has been delivered."""
+        self._feed(("owed", owed), False, "settled", id=owed)
+
+    def start(self, timeout: float = 20.0) -> bool:
+        """Start the process before there is anything to guard, and wait until it stands.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it stands guard.
+        """
+        decided = threading.Event()
+        self._asked = True
+        self._inbox.put(decided)
+        return not self._over and self._run() and decided.wait(timeout) and self.alive
+
+    def close(self, timeout: float) -> bool:
+        """Say bye: the job leaves in order, and the process delivers what was handed over, then exits.
+
+        Cards without a goodbye are ended by their last words, without a push.
+
+        Args:
+            timeout: seconds to wait at most until the process has been told everything.
+
+        Returns:
+            True when it has, or when there was nothing to tell. False leaves it with what it has heard so far, and it
+            takes the end of the job for a sudden one.
+        """
+        if self._over or (self._thread is None and self._inbox.empty()):
+            return not self._guards
+        farewell = _Farewell(time.monotonic() + timeout)
+        self._inbox.put(farewell)
+        if not self._run():
+            self._serve()  # the interpreter is leaving, where no thread can start any more
+        farewell.done.wait(timeout)
+        return farewell.heard
+
+    def after_fork(self) -> None:
+        """In a forked child: drop the parent's pipe, and forget everything. It happens by itself."""
+        line = self._line
+        self._fresh()
+        if line is not None:
+            line.drop()
+
+    @property
+    def alive(self) -> bool:
+        """True while a process stands guard, as far as is known."""
+        return self._line is not None and self._line.pid is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process that stands guard."""
+        return None if self._line is None else self._line.pid
+
+    def _account(self, api_key: str, base_url: str) -> int:
+        account = api_key, base_url
+        with self._lock:
+            if account not in self._accounts:
+                self._accounts[account] = number = next(self._numbers)
+                self._feed(("account", number), True, "account", id=number, api_key=api_key, base_url=base_url)
+            return self._accounts[account]
+
+    def _feed(self, key: tuple[str, int], lives: bool, kind: str, **fields: Any) -> None:
+        if self._over:
+            return
+        try:
+            self._inbox.put(_Item(key, encode(kind, **fields), lives))
+        except (TypeError, ValueError) as error:
+            self._tell(f"activitysmith_track: the watchdog cannot take this in: {error}")
+            return
+        self._run()
+
+    def _run(self) -> bool:
+        """See to it that the thread runs; False where the interpreter no longer lets one start."""
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._serve, name="activitysmith-watchdog", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return False
+                self._thread = thread
+        return True
+
+    # -- the thread
+
+    def _serve(self) -> None:
+        _hold_broken_pipes()
+        while True:
+            received = self._receive()
+            if isinstance(received, _Farewell):
+                break
+            try:
+                self._look_after()
+            except Exception as error:  # whatever it is, the job goes on
+                self._give_up(f"activitysmith_track: the watchdog is off: {type(error).__name__}: {error}")
+            while self._waiting:
+                self._waiting.pop().set()
+        with contextlib.suppress(Exception):
+            received.heard = self._part(received.until)
+        self._over = True
+        received.done.set()
+
+    def _receive(self) -> _Farewell | None:
+        """Take in all that was said, or what is said within the time after which to look around."""
+        with contextlib.suppress(Empty):
+            received = self._inbox.get(timeout=self._pause())
+            while not isinstance(received, _Farewell):
+                if isinstance(received, _Item):
+                    self._note(received)
+                else:
+                    self._waiting.append(received)
+                received = self._inbox.get_nowait()
+            return received
+        return None
+
+    def _pause(self) -> float | None:
+        if self._line is None:
+            return None
+        if self._line.blocked:
+            return BLOCKED_SECONDS
+        return self._timing.check if self._guards else min(self._timing.check, self._timing.idle)
+
+    @property
+    def _guards(self) -> bool:
+        return any(kind != "account" for kind, _ in self._live)
+
+    def _note(self, item: _Item) -> None:
+        if not item.lives:
+            self._live.pop(item.key, None)
+        elif item.key not in self._live and len(self._live) >= MAX_ENTRIES:
+            self._tell(f"activitysmith_track: the watchdog guards {MAX_ENTRIES} things and takes in no more")
+            return
+        else:
+            self._live[item.key] = item.frame
+        if self._line is not None:
+            self._line.put(item)
+        self._busy_at = time.monotonic()
+
+    def _look_after(self, until: float | None = None) -> None:
+        """Start the process, feed it, start it anew or let it go: whatever is due."""
+        if self._line is None:
+            if self._guards or self._asked:
+                self._begin(until)
+        elif not self._line.flush():
+            self._line.close()
+            self._line = None
+            self._lost(until)
+        elif not (self._guards or self._line.blocked) and time.monotonic() - self._busy_at >= self._timing.idle:
+            line, self._line, self._asked = self._line, None, False
+            line.say_bye()  # the next card starts another
+            line.close()
+
+    def _begin(self, until: float | None) -> None:
+        seconds = self._timing.start if until is None else min(self._timing.start, until - time.monotonic())
+        if self._over or seconds <= 0:
+            return
+        self._busy_at = time.monotonic()
+        self._line = line = _Line()
+        try:
+            line.start(self._interpreter or interpreter(), self._timing, seconds)
+        except Exception as error:  # from no processes left to no shell: the job goes on without
+            self._give_up(f"activitysmith_track: the watchdog could not be started: {error}")
+            return
+        for key, frame in self._live.items():
+            line.put(_Item(key, frame, True))
+        line.flush()
+
+    def _lost(self, until: float | None) -> None:
+        if not self._guards:
+            self._asked = False
+        elif self._restarts:
+            self._restarts -= 1
+            self._begin(until)
+        else:
+            self._give_up("activitysmith_track: the watchdog was ended by somebody; the job goes on without")
+
+    def _part(self, until: float) -> bool:
+        """Tell the process all that it has not been told, and bye; False where that cannot be by then."""
+        told = None
+        while True:
+            self._look_after(until)
+            line = self._line
+            if line is None:
+                return not self._guards
+            if line is not told:
+                told = line
+                line.say_bye()
+            if not line.blocked:
+                line.close()
+                self._line = None
+                self._live.clear()
+                return True
+            if time.monotonic() >= until:
+                return False
+            line.wait(min(BLOCKED_SECONDS, max(0.0, until - time.monotonic())))
+
+    def _give_up(self, message: str) -> None:
+        line, self._line, self._over = self._line, None, True
+        if line is not None:
+            line.close()
+        self._tell(message)
+
+    def _tell(self, message: str) -> None:
+        """Log a warning, once."""
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning("%s", message)
+
+
+class _Line:
+    """One process, and the pipe to it, which is never waited for. Used by the watchdog's thread alone."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self._pending: dict[tuple[str, int], bytes] = {}  # the newest of each key, to be written
+        self._rest = b""  # of a frame that is written by half
+        self._known: set[tuple[str, int]] = set()
+        self._pipe: int | None = None
+        self._identity: tuple[int, int] | None = None
+        self._lent: set[int] = set()  # descriptors that are closed when the process stands
+
+    # -- starting
+
+    def start(self, python: str, timing: Timing, seconds: float) -> None:
+        """Start the process and wait until it stands.
+
+        Raises:
+            OSError, subprocess.SubprocessError, RuntimeError: where it cannot be.
+        """
+        until = time.monotonic() + seconds
+        frames, pipe = os.pipe()
+        told, tells = os.pipe()
+        self._lent |= {frames, told, tells}
+        self._pipe, self._identity = pipe, _identity(pipe)
+        os.set_blocking(pipe, False)
+        try:
+            self._spawn(python, frames, tells, seconds)
+            self._return(frames, tells)
+            self._pending[("hello", 0)] = encode("hello", **self._hello(timing))
+            while self.flush() and self.blocked and time.monotonic() < until:
+                self.wait(BLOCKED_SECONDS)
+            self.pid = _await_ready(told, until)
+        finally:
+            self._return(*self._lent)
+
+    def _spawn(self, python: str, frames: int, tells: int, seconds: float) -> None:
+        pidfd = open_pidfd()
+        self._has_pidfd = pidfd is not None
+        if pidfd is not None:
+            self._lent.add(pidfd)
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", _LEAVE, "sh", python, *_flags(), "-c", _BOOT, _root()],
+            stdin=frames,
+            stdout=subprocess.DEVNULL if pidfd is None else pidfd,
+            stderr=tells,
+            cwd="/",
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            start_new_session=True,
+        )
+        try:
+            shell.wait(seconds)
+        except subprocess.TimeoutExpired:
+            shell.kill()
+            shell.wait()
+            raise
+
+    def _return(self, *descriptors: int) -> None:
+        for each in descriptors:
+            self._lent.discard(each)  # first, lest a child that is forked in between closes another one of its number
+            os.close(each)
+
+    def _hello(self, timing: Timing) -> dict[str, Any]:
+        names = [*_ROUTES, *(name.upper() for name in _ROUTES), *_TRUST]
+        return {
+            "protocol": PROTOCOL,
+            "pid": os.getpid(),
+            "pidfd": self._has_pidfd,
+            "started": start_time(os.getpid()),
+            "sys_path": _absolute(sys.path),
+            "environment": {name: os.environ[name] for name in names if name in os.environ},
+            "timing": list(timing),
+        }
+
+    # -- feeding
+
+    @property
+    def blocked(self) -> bool:
+        """True while something is yet to be written."""
+        return bool(self._rest or self._pending)
+
+    def say_bye(self) -> None:
+        """Tell the process that the job leaves in order."""
+        self.put(_Item(("bye", 0), encode("bye"), True))
+        self.flush()
+
+    def put(self, item: _Item) -> None:
+        """Have a frame written in the place of the one of its key that has not been."""
+        if item.lives or item.key in self._known:
+            self._pending[item.key] = item.frame
+        else:
+            self._pending.pop(item.key, None)
+
+    def flush(self) -> bool:
+        """Write as much as the pipe takes; False when the process is gone."""
+        if not self._stands():
+            return False
+        try:
+            while self._rest or self._pending:
+                if not self._rest:
+                    key = next(iter(self._pending))
+                    self._rest = self._pending.pop(key)
+                    self._known.add(key)
+                self._rest = self._rest[os.write(self._pipe or -1, self._rest) :]
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the pipe takes more."""
+        poll = select.poll()
+        poll.register(self._pipe or -1, select.POLLOUT)
+        poll.poll(seconds * 1_000)
+
+    def _stands(self) -> bool:
+        """Tell whether the pipe is still ours (the job may have closed all that it did not open) and has a reader."""
+        if self._pipe is None or _identity(self._pipe) != self._identity:
+            return False
+        poll = select.poll()
+        poll.register(self._pipe, 0)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """Close the pipe, if it is still ours."""
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None and _identity(pipe) == self._identity:
+            os.close(pipe)
+
+    def drop(self) -> None:
+        """In a forked child: close all that the parent's thread had open, even in the middle of a start."""
+        self.close()
+        self._return(*self._lent)
+
+
+def _flags() -> tuple[str, ...]:
+    """Return the interpreter's options: nothing of the user's own is imported."""
+    return ("-I", "-S", "-B") if sys.dont_write_bytecode else ("-I", "-S")
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _root() -> str:
+    """Return where this package is found."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _absolute(paths: list[str]) -> list[str]:
+    try:
+        return [os.path.abspath(each) for each in paths if isinstance(each, str)]
+    except OSError:  # the working directory is gone
+        return [each for each in paths if isinstance(each, str) and os.path.isabs(each)]
+
+
+def _await_ready(told: int, until: float) -> int:
+    """Wait for the process to say that it stands, and return its number.
+
+    Raises:
+        OSError: when it does not, with its last words.
+    """
+    heard = b""
+    poll = select.poll()
+    poll.register(told, select.POLLIN)
+    while not heard.endswith(b"\n" + READY) and poll.poll(max(0.0, until - time.monotonic()) * 1_000):
+        data = os.read(told, 65_536)
+        if not data:
+            break
+        heard = (heard + data)[-65_536:]
+    lines = heard.decode(errors="replace").split("\n")
+    if heard.endswith(b"\n" + READY) and lines[-2].isdigit():
+        return int(lines[-2])
+    raise OSError(next((line[-300:] for line in reversed(lines) if line.strip()), "it does not answer"))
+
+
+def open_pidfd() -> int | None:
+    """Return a descriptor that tells when this process is gone, or `None` where there is no such thing."""
+    try:
+        return os.pidfd_open(os.getpid())  # type: ignore[attr-defined,unused-ignore]
+    except (AttributeError, OSError):  # not Linux, before 5.3, or forbidden
+        return None
+
+
+def interpreter() -> str:
+    """Return the path of a Python to run.
+
+    Raises:
+        OSError: where this program is none that takes Python's options, such as a frozen one or a server's.
+    """
+    candidates = (
+        sys.executable,
+        getattr(sys, "_base_executable", None),
+        os.path.join(sys.exec_prefix, "bin/python3"),
+    )
+    for path in candidates if not hasattr(sys, "frozen") else ():
+        if path and os.path.basename(path).lower().startswith(("python", "pypy")) and os.access(path, os.X_OK):
+            return path
+    raise OSError("this program has no Python interpreter beside it")
+
+
+def _hold_broken_pipes() -> None:
+    """Block SIGPIPE on this thread: the job may have given it back its default, which would end the job."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGPIPE,))
+
+
+def _forget_in_child() -> None:
+    for each in list(_watchdogs):
+        each.after_fork()
+
+
+_watchdogs: weakref.WeakSet[Watchdog] = weakref.WeakSet()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(after_in_child=_forget_in_child)

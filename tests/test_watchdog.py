@@ -1,0 +1,1331 @@
+"""What the phone shows when a job dies without a word: real jobs, real watchdogs, a real service on loopback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from activitysmith_track import InvalidRequest, _last_words, _watchdog
+from activitysmith_track._last_words import WITHOUT_GOODBYE, Decoder, Duty, Errand, Garbled, Guard, Timing, encode
+from activitysmith_track._watchdog import Watchdog
+from activitysmith_track.simulator import Simulator
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the watchdog needs POSIX")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pidfds = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this platform has no pidfd")
+
+SECONDS = 60.0  # that a test waits for anything
+QUICK = Timing(first_wait=0.05, longest_wait=0.2, retry=30.0, check=0.1)
+END = {"content_state": {"title": "job", "type": "progress", "percentage": 42, "color": "red", "subtitle": "gone"}}
+PUSH = {"title": "job failed", "message": "gone"}
+
+START = f"""
+import ctypes, json, logging, os, signal, sys, threading, time
+from activitysmith_track import _watchdog
+from activitysmith_track._last_words import WITHOUT_GOODBYE, Timing
+from activitysmith_track.client import ActivitySmith
+
+key, url, *timing = json.loads(sys.stdin.readline())
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def words(percentage=42, title="job"):
+    state = {{"title": title, "type": "progress", "percentage": percentage}}
+    end = {{"content_state": {{**state, "color": "red", "subtitle": WITHOUT_GOODBYE}}}}
+    return {{"end": end, "push": {{"title": title + " failed", "message": WITHOUT_GOODBYE}}}}
+
+def show(number=1, title="job", percentage=42):
+    with ActivitySmith(key, base_url=url) as service:
+        service.live_activities.stream(title, title=title, type="progress", percentage=percentage)
+    dog.guard(number, key, url, title, **words(percentage, title))
+
+def tell():
+    assert dog.start({SECONDS})
+    say(dog.pid)
+
+def wait():
+    say("ready")
+    while True:
+        time.sleep(60)
+
+dog = _watchdog.Watchdog(Timing(*timing))
+"""
+
+
+class Job:
+    """A real process with a watchdog of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.watchdogs: list[int] = []
+        self.others: list[int] = []
+
+    def hear(self) -> str:
+        """Return the next line that it says."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def watchdog(self) -> int:
+        """Return the number of its watchdog, which it says next."""
+        self.watchdogs.append(int(self.hear()))
+        return self.watchdogs[-1]
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def left(self) -> int:
+        """Wait until it has left, and return its exit code."""
+        return self.process.wait(SECONDS)
+
+    def said(self) -> tuple[int, str]:
+        """Wait until it has left, and return its exit code and what it wrote to stderr."""
+        assert self.process.stderr is not None
+        return self.left(), self.process.stderr.read()
+
+
+Start = Callable[..., Job]
+
+
+@pytest.fixture
+def start(sim: Simulator, tmp_path: Path) -> Iterator[Start]:
+    """Start a job that is configured for the simulator; whatever is left of it is killed at the end."""
+    jobs: list[Job] = []
+
+    def run(code: str, timing: Timing = QUICK, base_url: str = "", **environment: str) -> Job:
+        script = tmp_path / f"job{len(jobs)}.py"
+        script.write_text(START + textwrap.dedent(code), encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", str(script)],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        jobs.append(Job(process))
+        assert process.stdin is not None
+        process.stdin.write(json.dumps([sim.api_key, base_url or sim.base_url, *timing]) + "\n")
+        process.stdin.flush()
+        return jobs[-1]
+
+    yield run
+    for job in jobs:
+        with job.process:
+            job.process.kill()
+        for pid in job.watchdogs + job.others:
+            if not is_gone(pid):
+                os.kill(pid, signal.SIGKILL)
+                until(lambda gone=pid: is_gone(gone))
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended."""
+    return _last_words.is_gone(pid, _last_words.start_time(pid)) if _last_words.start_time(pid) else not exists(pid)
+
+
+def exists(pid: int) -> bool:
+    """Tell whether a number belongs to a process that has not ended, where there is no /proc to ask."""
+    return not os.path.exists("/proc/self") and not _last_words.is_gone(pid, None)
+
+
+def until(condition: Callable[[], object]) -> bool:
+    """Wait until something holds that tells nobody when it does."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def red(sim: Simulator, key: str = "job", percentage: int = 42, pushes: int = 1) -> bool:
+    """Wait until a card is red and its push is there."""
+    arrived = sim.wait_for(lambda s: key in s.cards and s.cards[key].ended and len(s.pushes) >= pushes, SECONDS)
+    card = sim.cards[key]
+    return arrived and (card.color, card.percentage, card.subtitle) == ("red", percentage, WITHOUT_GOODBYE)
+
+
+# ------------------------------------------------------------------------------------------------ how a job dies
+
+
+@pytest.mark.parametrize(
+    ("death", "code"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+        ("ctypes.string_at(0)", -signal.SIGSEGV),
+        ("os.abort()", -signal.SIGABRT),
+        ("os._exit(0)", 0),
+        ("os._exit(3)", 3),
+        ("os.execv('/bin/sh', ['sh', '-c', 'exit 4'])", 4),
+        ("threading.Thread(target=os._exit, args=(5,)).start(); wait()", 5),
+    ],
+)
+def test_a_death_without_a_word(start: Start, sim: Simulator, death: str, code: int) -> None:
+    """The card ends red at the percentage where it stood, one push is sent, and the watchdog leaves."""
+    job = start(f"show()\ntell()\n{death}")
+    watchdog = job.watchdog()
+    assert job.left() == code
+    assert red(sim)
+    assert [(push.title, push.message) for push in sim.pushes] == [("job failed", WITHOUT_GOODBYE)]
+    assert until(lambda: is_gone(watchdog))
+    assert [request.method for request in sim.requests if request.path.endswith("/job")] == ["PUT", "DELETE"]
+
+
+def test_the_newest_words_count(start: Start, sim: Simulator) -> None:
+    """What the card showed last is what it stops at."""
+    job = start("""
+        show()
+        tell()
+        for percentage in range(43, 78):
+            dog.guard(1, key, url, "job", **words(percentage))
+        assert dog.close(30)
+        dog = _watchdog.Watchdog(Timing(*timing))
+        dog.guard(1, key, url, "job", **words(77))
+        tell()
+        wait()
+    """)
+    job.watchdog()
+    job.watchdog()
+    assert red(sim, percentage=42 + 35, pushes=0)  # the first one was told bye, and ended what had no goodbye
+    assert job.hear() == "ready"
+    assert sim.pushes == []
+    job.kill()
+    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+
+
+def test_one_push_for_several_cards(start: Start, sim: Simulator) -> None:
+    """One failure, one push: the first card's, which counts the others."""
+    job = start("show(1)\nshow(2, 'inner')\nshow(3, 'third')\ndog.goodbye(3)\ntell()\nwait()")
+    job.watchdog()
+    job.hear()
+    job.kill()
+    assert red(sim)
+    assert red(sim, "inner")
+    assert [(push.title, push.message) for push in sim.pushes] == [
+        ("job failed", f"{WITHOUT_GOODBYE} · and 1 more card")
+    ]
+    assert not sim.cards["third"].ended
+
+
+# --------------------------------------------------------------------------------------- how a job leaves in order
+
+
+def test_an_orderly_exit(start: Start, sim: Simulator) -> None:
+    """After the goodbye of each card and the bye of the process nothing is sent, and the watchdog leaves at once."""
+    job = start("show()\ntell()\ndog.goodbye(1)\nassert dog.close(30) and not dog.alive and dog.close(30)")
+    watchdog = job.watchdog()
+    assert job.said() == (0, "")
+    assert until(lambda: is_gone(watchdog))
+    assert [request.method for request in sim.requests] == ["PUT"]
+
+
+def test_what_is_owed_is_delivered_after_the_exit(start: Start, sim: Simulator) -> None:
+    """What was handed over is delivered when the job has left, be it an end, a state or a push, unless settled."""
+    job = start("""
+        show(1); show(2, "kept")
+        green = {"content_state": {"title": "job", "type": "progress", "percentage": 100, "color": "green"}}
+        dog.hand_over(1, key, url, "end", green, stream_key="job")
+        dog.hand_over(2, key, url, "put", green, stream_key="kept")
+        dog.hand_over(3, key, url, "push", {"title": "owed"}, at_least_once=True)
+        dog.hand_over(4, key, url, "push", {"title": "settled"})
+        dog.settled(4)
+        dog.goodbye(1); dog.goodbye(2)
+        tell()
+        say(sys.stdin.readline().strip())
+        assert dog.close(30)
+    """)
+    watchdog = job.watchdog()
+    assert len(sim.requests) == 2  # not before the exit
+    assert job.process.stdin is not None
+    job.process.stdin.write("go\n")
+    job.process.stdin.flush()
+    assert job.said() == (0, "")
+    assert until(lambda: is_gone(watchdog))
+    assert (sim.cards["job"].ended, sim.cards["job"].color) == (True, "green")
+    assert (sim.cards["kept"].ended, sim.cards["kept"].percentage) == (False, 100)
+    assert [push.title for push in sim.pushes] == ["owed"]
+
+
+def test_owed_by_an_exit_handler(start: Start, sim: Simulator) -> None:
+    """Where the interpreter leaves already and no thread can start, the watchdog still takes over what is owed."""
+    job = start("""
+        import atexit
+        def last():
+            dog.hand_over(1, key, url, "push", {"title": "owed"})
+            say(dog.close(30))
+        atexit.register(last)
+    """)
+    assert job.hear() == "True"
+    assert job.said() == (0, "")
+    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+
+
+def test_nothing_to_guard(start: Start, sim: Simulator) -> None:
+    """A watchdog that was never needed is never started."""
+    job = start("say(dog.close(30), dog.alive, threading.active_count())")
+    assert (job.hear(), job.said()) == ("True False 1", (0, ""))
+
+
+def test_it_is_let_go_and_called_again(start: Start, sim: Simulator) -> None:
+    """While nothing is guarded there is no process after a while; the next card has one."""
+    job = start(
+        """
+        show()
+        tell()
+        dog.goodbye(1)
+        while dog.alive:
+            time.sleep(0.01)
+        show(2)
+        tell()
+        wait()
+        """,
+        QUICK._replace(idle=0.2),
+    )
+    first, second = job.watchdog(), job.watchdog()
+    assert first != second
+    assert until(lambda: is_gone(first))
+    assert job.hear() == "ready"
+    assert not sim.cards["job"].ended
+    job.kill()
+    assert red(sim)
+
+
+# ----------------------------------------------------------------------------------------------------- children
+
+
+@linux
+def test_a_child_that_outlives_its_parent(start: Start, sim: Simulator) -> None:
+    """A forked child does not hold the pipe open."""
+    job = start("""
+        show()
+        tell()
+        ours = os.stat(dog._line._pipe)
+        child = os.fork()
+        if not child:
+            files = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
+            held = [os.stat(file) for file in files if os.path.exists(file)]
+            say("held" if ours in held else "dropped", dog.alive)
+            wait()
+        say(child)
+        wait()
+    """)
+    job.watchdog()
+    lines = {job.hear() for _ in range(4)}
+    job.others += [int(line) for line in lines if line.isdigit()]
+    assert "dropped False" in lines
+    job.kill()
+    assert red(sim)
+
+
+@linux
+@pidfds
+@pytest.mark.parametrize("pidfd", [True, False])
+def test_a_child_of_c_that_holds_the_pipe(start: Start, sim: Simulator, pidfd: bool) -> None:
+    """A child that was forked behind Python's back holds the pipe; that the job is gone is seen all the same."""
+    job = start(f"""
+        if not {pidfd}:
+            _watchdog.open_pidfd = lambda: None
+        show()
+        tell()
+        libc = ctypes.PyDLL(None)
+        child = libc.fork()
+        if not child:
+            while True:
+                libc.pause()
+        say(child)
+        wait()
+    """)
+    job.watchdog()
+    job.others.append(int(job.hear()))
+    assert job.hear() == "ready"
+    job.kill()
+    assert red(sim)
+    assert not is_gone(job.others[0])
+
+
+@pytest.mark.parametrize("leave", ["os._exit(1)", "os.kill(os.getpid(), 9)", "sys.exit()"])
+def test_a_child_that_dies_first(start: Start, sim: Simulator, leave: str) -> None:
+    """The death of a forked child is not the job's."""
+    job = start(f"""
+        show()
+        tell()
+        child = os.fork()
+        if not child:
+            dog.goodbye(1)
+            dog.close(0)
+            {leave}
+        os.waitpid(child, 0)
+        dog.guard(1, key, url, "job", **words(50))
+        dog.goodbye(1)
+        assert dog.close(30)
+    """)
+    watchdog = job.watchdog()
+    assert job.said() == (0, "")
+    assert until(lambda: is_gone(watchdog))
+    assert [request.method for request in sim.requests] == ["PUT"]
+
+
+def test_a_child_with_a_card_of_its_own(start: Start, sim: Simulator) -> None:
+    """A forked child gets a watchdog of its own for what it shows itself."""
+    job = start("""
+        show()
+        tell()
+        if not os.fork():
+            show(1, "child")
+            tell()
+            os._exit(0)
+        os.wait()
+        dog.goodbye(1)
+        assert dog.close(30)
+    """)
+    assert job.watchdog() != job.watchdog()
+    assert job.said() == (0, "")
+    assert red(sim, "child")
+    assert not sim.cards["job"].ended
+
+
+def test_the_jobs_own_children(start: Start, sim: Simulator) -> None:
+    """`os.wait` returns the job's own child and then has none left: the watchdog is nobody's child."""
+    job = start("""
+        show()
+        tell()
+        child = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 7"], {})
+        assert os.wait() == (child, 7 << 8)
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            say("childless")
+        dog.goodbye(1)
+        assert dog.close(30)
+    """)
+    job.watchdog()
+    assert job.hear() == "childless"
+    assert job.said() == (0, "")
+
+
+@pytest.mark.parametrize("setting", ["signal.SIGCHLD, signal.SIG_IGN", "signal.SIGPIPE, signal.SIG_DFL"])
+def test_signals_that_the_job_has_set(start: Start, sim: Simulator, setting: str) -> None:
+    """A job that ignores its children, or that dies of a broken pipe, is served like any other."""
+    job = start(f"""
+        signal.signal({setting})
+        show()
+        tell()
+        first = dog.pid
+        os.kill(first, signal.SIGKILL)
+        while dog.pid in (None, first):
+            dog.guard(1, key, url, "job", **words())
+        tell()
+        wait()
+    """)
+    job.watchdog()
+    job.watchdog()
+    assert job.hear() == "ready"
+    job.kill()
+    assert red(sim)
+
+
+# ------------------------------------------------------------------------------------------------- the process
+
+
+@linux
+def test_where_the_process_stands(start: Start, sim: Simulator) -> None:
+    """It has a session of its own, no parent of the job's, no key in arguments or environment, and little memory."""
+    job = start("show()\ntell()\nwait()", ACTIVITYSMITH_API_KEY=sim.api_key, HTTPS_PROXY="http://user:pass@proxy:1")
+    pid = job.watchdog()
+    job.hear()
+    proc, held = (
+        Path(f"/proc/{pid}"),
+        ["/dev/null", "/dev/null", *(["anon_inode"] if hasattr(os, "pidfd_open") else []), "pipe"],
+    )
+    status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line)
+    assert int(status["PPid"]) != job.process.pid
+    assert os.getsid(pid) not in (os.getsid(0), os.getsid(job.process.pid))
+    assert os.readlink(proc / "cwd") == "/"
+    assert int(status["VmRSS"].split()[0]) < 15_000
+    for file in ("cmdline", "environ"):
+        content = (proc / file).read_bytes()
+        assert sim.api_key.encode() not in content
+        assert b"user:pass" not in content
+    assert until(lambda: sorted(os.readlink(each).partition(":")[0] for each in (proc / "fd").iterdir()) == held)
+    ignored = int(status["SigIgn"], 16)
+    assert all(ignored >> number - 1 & 1 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE))
+    assert "0077" in status["Umask"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT])
+def test_signals_to_the_watchdog(start: Start, sim: Simulator, number: int) -> None:
+    """No signal short of SIGKILL keeps it from its duty."""
+    job = start("show()\ntell()\nwait()")
+    watchdog = job.watchdog()
+    job.hear()
+    os.kill(watchdog, number)
+    job.kill()
+    assert red(sim)
+
+
+def test_a_group_that_is_killed(start: Start, sim: Simulator) -> None:
+    """What ends the job's whole group, such as a terminal that is closed, does not reach the watchdog."""
+    job = start("os.setsid()\nshow()\ntell()\nwait()")
+    job.watchdog()
+    job.hear()
+    os.killpg(job.process.pid, signal.SIGKILL)
+    assert red(sim)
+
+
+def test_a_stopped_watchdog_holds_up_nothing(start: Start, sim: Simulator) -> None:
+    """With a process that reads nothing the job goes on, and only the newest of what it says is kept."""
+    job = start("""
+        show()
+        tell()
+        os.kill(dog.pid, signal.SIGSTOP)
+        more = words(10)
+        more["end"]["metadata"] = {"note": "x" * 2000}
+        for percentage in range(2000):
+            dog.guard(1 + percentage % 3, key, url, "job", **more)
+        for number in 2, 3:
+            dog.goodbye(number)
+        dog.guard(1, key, url, "job", **words(77))
+        while not dog._inbox.empty():
+            time.sleep(0.01)
+        say(len(dog._line._pending) <= 4)
+        wait()
+    """)
+    watchdog = job.watchdog()
+    assert job.hear() == "True"
+    assert job.hear() == "ready"
+    os.kill(watchdog, signal.SIGCONT)
+    assert until(lambda: not os.path.exists("/proc") or _readable(watchdog))
+    job.kill()
+    assert sim.wait_for(lambda s: s.cards["job"].ended and s.pushes, SECONDS)
+
+
+def _readable(pid: int) -> bool:
+    """Tell whether a process sleeps, as it does when it has read all."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"S"
+
+
+def test_a_farewell_that_nobody_hears(start: Start, sim: Simulator) -> None:
+    """A process that reads nothing costs the exit no more than it was given."""
+    job = start("""
+        show()
+        tell()
+        os.kill(dog.pid, signal.SIGSTOP)
+        more = words(10)
+        more["end"]["metadata"] = {"note": "x" * 2000}
+        for number in range(100):
+            dog.guard(1 + number, key, url, "job", **more)
+        begun = time.monotonic()
+        say(dog.close(0.3), time.monotonic() - begun < 10)
+    """)
+    job.watchdog()
+    assert job.hear() == "False True"
+    assert job.said() == (0, "")
+
+
+def test_a_watchdog_that_somebody_kills(start: Start, sim: Simulator) -> None:
+    """It is started anew once, with all that it must know; after that the job is told once, and goes on."""
+    job = start("""
+        logging.basicConfig(format="%(message)s")
+        show()
+        tell()
+        first = dog.pid
+        os.kill(first, signal.SIGKILL)
+        while dog.pid in (None, first):
+            time.sleep(0.01)
+        tell()
+        say(sys.stdin.readline().strip())
+        os.kill(dog.pid, signal.SIGKILL)
+        while dog.alive:
+            time.sleep(0.01)
+        show()
+        assert not dog.start(1)
+        say(dog.close(1))
+    """)
+    assert job.watchdog() != job.watchdog()
+    assert job.process.stdin is not None
+    job.process.stdin.write("\n")
+    job.process.stdin.flush()
+    assert (job.hear(), job.hear()) == ("", "False")
+    assert job.said() == (0, "activitysmith_track: the watchdog was ended by somebody; the job goes on without\n")
+
+
+def test_a_second_watchdog_knows_all(start: Start, sim: Simulator) -> None:
+    """The process that takes the place of a killed one ends the cards that the first one was told about."""
+    job = start("""
+        show()
+        tell()
+        first = dog.pid
+        os.kill(first, signal.SIGKILL)
+        while dog.pid in (None, first):
+            time.sleep(0.01)
+        tell()
+        wait()
+    """)
+    job.watchdog()
+    job.watchdog()
+    job.hear()
+    job.kill()
+    assert red(sim)
+
+
+def test_a_job_that_closes_what_it_did_not_open(start: Start, sim: Simulator) -> None:
+    """Where the pipe's number belongs to a file of the job's by now, nothing is written to it."""
+    job = start("""
+        show()
+        tell()
+        pipe = dog._line._pipe
+        file = os.open("own", os.O_CREAT | os.O_RDWR)
+        os.dup2(file, pipe)
+        for percentage in range(10):
+            dog.guard(1, key, url, "job", **words(percentage))
+        tell()
+        dog.goodbye(1)
+        assert dog.close(30)
+        say(os.fstat(pipe).st_size)
+    """)
+    assert job.watchdog()
+    job.watchdog()
+    assert job.hear() == "0"
+    assert job.said() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("python", "word"),
+    [("/nowhere/python3", "not found"), ("/bin/true", "does not answer"), ("/bin/false", "answer")],
+)
+def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, word: str) -> None:
+    """Without a process the job goes on, after one line in the log."""
+    if not os.path.exists(python) and not python.startswith("/nowhere"):
+        pytest.skip("this machine has no such program")
+    dog = Watchdog(QUICK, interpreter=python)
+    with caplog.at_level(logging.WARNING):
+        assert not dog.start(SECONDS)
+        dog.guard(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH)
+        dog.goodbye(1)
+        assert not dog.start(SECONDS)
+        assert dog.close(SECONDS)
+    assert len(caplog.records) == 1
+    assert word in caplog.text
+
+
+def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that does not leave at once is not waited for, and leaves no child behind."""
+    monkeypatch.setattr(_watchdog, "_LEAVE", "while :; do :; done")
+    assert not Watchdog(QUICK._replace(start=0.2)).start(SECONDS)
+    assert "could not be started" in caplog.text
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_interpreter_is_found_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's or a frozen program is never started in the place of Python."""
+    assert os.path.samefile(_watchdog.interpreter(), sys.executable)
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    assert os.path.basename(_watchdog.interpreter()).startswith("python")
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(OSError, match="no Python interpreter"):
+        _watchdog.interpreter()
+
+
+def test_it_is_refused_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows the setting is refused where it is made."""
+    with monkeypatch.context() as patch:
+        patch.setattr(_watchdog.os, "name", "nt")
+        with pytest.raises(InvalidRequest, match="watchdog"):
+            Watchdog()
+
+
+# ---------------------------------------------------------------------------------------- a service in trouble
+
+
+@pytest.mark.parametrize("kind", ["status", "reset", "hang", "truncate", "garbage", "refuse", "limit"])
+def test_a_service_that_comes_back(start: Start, sim: Simulator, kind: str) -> None:
+    """Ends and pushes are tried until they arrive."""
+    job = start("show()\ntell()\nwait()", QUICK._replace(attempt=0.5))
+    watchdog = job.watchdog()
+    job.hear()
+    if kind == "limit":
+        sim.fault("status", status=429, retry_after=0, times=4)
+    else:
+        sim.fault(kind, **{"seconds": 0.5} if kind == "refuse" else {"times": 4})
+    job.kill()
+    assert red(sim)
+    assert until(lambda: is_gone(watchdog))
+    assert sum(request.method == "DELETE" and request.status == 200 for request in sim.requests) >= 1
+
+
+def test_a_hanging_end_holds_up_no_push(start: Start, sim: Simulator) -> None:
+    """What is to be delivered is delivered side by side."""
+    job = start("show()\ntell()\nwait()", QUICK._replace(attempt=30.0))
+    job.watchdog()
+    job.hear()
+    fault = sim.fault("hang", method="DELETE")
+    job.kill()
+    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+    assert until(lambda: fault.hits == 1)
+    assert not sim.cards["job"].ended
+
+
+@pytest.mark.parametrize("kind", ["hang", "status"])
+def test_it_does_not_try_for_ever(start: Start, sim: Simulator, kind: str) -> None:
+    """When its time is over it leaves, whatever is owed."""
+    job = start("show()\ntell()\nwait()", QUICK._replace(retry=1.0))
+    watchdog = job.watchdog()
+    job.hear()
+    sim.fault(kind)
+    job.kill()
+    assert until(lambda: is_gone(watchdog))
+    assert not sim.cards["job"].ended
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_final_answer(start: Start, sim: Simulator, status: int) -> None:
+    """What the service refuses for good is not asked again."""
+    job = start("show()\ntell()\nwait()")
+    watchdog = job.watchdog()
+    job.hear()
+    sim.fault("status", status=status)
+    job.kill()
+    assert until(lambda: is_gone(watchdog))
+    assert sorted(request.method for request in sim.requests[1:]) == ["DELETE", "POST"]
+
+
+# ------------------------------------------------------------------------------------- the process, in this one
+
+
+class Pipes:
+    """A watchdog's descriptors, and a thread in which it waits."""
+
+    def __init__(self) -> None:
+        self.reads, self.writes = os.pipe()
+        self.listens, told = os.pipe()
+        self.guard = Guard(self.reads, os.open(os.devnull, os.O_RDWR), told)
+        self.thread = threading.Thread(target=self.guard.wait, daemon=True)
+
+    def __enter__(self) -> Pipes:
+        self.thread.start()
+        return self
+
+    def send(self, *frames: bytes) -> None:
+        """Write to its pipe."""
+        os.write(self.writes, b"".join(frames))
+
+    def hello(self, **fields: Any) -> None:
+        """Say hello, and wait until it is heard."""
+        self.send(hello(**fields))
+        assert os.read(self.listens, 100).endswith(_last_words.READY)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.writes)
+        self.thread.join(SECONDS)
+        assert not self.thread.is_alive()
+        for each in (self.reads, self.listens, self.guard._lent, self.guard._listener):
+            os.close(each)
+
+
+def hello(**fields: Any) -> bytes:
+    """Build a hello of this process."""
+    usual = {
+        "protocol": _last_words.PROTOCOL,
+        "pid": os.getpid(),
+        "pidfd": False,
+        "started": None,
+        "sys_path": [*sys.path, "/nowhere"],
+        "environment": {"NO_PROXY": "*"},
+        "timing": list(QUICK),
+    }
+    return encode("hello", **{**usual, **fields})
+
+
+def told(sim: Simulator, *, push: Any = PUSH, owed: tuple[dict[str, Any], ...] = ()) -> list[bytes]:
+    """Build the frames of one account with one card."""
+    return [
+        encode("account", id=1, api_key=sim.api_key, base_url=sim.base_url),
+        encode("card", id=1, account=1, stream_key="job", end=END, push=push),
+        *(encode("owed", **{"id": n, "account": 1, "at_least_once": False, **each}) for n, each in enumerate(owed)),
+    ]
+
+
+def show(sim: Simulator) -> None:
+    """Put a card on the screen."""
+    from activitysmith_track import ActivitySmith
+
+    with ActivitySmith(sim.api_key, base_url=sim.base_url) as service:
+        service.live_activities.stream("job", title="job", type="progress", percentage=42)
+
+
+def test_waiting_and_delivering(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's own steps: told, closed, delivered, over."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("NO_PROXY", "")
+    show(sim)
+    with Pipes() as pipes:
+        pipes.hello()
+        pipes.send(*told(sim))
+    pipes.guard.deliver()
+    assert (sim.cards["job"].color, [push.title for push in sim.pushes]) == ("red", ["job failed"])
+    assert sys.path[-1] == "/nowhere"
+    assert os.environ["NO_PROXY"] == "*"
+
+
+def test_a_bye(sim: Simulator) -> None:
+    """A bye ends the wait while the pipe is open, and what comes after it is not read."""
+    with Pipes() as pipes:
+        pipes.hello()
+        pipes.send(*told(sim)[:1], encode("bye"), *told(sim))
+        pipes.thread.join(SECONDS)
+        assert not pipes.thread.is_alive()
+    pipes.guard.deliver()
+    assert pipes.guard.duty.left
+    assert sim.requests == []
+
+
+@linux
+def test_a_job_that_is_gone_before_the_hello() -> None:
+    """A number that belongs to no process, or to another by now, is no job to wait for."""
+    child = subprocess.Popen(["/bin/sh", "-c", "exit"])
+    child.wait(SECONDS)
+    with Pipes() as pipes:
+        pipes.hello(pid=child.pid)
+        pipes.thread.join(SECONDS)
+        assert not pipes.thread.is_alive()
+    assert _last_words.is_gone(os.getpid(), -1)
+    assert not _last_words.is_gone(os.getpid(), _last_words.start_time(os.getpid()))
+    assert not _last_words.is_gone(1, None)
+
+
+@pidfds
+def test_a_job_whose_pidfd_tells() -> None:
+    """The pidfd ends the wait although the pipe is open, when all that it holds is read."""
+    child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+    pidfd = os.pidfd_open(child.pid)
+    with Pipes() as pipes:
+        os.dup2(pidfd, pipes.guard._lent)
+        pipes.hello(pidfd=True)
+        pipes.send(encode("account", id=7, api_key="k", base_url="u"))
+        child.communicate(timeout=SECONDS)
+        pipes.thread.join(SECONDS)
+        assert not pipes.thread.is_alive()
+    os.close(pidfd)
+    assert 7 in pipes.guard.duty._accounts
+    assert pipes.guard._pidfd is not None
+    os.close(pipes.guard._pidfd)
+
+
+def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a SIGTERM of its own it still does its duty, but not for long."""
+    monkeypatch.setattr(_last_words, "TERM_SECONDS", 0.2)
+    guard = Guard()
+    guard.duty.take(*next(Decoder().feed(hello())))
+    for frame in told(sim):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    sim.fault("status", status=503)
+    guard.hurry()
+    before = set(threading.enumerate())
+    guard.deliver()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(SECONDS)
+    assert len(sim.requests) >= 2
+
+
+def test_without_a_hello(sim: Simulator) -> None:
+    """Who has not said hello is no job of ours, whatever else comes."""
+    guard = Guard()
+    for frame in told(sim):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    guard.deliver()
+    assert sim.requests == []
+
+
+def test_a_package_that_is_not_on_the_path(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the path alone does not lead to httpx, site is asked; if that is not enough, nothing is sent."""
+    import site
+
+    called: list[bool] = []
+    monkeypatch.setattr(site, "main", lambda: called.append(True))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    guard = Guard()
+    for frame in (hello(environment={}), *told(sim)):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "activitysmith_track.client", None)
+        patch.delattr("activitysmith_track.client", raising=False)
+        guard.deliver()
+    assert (called, sim.requests) == ([True], [])
+    guard.deliver()
+    assert (called, len(sim.requests)) == ([True], 2)
+
+
+def test_nobody_listens() -> None:
+    """A job that is gone before it could hear that the watch has begun is no reason to fail."""
+    with Pipes() as pipes:
+        os.close(pipes.listens)
+        pipes.send(hello())
+        pipes.listens = os.open(os.devnull, os.O_RDONLY)
+
+
+def test_several_accounts() -> None:
+    """Who owns another account gets a push of their own; cards that alarm nobody are only counted."""
+    duty = Duty()
+    for number, key in ((1, "a"), (2, "b"), (3, "c")):
+        duty.take({"frame": "account", "id": number, "api_key": key, "base_url": "u"}, b"")
+    pushes: list[Any] = [None, PUSH, PUSH, {"title": "t"}, {"title": "t"}, None, PUSH]
+    for number, (account, push) in enumerate(zip((1, 1, 1, 2, 2, 3, 9), pushes, strict=True)):
+        content = encode("card", id=number, account=account, stream_key="k", end={}, push=push)[4:]
+        duty.take(json.loads(content), content)
+    found = [errand for errand in duty.errands(5.0) if errand.method == "push"]
+    assert found == [
+        Errand("push", ("a", "u"), "k", {**PUSH, "message": "gone · and 2 more cards"}, True, 5.0),
+        Errand("push", ("b", "u"), "k", {"title": "t", "message": "and 1 more card"}, True, 5.0),
+    ]
+    assert len(duty.errands(5.0)) == 8
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (END, {"content_state": {**END["content_state"], "subtitle": "gone (happened 12:00, 5 min ago)"}}),
+        (
+            {"content_state": {"title": "t"}},
+            {"content_state": {"title": "t", "subtitle": "Happened 12:00, 5 min ago"}},
+        ),
+        (PUSH, {**PUSH, "message": "gone\n(happened 12:00, 5 min ago)"}),
+        ({"title": "t"}, {"title": "t", "message": "Happened 12:00, 5 min ago"}),
+    ],
+)
+def test_late_words_say_when(body: dict[str, Any], said: dict[str, Any]) -> None:
+    """A card or a push that comes late says when it happened; one that comes soon, or whose time is odd, does not."""
+    noon = time.mktime((2026, 7, 1, 12, 0, 0, 0, 0, -1))
+    assert _last_words.late(body, noon, noon + 300) == said
+    for happened in (noon + 290, noon + 400, float("-inf"), float("nan"), -1e300):
+        assert _last_words.late(body, happened, noon + 300) == body
+
+
+def test_requests_of_each_kind() -> None:
+    """An errand becomes the request that it is, dated when it is late."""
+    end, put, push = (Errand(method, ("k", "u"), "job", END, True, 0.0) for method in ("end", "put", "push"))
+    assert (end.call(1.0).method, put.call(1.0).method) == ("DELETE", "PUT")
+    assert "ago" in end.call(10_000.0).body["content_state"]["subtitle"]  # type: ignore[index]
+    call = push._replace(body=PUSH).call(1.0)
+    assert (call.method, call.path, call.body, call.at_least_once) == ("POST", "/push-notification", PUSH, True)
+
+
+@pytest.mark.parametrize("error", [503, 429, 418])
+def test_what_is_worth_another_try(error: int) -> None:
+    """What may pass is tried again after a while, or after what the service asks for; the rest is let go."""
+    from activitysmith_track.errors import status_error
+
+    errand = Errand("end", ("k", "u"), "job", END, True, 0.0)
+    once = Errand("push", ("k", "u"), "", PUSH, False, 0.0)
+    found = [_last_words._pause(each, status_error(error, {}, retry_after=7.0), 1.0) for each in (errand, once)]
+    assert found == {503: [1.0, None], 429: [7.0, 7.0], 418: [None, None]}[error]
+    assert _last_words._pause(errand, OSError(), 1.0) == 1.0
+    assert _last_words._pause(errand._replace(stream_key="#"), InvalidRequest("stream_key", "#", "x"), 1.0) is None
+
+
+def test_a_machine_without_threads(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be had the errands are run one after the other."""
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    guard = Guard()
+    for frame in (hello(environment={}), *told(sim)):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        guard.deliver()
+    assert [request.method for request in sim.requests] == ["DELETE", "POST"]
+
+
+def test_what_the_pipe_of_a_dead_job_holds() -> None:
+    """All of it is read, a goodbye among it that was written right before the end."""
+    reads, writes = os.pipe()
+    os.set_blocking(reads, False)
+    os.write(writes, encode("account", id=7, api_key="k", base_url="u"))
+    guard = Guard(pipe=reads)
+    assert guard._read(everything=True)
+    assert 7 in guard.duty._accounts
+    os.close(writes)
+    assert not guard._read(everything=True)
+    os.close(reads)
+
+
+def test_a_descriptor_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read counts as closed, and a process that may not be asked about as alive."""
+    assert not Guard(pipe=-1)._read(everything=True)
+    assert _last_words.start_time(-1) is None
+
+    def forbid(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", forbid)
+    assert not _last_words.is_gone(1, None)
+
+
+# ----------------------------------------------------------------------------------- the job's side, in this process
+
+
+@pytest.fixture
+def dog(sim: Simulator) -> Iterator[Watchdog]:
+    """A watchdog of the test's own process, which leaves it in order."""
+    made = Watchdog(QUICK._replace(idle=0.2))
+    yield made
+    made.goodbye(1)
+    made.close(SECONDS)
+
+
+def guard(dog: Watchdog, sim: Simulator, note: str = "") -> None:
+    """Have a card guarded."""
+    dog.guard(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None)
+
+
+def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
+    """What does not go through the pipe waits, the newest of each, and goes on when the process reads again."""
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+    line = dog._line
+    assert line is not None
+    assert dog.pid is not None
+    os.kill(dog.pid, signal.SIGSTOP)
+    try:
+        assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
+    finally:
+        os.kill(dog.pid, signal.SIGCONT)
+    assert until(lambda: not line.blocked)
+    assert dog.alive
+
+
+def test_no_time_for_a_farewell(sim: Simulator) -> None:
+    """`close` waits no longer than it is told, and says that not all was heard."""
+    dog = Watchdog(QUICK)
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+    line, pid = dog._line, dog.pid
+    assert line is not None
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
+    assert not dog.close(0.2)
+    assert dog._thread is not None
+    dog._thread.join(SECONDS)
+    os.kill(pid, signal.SIGKILL)
+    line.close()
+
+
+def test_starting_anew_once(dog: Watchdog, sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that was killed has one successor."""
+    for _ in range(2):
+        guard(dog, sim)
+        assert dog.start(SECONDS)
+        killed = dog.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        assert until(lambda gone=killed: dog.pid != gone)
+    assert until(lambda: len(caplog.records) == 1)
+    guard(dog, sim)
+    assert not dog.start(SECONDS)
+
+
+def test_idling(dog: Watchdog, sim: Simulator) -> None:
+    """A process that has nothing to guard is let go; one that was killed meanwhile has no successor."""
+    assert dog.start(SECONDS)
+    pid = dog.pid
+    assert pid is not None
+    assert until(lambda: is_gone(pid) and not dog.alive)
+    dog._timing = QUICK
+    assert dog.start(SECONDS)
+    assert dog.pid not in (None, pid)
+    os.kill(dog.pid or 0, signal.SIGKILL)
+    assert until(lambda: not dog.alive)
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+
+
+def test_a_pipe_that_was_closed(dog: Watchdog, sim: Simulator) -> None:
+    """A job that closes what it did not open gets another process."""
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+    first, line = dog.pid, dog._line
+    assert line is not None
+    assert line._pipe is not None
+    os.close(line._pipe)
+    assert until(lambda: dog.pid not in (None, first))
+
+
+def test_after_a_fork(sim: Simulator) -> None:
+    """What a child does: it drops the pipe, and knows nothing any more."""
+    dog = Watchdog(QUICK)
+    dog.after_fork()
+    assert dog.start(SECONDS)
+    line, pid = dog._line, dog.pid
+    assert line is not None
+    assert pid is not None
+    dog.after_fork()
+    assert (line._pipe, dog.alive, dog.pid, dog.close(SECONDS)) == (None, False, None, True)
+    assert until(lambda: is_gone(pid))
+
+
+def test_a_fork_in_the_middle_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parent has open while it starts the process is closed in the child."""
+    line, before = _watchdog._Line(), set(os.listdir("/dev/fd"))
+    monkeypatch.setattr(line, "_return", lambda *_: None)
+    monkeypatch.setattr(_watchdog, "_await_ready", lambda *_: 0)
+    line.start(sys.executable, QUICK, SECONDS)
+    monkeypatch.undo()
+    assert set(os.listdir("/dev/fd")) - before
+    line.drop()
+    assert set(os.listdir("/dev/fd")) - before == set()
+
+
+def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the interpreter leaves: what was handed over is passed on by `close` itself."""
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    dog = Watchdog(QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        dog.hand_over(1, sim.api_key, sim.base_url, "push", {"title": "owed"})
+        assert not dog.start(0)
+        assert dog.close(SECONDS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
+    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+
+
+def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in the thread, the job goes on after one line in the log."""
+    dog = Watchdog(QUICK)
+    monkeypatch.setattr(dog, "_look_after", lambda: 1 / 0)
+    assert not dog.start(SECONDS)
+    dog.guard(1, "k", "u", "job", end={}, push=None)
+    assert dog.close(SECONDS)
+    assert [record.getMessage() for record in caplog.records] == [
+        "activitysmith_track: the watchdog is off: ZeroDivisionError: division by zero"
+    ]
+
+
+def test_a_farewell_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Where no process can be started for what is owed at the exit, `close` says so."""
+    dog = Watchdog(QUICK, interpreter="/nowhere/python3")
+    dog._run = lambda: False  # type: ignore[method-assign]
+    dog.hand_over(1, "k", "u", "push", {"title": "owed"})
+    assert not dog.close(SECONDS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
+    assert len(caplog.records) == 1
+
+
+def test_a_path_longer_than_the_pipe(dog: Watchdog, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much there is on the path, the process hears all of it."""
+    monkeypatch.setattr(sys, "path", [*sys.path, *(f"/nowhere/{'x' * 200}/{n}" for n in range(2_000)), None])
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+
+
+def test_a_process_that_dies_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that breaks while it is written to counts as one that broke before."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    line = _watchdog._Line()
+    monkeypatch.setattr(line, "_stands", lambda: True)
+    line._pipe, line._identity = writes, _watchdog._identity(writes)
+    line._pending[("bye", 0)] = encode("bye")
+    assert not line.flush()
+    line.close()
+
+
+def test_what_a_job_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory that is gone and a kernel without pidfd are no obstacle."""
+
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    assert _watchdog.open_pidfd() is None
+    monkeypatch.setattr(os.path, "abspath", refuse)
+    assert _watchdog._absolute(["", "a", "/b"]) == ["/b"]
+
+
+def test_a_kernel_without_pidfd(dog: Watchdog, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is started all the same."""
+    monkeypatch.setattr(_watchdog, "open_pidfd", lambda: None)
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+
+
+# ------------------------------------------------------------------------------------------------------- garbage
+
+
+def frames() -> list[bytes]:
+    """Return one frame of each kind."""
+    return [
+        hello(),
+        encode("account", id=1, api_key="k", base_url="http://127.0.0.1:1/api"),
+        encode("card", id=1, account=1, stream_key="job", end=END, push=PUSH),
+        encode("goodbye", id=1),
+        encode("owed", id=1, account=1, method="end", stream_key="k", body={}, at_least_once=True, happened=1.5),
+        encode("settled", id=1),
+        encode("bye"),
+    ]
+
+
+def spoil(chance: random.Random) -> bytes:
+    """Return frames with something wrong, or nothing."""
+    chosen = [chance.choice(frames()) for _ in range(chance.randrange(1, 6))]
+    data = bytearray(b"".join(chosen))
+    kind = chance.randrange(6)
+    if kind == 0:
+        return bytes(data[: chance.randrange(len(data))])
+    if kind == 1:
+        return bytes(chance.randrange(256) for _ in range(chance.randrange(200)))
+    if kind == 2:
+        return bytes(data) + (chance.choice([2**20 + 1, 2**31, 2**32 - 1])).to_bytes(4, "big") + b"x" * 50
+    if kind == 3:
+        for _ in range(chance.randrange(1, 10)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        return bytes(data)
+    frame = json.loads(chosen[-1][4:])
+    wrong = chance.choice([None, True, -1, 1e400, 10**30, "x", [], {}, [[]], {"a": [1]}, "\ud800", "\0"])
+    frame[chance.choice(list(frame))] = wrong
+    content = json.dumps(frame).encode() if kind == 4 else b"[" * chance.randrange(1, 100_000)
+    return bytes(data) + len(content).to_bytes(4, "big") + content
+
+
+def swallow(data: bytes, chance: random.Random) -> Duty:
+    """Feed bytes in pieces to what reads them in the process, and have it say what there is to do."""
+    decoder, duty = Decoder(), Duty()
+    try:
+        while data:
+            size = chance.randrange(1, 5_000)
+            for frame, content in decoder.feed(data[:size]):
+                duty.take(frame, content)
+            data = data[size:]
+    except Garbled:
+        pass
+    assert len(decoder._buffer) <= _last_words.MAX_FRAME + 5_004
+    for errand in duty.errands(0.0):
+        try:
+            errand.call(0.0)
+        except ValueError:
+            continue
+    return duty
+
+
+def test_garbage_does_no_harm() -> None:
+    """Whatever comes over the pipe, what reads it neither fails nor grows; `FUZZ_INPUTS` sets how often."""
+    chance = random.Random(5)
+    for _ in range(int(os.environ.get("FUZZ_INPUTS", "3000"))):
+        swallow(spoil(chance), chance)
+
+
+def test_what_is_held_is_bounded() -> None:
+    """Cards without end, or huge ones, do not grow the process; a smaller one still takes its place."""
+    duty, big = Duty(), {"x": "y" * 500_000}
+    for number in range(1_000):
+        duty.take({"frame": "account", "id": number, "api_key": "k", "base_url": "u"}, b"")
+        content = encode("card", id=number, account=1, stream_key="k", end=big, push=None)[4:]
+        duty.take({"frame": "card", "id": number}, content)
+    assert duty._held <= _last_words.MAX_HELD
+    assert len(duty._accounts) <= _last_words.MAX_ENTRIES
+    for number in range(1_000):
+        duty.take({"frame": "card", "id": number}, b"{}")
+    assert len(duty._entries) == _last_words.MAX_ENTRIES
+    for number in range(1_000):
+        duty.take({"frame": "goodbye", "id": number}, b"{}")
+    assert (duty._held, duty._entries) == (0, {})
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_process_that_is_fed_garbage(sim: Simulator, seed: int) -> None:
+    """The real process leaves when its pipe is garbled or closed, and sends nothing that was not told."""
+    code = "import sys; sys.path.append(sys.argv[1]); from activitysmith_track._last_words import main; main()"
+    chance = random.Random(seed)
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code, _watchdog._root()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    data = hello(pid=os.getpid(), timing=list(QUICK._replace(retry=0.1))) + spoil(chance)
+    _, said = process.communicate(data, timeout=SECONDS)
+    assert process.returncode == 0
+    assert said.strip().split() == [str(process.pid).encode(), b"ready"]
+
+
+def test_garbage_counts_as_a_closed_pipe(sim: Simulator) -> None:
+    """What was told before the garbage is delivered, although the pipe stays open."""
+    show(sim)
+    with Pipes() as pipes:
+        pipes.hello()
+        pipes.send(*told(sim), b"\xff" * 100)
+        pipes.thread.join(SECONDS)
+        assert not pipes.thread.is_alive()
+    pipes.guard.deliver()
+    assert (sim.cards["job"].color, len(sim.pushes)) == ("red", 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"protocol": 0},
+        {"timing": [1.0]},
+        {"timing": [float("nan")] * len(QUICK)},
+        {"timing": [-1] * len(QUICK)},
+        {"timing": ["1"] * len(QUICK)},
+        {"sys_path": [1]},
+        {"environment": {"a": "b\0c"}},
+        {"environment": {"a": 1}},
+        {"pid": 0},
+        {"pid": 2**40},
+        {"pid": True},
+        {"started": "x"},
+    ],
+)
+def test_a_hello_of_another_version(wrong: dict[str, Any]) -> None:
+    """A job that runs an older version of this library than is installed by now gets no watchdog of another."""
+    with pytest.raises(Garbled):
+        list(Decoder().feed(hello(**wrong)))
+
+
+def test_frames_that_cannot_be_built(caplog: pytest.LogCaptureFixture) -> None:
+    """What JSON cannot say, or what is too long, is told once in the log, and the job goes on."""
+    dog = Watchdog(QUICK)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            dog.guard(1, "k", "u", "job", end={"x": object()}, push=None)
+            dog.guard(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None)
+    assert len(caplog.records) == 2
+    assert dog.close(SECONDS)
+
+
+def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound nothing new is guarded, which is told once."""
+    monkeypatch.setattr(_watchdog, "MAX_ENTRIES", 3)
+    dog = Watchdog(QUICK._replace(retry=0.0))
+    with caplog.at_level(logging.WARNING):
+        for number in range(6):
+            dog.hand_over(number, "k", "http://127.0.0.1:1/api", "push", {"title": "t"})
+        assert dog.close(SECONDS)
+    assert [record.getMessage() for record in caplog.records] == [
+        "activitysmith_track: the watchdog guards 3 things and takes in no more"
+    ]
