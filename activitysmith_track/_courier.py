@@ -22,13 +22,17 @@ from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ._keeping import Keeper, late
 from ._lanes import Crew, Errand, Lane, loading
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from ._keeping import LastWords
     from ._lanes import Task
+    from ._outbox import Entry
+    from ._signals import Signals
     from .client import ActivitySmith, Call, StreamAnswer
 
 logger = logging.getLogger("activitysmith_track")
@@ -70,14 +74,17 @@ class Source(Protocol):
     def snapshot(self) -> Snapshot | None:
         """Return the state to show, or `None` where there is nothing to show yet."""
 
+    def last_words(self) -> LastWords | None:
+        """Return what is to be said if the process dies now, or `None` where nobody watches."""
+
     def rest(self, looked: Snapshot | None) -> float | None:
         """Ask to be woken by the next change after that look; else return the seconds after which to look again."""
 
     def opening(self) -> None:
         """Hear that the card is about to appear on the screen."""
 
-    def abandon(self) -> None:
-        """End as stopped: the interpreter exits."""
+    def abandon(self, words: str | None = None) -> None:
+        """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
 
 
 class Account:
@@ -92,6 +99,7 @@ class Account:
         self._waiting: dict[Card, None] = {}
         self._slots_closed_until = 0.0
         self.slots = SLOTS
+        self.looked_for_owed = False
 
     @property
     def secret(self) -> str:
@@ -202,6 +210,8 @@ class Card:
         "courier",
         "ending",
         "flying",
+        "guarded",
+        "number",
         "pace",
         "predecessor",
         "refused",
@@ -239,6 +249,8 @@ class Card:
         self._errand: Errand | None = None
         self._failures = 0
         self._epoch = courier.epoch
+        self.number = next(courier.order)
+        self.guarded: bool | None = None  # whether a watchdog knows of it
 
     @property
     def inherited(self) -> bool:
@@ -276,6 +288,9 @@ class Card:
             self.courier.send_ready(now)
         if self.ending is not None or self.settled or self.refused:
             return None
+        if self.guarded is None:
+            self._guard()
+            self.courier.look_for_owed(self.account)
         if now < self._not_before:
             return self._not_before
         if self.predecessor is not None and not self.predecessor.settled:
@@ -286,6 +301,13 @@ class Card:
         if self.account.slot(self, now):
             self._make_ready(now)
         return None
+
+    def _guard(self) -> None:
+        """Tell the watchdog, where there is one, what to say if the process dies."""
+        words = self.source.last_words()
+        self.guarded = words is not None
+        if words is not None:
+            self.courier.keeper.guard(self.number, self.account, self.stream_key, words)
 
     def give_up(self) -> None:
         """Send no more states; see `Task.give_up`."""
@@ -369,9 +391,11 @@ class Card:
         if snapshot is None:
             return
         self.flying = snapshot
+        self._guard()
         body = _without_opening(snapshot.body) if self.started else snapshot.body
         self.account.note_request(now, 1 + rotates)
-        work = partial(_show, self.account, self.stream_key, body, rotates=rotates)
+        opens = None if self.started or rotates else self.courier.keeper
+        work = partial(_show, self.account, self.stream_key, body, rotates=rotates, opens=opens)
         self._errand = self.courier.lane.send(self.courier.update_crew, self, work)
 
     def _landed(self, now: float) -> None:
@@ -480,11 +504,15 @@ class Dispatcher:
         self._ready.clear()
 
 
-def _show(account: Account, stream_key: str, body: Mapping[str, Any], *, rotates: bool) -> StreamAnswer:
+def _show(
+    account: Account, stream_key: str, body: Mapping[str, Any], *, rotates: bool, opens: Keeper | None
+) -> StreamAnswer:
     """Show a state, on a fresh card if the one on the screen is to go: the work of an errand."""
     from .client import end_stream_call, stream_call
     from .errors import NotFound
 
+    if opens is not None:
+        opens.cancel_ends(account, stream_key)
     if rotates:
         content = {**body["content_state"], "auto_dismiss_seconds": 0}
         content.pop("duration_seconds", None)
@@ -518,32 +546,116 @@ class Final(NamedTuple):
     not_before: float = 0.0
 
 
-class Ending:
-    """The end of a card: a task that updates cannot hold up."""
+class Parcel:
+    """Something that must not be lost: it is sent until it has arrived, and kept on disk or elsewhere meanwhile."""
 
-    __slots__ = ("_errand", "_failures", "_grace", "_overtook", "card", "final")
+    __slots__ = ("_errand", "_failures", "account", "courier", "entry", "happened")
 
-    def __init__(self, card: Card, final: Final) -> None:
-        self.card, self.final = card, final
-        self._grace = card.courier.clock() + GRACE
+    def __init__(self, courier: Courier, account: Account, entry: Entry | None = None) -> None:
+        self.courier, self.account = courier, account
+        self.entry = entry  # the copy that is kept, if any
+        self.happened = time.time() if entry is None else entry.happened
         self._errand: Errand | None = None
         self._failures = 0
-        self._overtook = False
+
+    def run(self, now: float) -> float | None:
+        """Send it as soon as it may go; see `Task.run`."""
+        if self._errand is None:
+            return self._next(now)
+        if not self._errand.done:
+            return None
+        errand, self._errand = self._errand, None
+        return self._done() if errand.error is None else self._failed(errand.error, now)
+
+    def give_up(self) -> None:
+        """Leave it undelivered; see `Task.give_up`."""
+        self.courier.lost += 1
+        self._done()
+
+    @property
+    def in_flight(self) -> bool:
+        """True while nobody can tell whether it has arrived."""
+        return self._errand is not None
+
+    def _next(self, now: float) -> float | None:
+        """Send it, or return when it may go."""
+        raise NotImplementedError
+
+    def _perform(self, seconds: float) -> None:
+        """Send it: the work of an errand."""
+        raise NotImplementedError
+
+    def _failed(self, error: Exception, now: float) -> float | None:
+        raise NotImplementedError
+
+    def _done(self) -> float | None:
+        raise NotImplementedError
+
+    def copy(self) -> Entry | None:
+        """Return what is to be kept of it, or `None` where it is better lost than sent twice."""
+        raise NotImplementedError
+
+    def _ahead(self, now: float) -> float | None:
+        """Return when the account's rate lets it through; `None` for now."""
+        open_at = self.account.open_at(now, urgent=True)
+        return open_at if open_at > now and not self.courier.hurried else None
+
+    def _send(self, now: float, requests: int = 1) -> None:
+        self.account.note_request(now, requests)
+        work = partial(self._attempt, self.courier.attempt_seconds())
+        self._errand = self.courier.lane.send(self.courier.end_crew, self, work)
+
+    def _attempt(self, seconds: float) -> None:
+        """Send it, and see to the copy: made by the first failure, gone with the delivery."""
+        keeper = self.courier.keeper
+        if self.entry is not None and keeper.begin(self.entry) is False:
+            return  # a newer run has cancelled it, or another process delivers it
+        try:
+            self._perform(seconds)
+        except Exception as error:
+            if self.entry is None and self._is_owed_after(error):
+                entry = self.copy()
+                if entry is not None and keeper.keep(self.account, entry):
+                    self._has_copy(entry)
+            elif self.entry is not None and not self._is_owed_after(error):
+                keeper.delivered(self.entry)
+            raise
+        if self.entry is not None:
+            keeper.delivered(self.entry)
+
+    def _has_copy(self, entry: Entry) -> None:
+        """Note that it is kept."""
+        self.entry = entry
+
+    def _is_owed_after(self, error: Exception) -> bool:
+        """Tell whether it is tried again after a failure."""
+        from .errors import TooManyRequests
+
+        return isinstance(error, TooManyRequests) or passing(error)
+
+
+class Ending(Parcel):
+    """The end of a card: a task that updates cannot hold up."""
+
+    __slots__ = ("_grace", "_opens", "_overtook", "card", "final")
+
+    def __init__(self, card: Card, final: Final) -> None:
+        super().__init__(card.courier, card.account)
+        self.card, self.final = card, final
+        self._grace = card.courier.clock() + GRACE
+        self._overtook = self._opens = False
 
     def replace(self, final: Final) -> None:
         """Put another end in the place of one that is still held back."""
         self.final = final
-        self.card.courier.hand_in(self)
+        self.courier.hand_in(self)
 
-    def run(self, now: float) -> float | None:
-        """Send the end as soon as it may go; see `Task.run`."""
-        card, courier = self.card, self.card.courier
-        if self._errand is not None:
-            return self._landed(now) if self._errand.done else None
+    def _next(self, now: float) -> float | None:
+        card, hurried = self.card, self.courier.hurried
         if card.settled:
-            courier.settle(self)
+            self.courier.settle(self)
             return None
-        if now < self.final.not_before and not courier.hurried:
+        if now < self.final.not_before and not hurried:
             return self.final.not_before
         if card.predecessor is not None and not card.predecessor.settled:
             return None
@@ -551,16 +663,14 @@ class Ending:
             return self._grace
         if not card.started and card.flying is None and not self._may_show(now):
             return None if self._worth_showing and card.account.frees_slots else self._done()
-        open_at = card.account.open_at(now, urgent=True)
-        if open_at > now and not courier.hurried:
-            return open_at
-        self._send(now)
-        return None
-
-    def give_up(self) -> None:
-        """Leave the end undelivered; see `Task.give_up`."""
-        self.card.courier.lost += 1
-        self._done()
+        later = self._ahead(now)
+        if later is None:
+            if card.guarded and self.entry is None:  # killed from here on, it has ended as it did
+                self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
+            self._overtook = card.flying is not None
+            self._opens = not card.started and card.flying is None
+            self._send(now, 2 if self._opens and not self.final.keep else 1)
+        return later
 
     @property
     def _worth_showing(self) -> bool:
@@ -571,19 +681,34 @@ class Ending:
     def _may_show(self, now: float) -> bool:
         return self._worth_showing and self.card.account.slot(self.card, now)
 
-    def _send(self, now: float) -> None:
-        card, courier = self.card, self.card.courier
-        self._overtook = card.flying is not None
-        opens = not card.started and card.flying is None
-        card.account.note_request(now, 2 if opens and not self.final.keep else 1)
-        work = partial(_finish, card, self.final, opens, courier.attempt_seconds())
-        self._errand = courier.lane.send(courier.end_crew, self, work)
+    def _perform(self, seconds: float) -> None:
+        from .client import end_stream_call, stream_call
 
-    def _landed(self, now: float) -> float | None:
-        errand, self._errand = self._errand, None
-        if errand is None or errand.error is None:
-            return self._done()
-        return self._failed(errand.error, now)
+        card, final = self.card, self.final
+        if self._opens:
+            self.courier.keeper.cancel_ends(self.account, card.stream_key)
+            self.account.perform([stream_call(card.stream_key, None, final.opening or {})], seconds)
+            card.started, self._opens = True, False
+            if final.keep:
+                return
+        body = late(final.body, self.happened, "keep" if final.keep else "end")
+        if final.keep:
+            call: Call[Any] = stream_call(card.stream_key, None, _without_opening(body))
+        else:
+            call = end_stream_call(card.stream_key, None, body)
+        self.account.perform([call], seconds)
+
+    def _has_copy(self, entry: Entry) -> None:
+        super()._has_copy(entry)
+        self.courier.keeper.goodbye(self.card.number)
+
+    def copy(self) -> Entry | None:
+        """Return what is to be kept of it; nothing where a newer run has the card."""
+        if self.card.successor is not None or not self.final.body:
+            return None
+        kind, body = ("keep", self.final.body) if self.final.keep else ("end", self.final.body)
+        key = self.card.stream_key
+        return self.courier.keeper.entry(self.account, kind, body, self.happened, stream_key=key)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         from .errors import ActivityLimitReached, NotFound, TooManyRequests
@@ -614,87 +739,87 @@ class Ending:
             self._overtook = False
             return None if card.flying is not None else card.courier.clock()
         card.settled = True
+        card.courier.keeper.goodbye(card.number)
         card.courier.release(card)
         return None
 
 
-def _finish(card: Card, final: Final, opens: bool, seconds: float) -> None:
-    """End a card, or leave it up with its last state: the work of an errand."""
-    from .client import end_stream_call, stream_call
+class Delivery(Parcel):
+    """A push on its way, or what an earlier process owed: a task that updates cannot hold up."""
 
-    if opens:
-        card.account.perform([stream_call(card.stream_key, None, final.opening or {})], seconds)
-        card.started = True
-        if final.keep:
-            return
-    if final.keep:
-        call: Call[Any] = stream_call(card.stream_key, None, _without_opening(final.body))
-    else:
-        call = end_stream_call(card.stream_key, None, final.body)
-    card.account.perform([call], seconds)
-
-
-class Delivery:
-    """A push on its way: a task that updates cannot hold up."""
+    __slots__ = ("_call", "at_least_once", "body", "failure", "kind", "not_before", "withdrawn")
 
     def __init__(
-        self, courier: Courier, account: Account, body: Mapping[str, Any], *, at_least_once: bool, not_before: float
+        self,
+        courier: Courier,
+        account: Account,
+        body: Mapping[str, Any],
+        *,
+        at_least_once: bool,
+        not_before: float = 0.0,
+        entry: Entry | None = None,
     ) -> None:
-        self.courier, self.account, self.body = courier, account, body
-        self.at_least_once, self.not_before = at_least_once, not_before
+        super().__init__(courier, account, entry)
+        self.kind = "push" if entry is None else entry.kind
+        self.body, self.at_least_once, self.not_before = body, at_least_once, not_before
         self.withdrawn = False
         self.failure: tuple[object, int] | None = None  # the exception's marks, and when the block failed
-        self._errand: Errand | None = None
         self._call: Call[Any] | None = None
-        self._failures = 0
 
-    def run(self, now: float) -> float | None:
-        """Send the push as soon as it may go; see `Task.run`."""
-        if self._errand is not None:
-            return self._landed(now) if self._errand.done else None
+    def _next(self, now: float) -> float | None:
         if self.withdrawn:
             return self._done()
         if now < self.not_before and not self.courier.hurried:
             return self.not_before
-        open_at = self.account.open_at(now, urgent=True)
-        if open_at > now and not self.courier.hurried:
-            return open_at
-        self._send(now)
-        return None
+        later = self._ahead(now)
+        if later is None:
+            self.failure = None  # from here on nobody takes it over
+            self._have_watched()
+            self._send(now)
+        return later
 
-    def give_up(self) -> None:
-        """Leave the push undelivered; see `Task.give_up`."""
-        self.courier.lost += 1
-        self._done()
-
-    def _send(self, now: float) -> None:
-        self.failure = None  # from here on nobody takes it over
-        self.account.note_request(now)
-        work = partial(self._perform, self.courier.attempt_seconds())
-        self._errand = self.courier.lane.send(self.courier.end_crew, self, work)
+    def _have_watched(self) -> None:
+        """Where a watchdog stands guard, have it deliver the push of a failure if the process dies now."""
+        if self.entry is None and self.at_least_once and self.courier.keeper.watched:
+            entry = self.copy()
+            if entry is not None and self.courier.keeper.hand_over(self.account, entry):
+                self.entry = entry
 
     def _perform(self, seconds: float) -> None:
-        from .client import send_call
+        from .client import end_stream_call, send_call, stream_call
 
-        self._call = send_call(None, self.body, at_least_once=self.at_least_once)
+        body = late(self.body, self.happened, self.kind)
+        key = "" if self.entry is None else self.entry.stream_key or ""
+        if self.kind == "push":
+            self._call = send_call(None, body, at_least_once=self.at_least_once)
+        else:
+            self._call = (end_stream_call if self.kind == "end" else stream_call)(key, None, body)
         self.account.perform([self._call], seconds)
 
-    def _landed(self, now: float) -> float | None:
-        errand, self._errand = self._errand, None
-        if errand is None or errand.error is None:
-            return self._done()
-        return self._failed(errand.error, now)
+    def _is_owed_after(self, error: Exception) -> bool:
+        from .client import worth_another_try
+
+        may_repeat = self._call is not None and worth_another_try(self._call, error)
+        return may_repeat or (self.at_least_once and super()._is_owed_after(error))
+
+    def copy(self) -> Entry | None:
+        """Return what is to be kept of it; nothing where it was withdrawn, or may have arrived and need not twice."""
+        if self.withdrawn or (self.in_flight and not self.at_least_once and self._failures == 0):
+            return None
+        return self.courier.keeper.entry(
+            self.account, "push", self.body, self.happened, at_least_once=self.at_least_once
+        )
 
     def _failed(self, error: Exception, now: float) -> float | None:
-        from .client import worth_another_try
-        from .errors import TooManyRequests
+        from .errors import NotFound, TooManyRequests
 
         self._failures += 1
-        self.courier.tell_failure("a push", error)
+        if isinstance(error, NotFound) and self.kind == "end":
+            return self._done()  # nothing is on the screen
+        self.courier.tell_failure("a push" if self.kind == "push" else "an end", error)
         if isinstance(error, TooManyRequests):
             return self.account.rate_limited(now, error.retry_after)
-        may_repeat = self._call is not None and worth_another_try(self._call, error)
-        if may_repeat or (self.at_least_once and passing(error)):
+        if self._is_owed_after(error):
             return now + backoff(self._failures)
         self.courier.lost += 1
         return self._done()
@@ -702,6 +827,33 @@ class Delivery:
     def _done(self) -> float | None:
         self.courier.settle(self)
         return None
+
+
+class Backlog:
+    """The task that takes over what earlier processes owe an account."""
+
+    def __init__(self, courier: Courier, account: Account) -> None:
+        self._courier, self._account = courier, account
+        self._errand: Errand | None = None
+
+    def run(self, now: float) -> float | None:
+        """Claim what is owed, and have it delivered; see `Task.run`."""
+        courier = self._courier
+        if self._errand is None:
+            self._errand = courier.lane.send(courier.end_crew, self, partial(courier.keeper.claim, self._account))
+            return None
+        if not self._errand.done:
+            return None
+        errand, self._errand = self._errand, None
+        for entry in errand.result or ():
+            at_least_once = entry.at_least_once or entry.kind != "push"
+            courier.deliver(Delivery(courier, self._account, entry.body, at_least_once=at_least_once, entry=entry))
+        courier.settle(self)
+        return None
+
+    def give_up(self) -> None:
+        """Leave it to a next process; see `Task.give_up`."""
+        self._courier.settle(self)
 
 
 def passing(error: Exception) -> bool:
@@ -740,6 +892,8 @@ class Courier:
         self.update_crew = Crew("updates", CREW, self.lane.report)
         self.end_crew = Crew("ends", CREW, self.lane.report)
         self._dispatcher = Dispatcher(self)
+        self.keeper = Keeper()
+        self._signals: Signals | None = None
         self.lost = 0
         self.hurried = False
         self._deadline: float | None = None
@@ -831,9 +985,24 @@ class Courier:
         if failure is not None:
             delivery.failure = (failure, next(self.order))
             self._echoes.append(delivery)
+        self.look_for_owed(account)
+        return self.deliver(delivery)
+
+    def deliver(self, delivery: Delivery) -> Delivery:
+        """Have something sent that must not be lost."""
         self._owed[delivery] = None
         self._give(self.lane, delivery)
         return delivery
+
+    def look_for_owed(self, account: Account, *, again: bool = False) -> None:
+        """Have delivered what earlier processes owe an account, once unless asked again."""
+        if account.looked_for_owed and not again:
+            return
+        account.looked_for_owed = True
+        if self._deadline is None:
+            backlog = Backlog(self, account)
+            self._owed[backlog] = None
+            self._give(self.lane, backlog)
 
     def take_over(self, failure: object, opened: int) -> None:
         """Withdraw the push of the inner block that this exception left last, if it was opened inside this one."""
@@ -849,6 +1018,10 @@ class Courier:
         """Have a sampling task looked at by the thread that all of them share."""
         self._give(self.samples, task)
 
+    def look_after(self, task: Task) -> None:
+        """Have a task of a handle's own looked at by the lane."""
+        self._give(self.lane, task)
+
     def _give(self, lane: Lane, task: Task) -> None:
         lane.wake(task)
         self._watch_children()
@@ -856,7 +1029,7 @@ class Courier:
             return
         if self._deadline is None and not lane.too_late:
             self.tell_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
-        elif lane is self.lane and not isinstance(task, Card):
+        elif isinstance(task, Parcel):
             self._send_at_exit()
 
     def _send_at_exit(self) -> None:
@@ -939,8 +1112,10 @@ class Courier:
 
     # -- waiting
 
-    def flush(self, timeout: float) -> bool:
+    def flush(self, timeout: float, account: Account | None = None) -> bool:
         """Wait until nothing is owed; see `Tracker.flush`."""
+        if account is not None:
+            self.look_for_owed(account, again=True)
         self._wait_for_all(timeout)
         lost, self.lost = self.lost, 0
         return not self._owed and not lost
@@ -967,26 +1142,57 @@ class Courier:
         except Empty:
             return
 
-    def at_exit(self) -> None:
-        """Deliver what is owed, within `exit_timeout` in all, when the interpreter leaves."""
-        self._hurry()
-        until = self._deadline or 0.0
+    def stop(self, words: str) -> None:
+        """End all cards as stopped, and see to it that this is delivered or kept: a signal may end the process."""
+        self._abandon(words)
+        self._wait_for_all(self.exit_timeout())
+        self._leave_owed(None)
+
+    def _abandon(self, words: str | None = None) -> None:
         for card in list(self._open):
             if card.ending is None:
-                card.source.abandon()
+                card.source.abandon(words)
+
+    def at_exit(self) -> None:
+        """Deliver what is owed, within `exit_timeout` in all, when the interpreter leaves; keep what is left."""
+        self._hurry()
+        until = self._deadline or 0.0
+        self._abandon()
         for task in list(self._owed):
-            if isinstance(task, Card):
-                self._owed.pop(task, None)
-            else:
+            if isinstance(task, Parcel):
                 self.lane.wake(task)
+            else:
+                self._owed.pop(task, None)
         if self._owed and not self.lane.runs:
             self.lane.drain(until)
-        if self._owed and not self.flush(max(0.0, until - self.clock())):
-            count = len(self._owed)
-            logger.warning("activitysmith_track: %d ends and pushes were not delivered before the exit", count)
+        if self._owed:
+            self._wait_for_all(max(0.0, until - self.clock()))
+        count = len(self._owed)
+        kept = self._leave_owed(max(0.1, until - self.clock()))
+        if count:
+            fate = "they are kept for the next run" if kept else "they are lost"
+            logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
         elif not self._open:
             for account in self._accounts.values():
                 account.close()
+
+    def _leave_owed(self, timeout: float | None) -> bool:
+        """Keep what is owed and could not be delivered; returns whether all of it is kept."""
+        parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
+        new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
+        kept = [parcel.entry for parcel in parcels if parcel.entry is not None]
+        for parcel, entry in new:
+            parcel._has_copy(entry)
+        return self.keeper.leave([(parcel.account, entry) for parcel, entry in new], kept, timeout)
+
+    @property
+    def signals(self) -> Signals:
+        """What ends the cards when the process is told to leave."""
+        if self._signals is None:
+            with loading.lock:
+                from ._signals import Signals
+            self._signals = Signals(self.stop)
+        return self._signals
 
 
 def _leave(reference: weakref.ref[Courier]) -> None:

@@ -276,7 +276,7 @@ class Loading:
     FORK_SECONDS = 5.0  # a fork waits no longer than this
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # reentrant for signal handlers
         self._held = self._loaded = False
         self.children: list[Callable[[], None]] = []
 
@@ -302,7 +302,7 @@ class Loading:
 
     def after_in_child(self) -> None:
         """Begin with nothing."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         for begin_anew in self.children:
             begin_anew()
 

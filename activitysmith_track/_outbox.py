@@ -166,8 +166,13 @@ class Outbox:
             self._tell(error)
             return False
 
-    def put(self, entries: Iterable[Entry]) -> bool:
+    def put(self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0) -> bool:
         """Keep entries, all in one transaction.
+
+        Args:
+            entries: what is owed.
+            owner: who goes on trying to deliver them, so that nobody else claims them meanwhile; see `claim`.
+            lease_seconds: how long from now, at most an hour; `begin` renews it.
 
         An `end` or `keep` takes the place of one of the same stream that happened before it. What is older than 24
         hours is dropped, and of more than 1,000 the oldest.
@@ -183,7 +188,15 @@ class Outbox:
             rows += [] if row is None else [row]
         if not rows:
             return whole
-        return self._transact(lambda base: self._insert(base, rows), False, create=True) and whole
+        until = self._clock() + min(lease_seconds, LONGEST_LEASE)
+        leases = [(owner, until, row[0]) for row in rows] if owner is not None else []
+
+        def work(base: sqlite3.Connection) -> bool:
+            self._insert(base, rows)
+            base.executemany("UPDATE entries SET owner = ?, leased_until = ? WHERE id = ?", leases)
+            return True
+
+        return self._transact(work, False, create=True) and whole
 
     def claim(
         self, hint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
@@ -214,20 +227,25 @@ class Outbox:
 
         return self._transact(work, [])
 
-    def begin(self, entry_id: str, owner: str) -> bool:
-        """Note that an attempt at a claimed entry begins.
+    def begin(self, entry_id: str, owner: str, lease_seconds: float) -> bool | None:
+        """Note that an attempt at a claimed entry begins, and renew its lease.
+
+        Args:
+            entry_id: the entry.
+            owner: who claimed it.
+            lease_seconds: how long from now nobody else may claim it; at most an hour.
 
         Returns:
-            True when it may be sent; False when it was cancelled or claimed by somebody else, or cannot be noted.
+            True when it may be sent; False when it was cancelled or claimed by somebody else; `None` when the file
+            does not tell.
         """
+        until = self._clock() + min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> bool:
-            return (
-                base.execute("UPDATE entries SET begun = 1 WHERE id = ? AND owner = ?", (entry_id, owner)).rowcount
-                > 0
-            )
+        def work(base: sqlite3.Connection) -> bool | None:
+            noted = "UPDATE entries SET begun = 1, leased_until = ? WHERE id = ? AND owner = ?"
+            return base.execute(noted, (until, entry_id, owner)).rowcount > 0
 
-        return self._transact(work, False)
+        return self._transact(work, None)
 
     def delivered(self, ids: Iterable[str]) -> bool:
         """Forget entries that have arrived, or that nobody may send again; True when that is on disk."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from . import _courier, _failure, payloads
     from ._courier import Account, Card, Final, Snapshot
+    from ._keeping import LastWords
+    from ._signals import Signals
     from .payloads import Action, Badge, Icon, Metric, Push
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -64,6 +66,8 @@ logger = logging.getLogger("activitysmith_track")
 
 LONGEST_TEXT = 150  # characters of a title or subtitle: a Lock Screen shows fewer, and a push holds 4 KB in all
 DISMISS_DONE, DISMISS_FAILED, DISMISS_STOPPED = 300, 4 * 3600, 60  # seconds that an ended card stays
+WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
+STALL_LOOKS = 10  # looks at what may have stalled, in the time after which it has
 LATE_SECONDS = 5.0  # after which a clock that appears late says so
 ETA_AFTER = 2.0  # seconds before the first estimate
 WAIT_SECONDS = 10.0  # what wait=True waits at most
@@ -73,6 +77,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "done": ("green", "checkmark.circle.fill"),
     "failed": ("red", "xmark.circle.fill"),
     "stopped": ("gray", "stop.circle.fill"),
+    "stalled": ("orange", "pause.circle.fill"),
 }
 RUNNING_STEP = "cyan"  # tells the running step from the finished ones
 
@@ -105,6 +110,10 @@ class Options(TypedDict, total=False):
         disable: True turns this one off.
         eta: `"remaining"` (default), `"clock"` or `None`: the estimate in the subtitle.
         wait: True, or seconds, to wait for the delivery when the block is left.
+        stall_after: seconds, more than 0, without any progress after which the card turns orange and a push says so,
+            once; it recovers by itself.
+        watchdog: True to have this card ended red, and a push sent, when the process is killed or crashes; by default
+            as `configure(watchdog=...)` says.
         tracker: the `Tracker` to use instead of the process's own.
     """
 
@@ -129,6 +138,8 @@ class Options(TypedDict, total=False):
     disable: bool | None
     eta: Literal["remaining", "clock"] | None
     wait: bool | float
+    stall_after: float
+    watchdog: bool | None
     tracker: Tracker | None
 
 
@@ -236,6 +247,13 @@ def _check_wait(path: str, value: Any) -> float:
     return check_seconds(path, value)
 
 
+def _check_stall(path: str, value: Any) -> float:
+    seconds = check_seconds(path, value)
+    if not seconds > 0:
+        raise InvalidRequest(path, value, "seconds, more than 0")
+    return seconds
+
+
 def _check_tracker(path: str, value: Any) -> Tracker:
     if not isinstance(value, Tracker):
         raise InvalidRequest(path, value, "a Tracker")
@@ -280,6 +298,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "disable": _check_flag,
     "eta": _check_eta,
     "wait": _check_wait,
+    "stall_after": _check_stall,
+    "watchdog": _check_flag,
     "tracker": _check_tracker,
 }
 """How each of the shared options is checked; the names are those of `Options`."""
@@ -313,6 +333,8 @@ def _shows(kind: str, name: str) -> bool:
     """Tell whether an activity of a type shows an option."""
     if name == "secondary_action":
         return kind in payloads.BADGED
+    if name == "stall_after":
+        return kind != "timer"
     return name not in payloads.CONTENT_STATE or kind in payloads.CONTENT_STATE[name][1]
 
 
@@ -453,6 +475,7 @@ class Watch:
         self._opened = -1
         self._epoch = -1
         self._pushed_failure = False
+        self._signals: Signals | None = None
         self.result: object = None  # of a decorated function, for on_success
 
     def __enter__(self) -> Self:
@@ -522,6 +545,9 @@ class Watch:
         self._began = courier.clock()
         self._opened = next(courier.order)
         self._account = None if self._options.get("disable") else self._tracker.account()
+        if self._account is not None and self._tracker.settings.signals:
+            self._signals = courier.signals
+            self._signals.acquire()
 
     def settle(self, error: BaseException | None) -> None:
         """End the block as an exception, or its absence, says; an outcome that was decided before stands."""
@@ -557,13 +583,16 @@ class Watch:
             return False
         self._ended = ended
         self._end_card(outcome)
+        if self._signals is not None:
+            self._signals.release()
+            self._signals = None
         self._tell(outcome, error)
         return True
 
     def _outcome(self, kind: Kind, error: BaseException | None, reason: str | None, elapsed: float) -> Outcome:
         if reason is None:
             reason = "" if error is None or kind == "done" else self._words(error)
-        where = _failure.where(error.__traceback__) if error is not None and kind == "failed" else ""
+        where = _failure.place(error) if error is not None and kind == "failed" else ""
         return Outcome(kind, self.name, self.title, elapsed, reason, where, **self._figures(kind))
 
     def _words(self, error: BaseException) -> str:
@@ -701,6 +730,7 @@ class Handle(Watch):
         self._resting = False
         self._transitions = 0
         self._custom: dict[str, Any] = {}
+        self._stall: _Stall | None = None
 
     # -- entering and leaving
 
@@ -729,9 +759,13 @@ class Handle(Watch):
         self._transitions = 0
         self._resting = False
         self._custom = {}
+        self._stall = None
         self._reset()
         if self._account is None:
             return
+        if "stall_after" in self._options:
+            self._stall = _Stall(self, self._options["stall_after"])
+            self._tracker.courier.look_after(self._stall)
         around = next((each for each in _handles() if each.holds(self)), None)
         if around is not None and "key" not in self._options:
             self._parent = around
@@ -768,9 +802,31 @@ class Handle(Watch):
         """End as stopped, now: grey, no push."""
         self._conclude("stopped")
 
-    def abandon(self) -> None:
-        """End as stopped: the interpreter exits."""
-        self.cancel()
+    def abandon(self, words: str | None = None) -> None:
+        """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
+        self._conclude("stopped", words)
+
+    def last_words(self) -> LastWords | None:
+        """Return how the card ends, and the push, if the process dies now; see `Source.last_words`."""
+        asked = self._options.get("watchdog")
+        if not (self._tracker.watches if asked is None else asked):
+            return None
+        figures = self._figures("failed")
+        outcome = Outcome("failed", self.name, self.title, self.elapsed, WITHOUT_GOODBYE, **figures)
+        body = dict(self._safely_final(outcome).body)
+        if "content_state" in body:
+            body["content_state"] = {**body["content_state"], "subtitle": WITHOUT_GOODBYE}
+        wanted = self._options.get("on_failure", True)
+        at = (
+            f"in {outcome.step}"
+            if outcome.step
+            else f"at {outcome.percentage} %"
+            if outcome.percentage
+            else "running"
+        )
+        message = f"{WITHOUT_GOODBYE}\nLast seen {at} on {_failure.host()}"
+        push = self._push_body(outcome, wanted if isinstance(wanted, (str, payloads.Push)) or not wanted else message)
+        return body, push
 
     def _conclude(self, kind: Kind, subtitle: str | None = None, reason: object = "") -> None:
         if not self.is_open:
@@ -852,6 +908,8 @@ class Handle(Watch):
         if state is None:
             return None
         body = self._body(state, "running")
+        if self._stall is not None and self._stall.words:
+            body["content_state"].update(self._look("stalled"), subtitle=self._stall.words)
         return _courier.Snapshot(body, *self._mark())
 
     def rest(self, looked: Snapshot | None) -> float | None:
@@ -860,6 +918,17 @@ class Handle(Watch):
         waits = [child.rest(None) for child in self._open_children()]
         again = min((wait for wait in waits if wait is not None), default=None)
         return again if looked is None or self._is_as(looked) else 0.0
+
+    def _progress_made(self) -> object:
+        """Return what changes with every progress."""
+        return self._fraction(), self._transitions, self._detail(), self._numbers()
+
+    def _push_stall(self, words: str) -> None:
+        """Tell that there is no progress."""
+        if self._account is None or self._options.get("on_failure", True) is False:
+            return
+        body = {"title": fit(f"{self.title} stands still"), "message": words, **self._shared()}
+        self._tracker.courier.push(self._account, body, at_least_once=False)
 
     def _is_as(self, looked: Snapshot) -> bool:
         """Tell whether nothing has changed since a look; what changes after this asks for another one."""
@@ -888,7 +957,7 @@ class Handle(Watch):
         return None
 
     def _all_transitions(self) -> int:
-        return self._transitions
+        return self._transitions + (self._stall.turns if self._stall is not None else 0)
 
     def _detail(self) -> object:
         custom = {name: value for name, value in self._custom.items() if name != "subtitle"}
@@ -964,7 +1033,7 @@ class Handle(Watch):
     def _conclusion(self, outcome: Outcome) -> dict[str, Any]:
         return {"subtitle": self._last_words(outcome), **self._look(outcome.kind)}
 
-    def _look(self, kind: Kind) -> dict[str, Any]:
+    def _look(self, kind: str) -> dict[str, Any]:
         return {"color": LOOKS[kind][0]}
 
     def _last_words(self, outcome: Outcome) -> str:
@@ -978,6 +1047,56 @@ class Handle(Watch):
 
     def _place(self, outcome: Outcome) -> str:
         return f"after {_failure.span(outcome.elapsed)}"
+
+
+class _Stall:
+    """The task that tells a job which makes no progress.
+
+    Args:
+        handle: the job's.
+        after: seconds without progress.
+    """
+
+    __slots__ = ("_after", "_handle", "_mark", "_moved", "_opened", "_said", "_told", "turns", "words")
+
+    def __init__(self, handle: Handle, after: float) -> None:
+        self._handle, self._after, self._opened = handle, after, handle._opened
+        self._mark: object = None
+        self._moved = handle._began
+        self._said = after
+        self._told = False
+        self.turns = 0  # how often it stalled or recovered: each is a transition
+        self.words = ""  # what the card says while it stands still
+
+    def give_up(self) -> None:
+        """Look no more."""
+
+    def run(self, now: float) -> float | None:
+        """Look whether there was progress; see `Task.run`."""
+        handle = self._handle
+        if not handle.is_open or handle._opened != self._opened:
+            return None
+        mark = handle._progress_made()
+        if mark != self._mark:
+            self._mark, self._moved = mark, now
+        stood = now - self._moved
+        if stood >= self._said * 2 if self.words else stood >= self._after:
+            self._said = stood  # said again when it has doubled
+            self._say(f"No progress for {_failure.span(stood)}")
+        elif self.words and stood < self._after:
+            self._say("")
+        return now + self._after / STALL_LOOKS
+
+    def _say(self, words: str) -> None:
+        self.words = words
+        self.turns += 1
+        self._handle._touch(transition=True)
+        self._push()
+
+    def _push(self) -> None:
+        if self.words and not self._told:
+            self._told = True
+            self._handle._push_stall(self.words)
 
 
 _SHOWN = ("title", "subtitle", "color", "icon", "badge", "action", "secondary_action")
@@ -1483,7 +1602,7 @@ class Stats(Metrics):
 
     type = "stats"
 
-    def _look(self, kind: Kind) -> dict[str, Any]:
+    def _look(self, kind: str) -> dict[str, Any]:
         color, symbol = LOOKS[kind]
         icon = self._custom.get("icon") or self._options.get("icon") or {"symbol": symbol}
         return {"icon": {**icon, "color": color}}
@@ -1602,7 +1721,7 @@ class Alert(Handle):
     def _brief(self) -> str:
         return self._message
 
-    def _look(self, kind: Kind) -> dict[str, Any]:
+    def _look(self, kind: str) -> dict[str, Any]:
         color, symbol = LOOKS[kind]
         icon = self._custom.get("icon") or self._options.get("icon") or {"symbol": symbol}
         return {"color": color, "icon": {**icon, "color": color}}

@@ -4,6 +4,7 @@ What is not set comes from the environment, and is read when a block opens, neve
 
 - `ACTIVITYSMITH_API_KEY`: without a key the library is off, after one line in the log.
 - `ACTIVITYSMITH_BASE_URL`: another address of the service, such as a simulator's.
+- `ACTIVITYSMITH_WATCHDOG`: `on` for a process that tells the phone when the job was killed.
 - `ACTIVITYSMITH_TRACK`: `off`, `no`, `false`, `0` turn the library off; `on`, `yes`, `true`, `1` leave it on.
 - `RANK`, `SLURM_PROCID` and their like: of a job that runs in many processes only rank 0 shows and tells.
 """
@@ -53,6 +54,11 @@ class Settings:
         min_interval: seconds between two updates of a card that is not in transition, 0 or more, instead of
             spreading them over the time that the job is expected to take; or `"every change"`, to send each change at
             once. Both are held within the budget.
+        outbox: where ends and pushes are kept that could not be delivered, for a next process: True for a file in the
+            user's state directory, a directory of one's own, or False for nowhere. It never holds the API key.
+        watchdog: True for a small process beside the job that ends its cards red and pushes when the job was killed,
+            crashed or ran out of memory; `None` means `ACTIVITYSMITH_WATCHDOG`, or off.
+        signals: True to end the cards as stopped on SIGTERM and SIGHUP, before these do what they would have done.
     """
 
     api_key: str | None = None
@@ -66,6 +72,9 @@ class Settings:
     exit_timeout: float = 2.0
     budget: Budget | None = None
     min_interval: float | Literal["every change"] | None = None
+    outbox: bool | str | os.PathLike[str] = True
+    watchdog: bool | None = None
+    signals: bool = False
 
     def __post_init__(self) -> None:
         from . import payloads
@@ -84,8 +93,11 @@ class Settings:
                 check(name, getattr(self, name))
         if self.redact is not None and not callable(self.redact):
             raise InvalidRequest("redact", self.redact, "a callable that takes and returns a string")
-        if self.enabled not in (None, True, False):
-            raise InvalidRequest("enabled", self.enabled, "True, False or None")
+        for name in ("enabled", "watchdog", "signals"):
+            if getattr(self, name) not in (None, True, False):
+                raise InvalidRequest(name, getattr(self, name), "True, False or None")
+        if not isinstance(self.outbox, (bool, str, os.PathLike)) or self.outbox == "":
+            raise InvalidRequest("outbox", self.outbox, "True, False or a directory")
         check_seconds("exit_timeout", self.exit_timeout)
         _ = self.pace
 
@@ -245,6 +257,8 @@ class Tracker:
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all ends and pushes are delivered, and every open card is on the screen.
 
+        What earlier processes could not deliver is delivered too.
+
         Args:
             timeout: seconds to wait at most, 0 or more.
 
@@ -252,7 +266,13 @@ class Tracker:
             True when everything was delivered; False when something is still on its way, or was refused since the
             last flush.
         """
-        return self.courier.flush(check_seconds("timeout", timeout))
+        return self.courier.flush(check_seconds("timeout", timeout), self.account())
+
+    @property
+    def watches(self) -> bool:
+        """True where a watchdog was asked for, in the settings or in the environment."""
+        asked = self.settings.watchdog
+        return _switch("ACTIVITYSMITH_WATCHDOG", False) if asked is None else asked
 
     @contextlib.contextmanager
     def using(self, courier: Courier) -> Iterator[None]:
@@ -266,13 +286,14 @@ class Tracker:
     def account(self) -> Account | None:
         """Return the account to send to, or `None` where the library is off."""
         settings = self.settings
-        if settings.enabled is False or (settings.enabled is None and _switched_off()):
+        if settings.enabled is False or (settings.enabled is None and not _switch("ACTIVITYSMITH_TRACK", True)):
             return None
         if not settings.all_ranks and _rank() > 0:
             return None
         key = settings.api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
         try:
             if key:
+                self.courier.keeper.directory = settings.outbox
                 return self.courier.account(check_api_key(key), _base_url(settings))
         except InvalidRequest as error:  # from the environment: the job goes on without us
             self.courier.tell_once("environment", "activitysmith_track is off: %s", error)
@@ -314,11 +335,13 @@ def _base_url(settings: Settings) -> str:
     return check_base_url(settings.base_url or os.environ.get("ACTIVITYSMITH_BASE_URL") or DEFAULT_BASE_URL)
 
 
-def _switched_off() -> bool:
-    text = os.environ.get("ACTIVITYSMITH_TRACK", "").strip().lower()
+def _switch(name: str, default: bool) -> bool:
+    """Read a switch from the environment, in any usual spelling."""
+    text = os.environ.get(name, "").strip().lower()
     if text and text not in _TRUE | _FALSE:
-        default_tracker().courier.tell_once("switch", "ACTIVITYSMITH_TRACK=%s is neither on nor off: left on", text)
-    return text in _FALSE
+        left = "on" if default else "off"
+        default_tracker().courier.tell_once(("switch", name), f"{name}=%s is neither on nor off: left {left}", text)
+    return default if text not in _TRUE | _FALSE else text in _TRUE
 
 
 def _rank() -> int:

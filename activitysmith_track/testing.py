@@ -251,7 +251,8 @@ def capture(*, tracker: Tracker | None = None, **rules: Any) -> Iterator[Phone]:
     courier = _Stepped(lambda: 0.0, clock)
     with Simulator(clock=clock, **rules) as simulator:
         courier.phone = Phone(simulator, clock, courier)
-        settings = {"api_key": simulator.api_key, "base_url": simulator.base_url, "enabled": True}
+        settings: dict[str, Any] = {"api_key": simulator.api_key, "base_url": simulator.base_url}
+        settings.update(enabled=True, outbox=False, watchdog=False)
         with tracker.using(courier), tracker.override(**settings):
             try:
                 yield courier.phone

@@ -89,7 +89,7 @@ def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
     assert box.delivered([])
     assert box.release([])
     assert not box.delivered(["x"])
-    assert not box.begin("x", "a")
+    assert not box.begin("x", "a", 60)
     assert not box.path().parent.exists()
 
 
@@ -188,7 +188,7 @@ def test_a_newer_run_cancels_an_owed_end(box: Outbox) -> None:
     assert box.put(entries)
     assert len(claim(box)) == 3
     assert box.cancel_ends("hint", BASE_URL, "job") == 1
-    assert [box.begin(entry.id, "a") for entry in entries] == [False, True, True]
+    assert [box.begin(entry.id, "a", 60) for entry in entries] == [False, True, True]
     assert box.cancel_ends("hint", BASE_URL, "job") == 0
     assert box.cancel_ends("else", BASE_URL, "other") == 0
 
@@ -224,8 +224,8 @@ def test_a_lease_keeps_others_away_until_it_expires(box: Outbox) -> None:
     assert claim(box, "a") == [entry]
     assert claim(box, "b", NOW + 59) == []
     assert claim(box, "b", NOW + 61) == [entry]
-    assert not box.begin(entry.id, "a")
-    assert box.begin(entry.id, "b")
+    assert not box.begin(entry.id, "a", 60)
+    assert box.begin(entry.id, "b", 60)
 
 
 def test_released_entries_can_be_claimed_at_once(box: Outbox) -> None:
@@ -253,8 +253,8 @@ def test_a_push_that_may_have_arrived_is_not_sent_twice(box: Outbox) -> None:
     success, failure, waiting = push(1, at_least_once=False), push(2), push(3, at_least_once=False)
     assert box.put([success, failure, waiting])
     claim(box)
-    assert box.begin(success.id, "a")
-    assert box.begin(failure.id, "a")
+    assert box.begin(success.id, "a", 60)
+    assert box.begin(failure.id, "a", 60)
     assert claim(box, "b", NOW + 61) == [failure, waiting]
 
 
@@ -408,7 +408,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
         assert not box.put([push()])
         assert claim(box) == []
         assert box.cancel_ends("hint", BASE_URL, "job") == 0
-        assert not box.begin("x", "a")
+        assert not box.begin("x", "a", 60)
     assert "database is locked" in caplog.text
     assert len(claim(box)) == 1
 
@@ -659,7 +659,7 @@ sys.stdin.readline()
 for number in range(count):
     assert box.put([Entry("push", "hint", url, {"title": f"{name}-{number}"}, now, run=name)])
     for entry in box.claim("hint", url, name, now, 600.0, most=2):
-        if box.begin(entry.id, name):
+        if box.begin(entry.id, name, 60):
             print(entry.body["title"], flush=True)
             assert box.delivered([entry.id])
 """

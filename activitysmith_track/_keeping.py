@@ -1,0 +1,190 @@
+"""Who delivers what the job cannot: the outbox on disk, for a next process, and the watchdog beside this one.
+
+Nothing here is imported or written while all goes well, unless the watchdog was asked for. What touches the disk is
+called on a crew's thread, or at the exit; what feeds the watchdog waits for nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+from ._lanes import loading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from ._courier import Account
+    from ._outbox import Entry, Outbox
+    from ._watchdog import Watchdog
+
+logger = logging.getLogger("activitysmith_track")
+
+LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
+LATE_SECONDS = 60.0  # what arrives later than this says when it happened
+
+
+class Keeper:
+    """Keeps copies of what is owed, for when the process is gone before it is delivered."""
+
+    def __init__(self) -> None:
+        self.directory: str | os.PathLike[str] | bool = True  # the outbox's; True for the user's own, False for none
+        self._outbox: Outbox | None = None
+        self._watchdog: Watchdog | None = None
+        self._numbers = itertools.count(1)
+        self._handed: dict[str, int] = {}  # what the watchdog has, by the entries' ids
+        self._owner = f"{os.getpid()}-{os.urandom(8).hex()}"
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """The outbox, or `None` where it was turned off."""
+        if self.directory is False:
+            return None
+        with loading.lock:
+            from ._outbox import Outbox
+
+        if self._outbox is None:
+            self._outbox = Outbox(None if self.directory is True else self.directory)
+        return self._outbox
+
+    # -- what is owed
+
+    def entry(self, account: Account, kind: str, body: Mapping[str, Any], happened: float, **more: Any) -> Entry:
+        """Make an entry of something that is owed to an account; see `Entry`."""
+        with loading.lock:
+            from ._outbox import Entry, hint
+
+        return Entry(kind, hint(account.secret), account.base_url, body, happened, run=self._owner, **more)
+
+    def keep(self, account: Account, entry: Entry) -> bool:
+        """Keep a copy of what this process still tries to deliver itself."""
+        if self.hand_over(account, entry):
+            return True
+        outbox = self.outbox
+        return outbox is not None and outbox.put([entry], owner=self._owner, lease_seconds=LEASE_SECONDS)
+
+    def begin(self, entry: Entry) -> bool | None:
+        """Note that an attempt at what is kept begins.
+
+        Returns:
+            False where somebody else has it, or a newer run has cancelled it; `None` where that cannot be told.
+        """
+        outbox = None if entry.id in self._handed else self.outbox
+        return True if outbox is None else outbox.begin(entry.id, self._owner, LEASE_SECONDS)
+
+    def delivered(self, entry: Entry) -> None:
+        """Forget what was delivered, or will never be."""
+        number = self._handed.pop(entry.id, None)
+        if number is not None and self._watchdog is not None:
+            self._watchdog.settled(number)
+        elif (outbox := self.outbox) is not None:
+            outbox.delivered([entry.id])
+
+    def cancel_ends(self, account: Account, stream_key: str) -> None:
+        """Forget the end that an older run owes a card, since a newer one shows under the same key."""
+        outbox = self._used_outbox()
+        if outbox is not None:
+            with loading.lock:
+                from ._outbox import hint
+
+            outbox.cancel_ends(hint(account.secret), account.base_url, stream_key)
+
+    def claim(self, account: Account) -> list[Entry]:
+        """Take over what earlier processes owe an account."""
+        outbox = self._used_outbox()
+        if outbox is None:
+            return []
+        with loading.lock:
+            from ._outbox import hint
+
+        return outbox.claim(hint(account.secret), account.base_url, self._owner, time.time(), LEASE_SECONDS)
+
+    def _used_outbox(self) -> Outbox | None:
+        outbox = self.outbox
+        return outbox if outbox is not None and outbox.exists() else None
+
+    def leave(self, owed: Iterable[tuple[Account, Entry]], kept: Iterable[Entry], timeout: float | None) -> bool:
+        """Leave to others what this process could not deliver: it exits.
+
+        Args:
+            owed: what nobody else knows of yet.
+            kept: what is kept already.
+            timeout: seconds to wait at most until the watchdog has been told that the process leaves in order; `None`
+                where it may yet stay.
+
+        Returns:
+            Whether all of it is in safe hands.
+        """
+        left = [entry for account, entry in owed if not self.hand_over(account, entry)]
+        told = self._watchdog is None or timeout is None or self._watchdog.close(timeout)
+        if not told:
+            left = [entry for _, entry in owed]
+        mine = [entry.id for entry in kept if entry.id not in self._handed]
+        if not left and not mine:
+            return told
+        outbox = self.outbox
+        if outbox is None:
+            return not left
+        return outbox.release(mine, self._owner) and outbox.put(left)
+
+    # -- the watchdog
+
+    @property
+    def watched(self) -> bool:
+        """True while a watchdog stands guard."""
+        return self._watchdog is not None and self._watchdog.alive
+
+    def hand_over(self, account: Account, entry: Entry) -> bool:
+        """Have the watchdog deliver something if the process is gone before it has; False where there is none."""
+        watchdog = self._watchdog
+        if watchdog is None or not watchdog.alive:
+            return False
+        number = self._handed.setdefault(entry.id, next(self._numbers))
+        watchdog.hand_over(
+            number,
+            account.secret,
+            account.base_url,
+            "put" if entry.kind == "keep" else entry.kind,
+            entry.body,
+            stream_key=entry.stream_key,
+            at_least_once=entry.at_least_once,
+            happened=entry.happened,
+        )
+        return True
+
+    def guard(self, number: int, account: Account, stream_key: str, words: LastWords) -> None:
+        """Have the watchdog end a card if the job dies; starts it with the first one."""
+        watchdog = self._watchdog
+        if watchdog is None:
+            with loading.lock:
+                from ._watchdog import Watchdog
+            try:
+                self._watchdog = watchdog = Watchdog()
+            except Exception as error:
+                logger.warning("activitysmith_track: no watchdog here: %s", error)
+                return
+        end, push = words
+        watchdog.guard(number, account.secret, account.base_url, stream_key, end=end, push=push)
+
+    def goodbye(self, number: int) -> None:
+        """Tell the watchdog that a card was ended."""
+        if self._watchdog is not None:
+            self._watchdog.goodbye(number)
+
+
+if TYPE_CHECKING:
+    LastWords = tuple[Mapping[str, Any], Mapping[str, Any] | None]
+
+
+def late(body: Mapping[str, Any], happened: float, kind: str) -> Mapping[str, Any]:
+    """Have what arrives late say when it happened; see `_outbox.late`."""
+    now = time.time()
+    if now - happened <= LATE_SECONDS:
+        return body
+    from . import _outbox
+
+    return _outbox.late(body, happened, now, kind)
