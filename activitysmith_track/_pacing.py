@@ -29,9 +29,10 @@ FIRST_DETAIL, DETAIL_GROWTH = 2.0, 1.8  # seconds before the second change of de
 SHORTEST_LOOK, LONGEST_LOOK = 0.05, 30.0  # seconds between two looks at a job that moves
 LOOKS = 300  # looks at a moving job are at least its age over this apart
 
-RECENCY = 2.0  # a change at age s counts s to this power in the speed, so that recent speed counts more
+RECENCY = 3.0  # a change at age s counts s to this power in the speed, so that recent speed counts more
 FAR, NEAR = 0.7, 0.6  # exponents that draw a forecast of more, or less, time than has passed towards that
 THRESHOLD = 2.0  # multiple of its even share of what remains at which a change goes at once
+SPARE = 0.5  # updates to have over where all changes still to come are sent
 BLIND = 8  # changes for which one counts that was not seen when it came
 LONGEST_STALL = 4.0  # ages of the job after which what stands still goes anyway
 SLOWEST = 1e-3  # least recent speed by the average one, so that a stall has an end
@@ -303,7 +304,7 @@ class Pace:
             return False
         step, gap = self._changes_seen()
         limit, share, updates = self._limits(now, error, ahead, self._time_left(now, fraction))
-        if ahead <= updates * step or error >= THRESHOLD * share:
+        if ahead <= (updates - SPARE) * step or error >= THRESHOLD * share:
             return True  # all changes to come fit, or this one is too large to wait
         stood = now - self._changed
         wait = max(0.0, now - self._seen_at) + abs(gap - stood) - gap / 2  # the rest of the gap, or as long again
@@ -317,9 +318,9 @@ class Pace:
         return max(self._progress / self._changes, 0.0), age**power / (power * self._changes)
 
     def _time_left(self, now: float, fraction: float) -> float:
-        """Forecast the seconds that the job still takes, from its recent speed; a usual gap is no slower speed."""
+        """Forecast the seconds that the job still takes, from its recent speed when it last moved."""
         begun, done = self._begun or 0.0, fraction - self._origin
-        age = max(self._changed, now - self._changes_seen()[1]) - begun
+        age = self._changed - begun
         if age <= 0 or done <= 0:
             return max(now - begun, 0.0)
         power = RECENCY + 1

@@ -3,9 +3,9 @@
     python benchmarks/pacing_bound.py
 
 Exponential times have no memory: however long a step has lasted, it is expected to last as long again as any. So
-waiting tells nothing, and the best that a policy can do without seeing the future follows from a small exact programme
-over the steps to come, the steps not shown and the updates left, even for one that knows the number of steps and their
-mean time. The optimum in hindsight is lower, because it knows which steps will be short and skips those.
+waiting tells nothing, and the best that a policy can do without seeing the future follows from a small exact
+programme over the steps to come, the steps not shown and the updates left, even for one that knows the number of
+steps and their mean time. The optimum in hindsight is lower, for it knows which steps will be short and skips those.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Synthetic jobs for the pacing benchmark, in sets that are kept apart.
 
 `TUNED`: the 700 jobs that the rule was built on, and `SPARSE`: 120 more whose changes are few. `APART`: 240 jobs of
-other shapes, looked at to choose between rules of the same worth. `UNSEEN`: 240 jobs of again other shapes, evaluated
+other shapes, left out of searches but looked at while the rule was chosen. `UNSEEN`: 240 of again others, evaluated
 once, when the rule was finished.
 
 A job is an array `p`: the true fraction done at second `t`, for `t = 0 .. T-1`. Every job is named by its shape, its

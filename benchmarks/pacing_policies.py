@@ -46,7 +46,7 @@ def _run(wants: Callable[[Now], bool], p: Array) -> Sent:
 
 def every_120_s(p: Array) -> Sent:
     """One every two minutes."""
-    return _run(lambda now: now.t - now.last >= EACH, p)
+    return _run(lambda now: now.t % EACH == 0, p)
 
 
 def each_percent(p: Array) -> Sent:
@@ -65,10 +65,7 @@ def bucket_within(p: Array) -> Sent:
 
 
 def _bucket(p: Array, *, within: bool) -> Sent:
-    return _run(
-        lambda now: now.p - now.shown >= 0.01 and now.used + 1 <= FREE + now.t / EACH and (_legal(now) or not within),
-        p,
-    )
+    return _run(lambda now: now.used + 1 <= FREE + now.t / EACH and (_legal(now) or not within), p)
 
 
 def _left(now: Now) -> tuple[float, int]:
