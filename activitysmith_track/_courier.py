@@ -686,7 +686,8 @@ class Ending(Parcel):
 
         card, final = self.card, self.final
         if self._opens:
-            self.courier.keeper.cancel_ends(self.account, card.stream_key)
+            if self.entry is None:  # else the copy has taken the place of what an older run owed
+                self.courier.keeper.cancel_ends(self.account, card.stream_key)
             self.account.perform([stream_call(card.stream_key, None, final.opening or {})], seconds)
             card.started, self._opens = True, False
             if final.keep:

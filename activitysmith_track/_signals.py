@@ -60,9 +60,13 @@ class Signals:
         """Note that one thing less is tracked; the last one takes away the handlers that are still ours."""
         with self._lock:
             self._tracked = max(0, self._tracked - 1)
-            if not self._tracked:
-                for number in list(self._installed):
-                    self._take_away(number)
+            if not self.busy:  # what a handler itself ends must leave that handler where it is
+                self._tidy()
+
+    def _tidy(self) -> None:
+        if not self._tracked:
+            for number in list(self._installed):
+                self._take_away(number)
 
     def _install(self, number: int) -> None:
         current: Any = signal.getsignal(number)
@@ -106,6 +110,7 @@ class _Handler:
             self._pass_on(number, frame)
         finally:
             signals.busy = False
+            signals._tidy()
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if callable(self.before):

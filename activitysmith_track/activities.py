@@ -804,6 +804,7 @@ class Handle(Watch):
 
     def abandon(self, words: str | None = None) -> None:
         """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
+        self._pushed_failure = True  # an exception that comes of it alarms nobody
         self._conclude("stopped", words)
 
     def last_words(self) -> LastWords | None:

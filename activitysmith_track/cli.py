@@ -1,4 +1,4 @@
-"""The command line: `python -m activitysmith_track demo` and `simulator`, or `activitysmith-track ...`."""
+"""The command line: `python -m activitysmith_track demo`, `simulator` and `flush`, or `activitysmith-track ...`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those after the program's name; `None` takes the process's own.
 
     Returns:
-        The exit status: 0 when all went well, 2 when something that is needed is missing.
+        The exit status: 0 when all went well, 1 when something was not delivered, 2 when something that is needed is
+        missing.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands)
     _add_simulator(commands)
+    _add_flush(commands)
     return parser
 
 
@@ -122,6 +124,27 @@ def _simulator(options: argparse.Namespace) -> int:
         print(f"  export ACTIVITYSMITH_API_KEY={simulator.api_key}\n", flush=True)
         wait_for_interrupt()
     return 0
+
+
+def _add_flush(commands: Any) -> None:
+    flush = commands.add_parser(
+        "flush",
+        help="deliver what earlier runs could not",
+        description="Deliver the ends and pushes that earlier runs kept because the service could not be reached, "
+        "with the key from ACTIVITYSMITH_API_KEY.",
+    )
+    flush.add_argument("--timeout", type=float, default=30.0, help="seconds to try at most")
+    flush.set_defaults(run=_flush)
+
+
+def _flush(options: argparse.Namespace) -> int:
+    from . import flush
+
+    try:
+        return 0 if flush(options.timeout) else 1
+    except InvalidRequest as problem:
+        print(problem, file=sys.stderr)
+        return 2
 
 
 def wait_for_interrupt() -> None:

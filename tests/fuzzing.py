@@ -96,7 +96,7 @@ def use(directory: Path) -> list[Entry]:
     box = Outbox(directory, clock=lambda: NOW)
     claimed = box.claim("hint", BASE_URL, "b", NOW + 1, 60)
     for entry in claimed[:2]:
-        box.begin(entry.id, "b")
+        box.begin(entry.id, "b", 60)
     box.release([entry.id for entry in claimed[:3]], "b")
     box.delivered([entry.id for entry in claimed[3:6]])
     box.cancel_ends("hint", BASE_URL, "job-2")

@@ -67,6 +67,9 @@ BAD: list[tuple[str, Any]] = [
     ("eta", "soon"),
     ("wait", -1),
     ("wait", "x"),
+    ("stall_after", 0),
+    ("stall_after", "soon"),
+    ("watchdog", "yes"),
     ("tracker", 3),
 ]
 

@@ -1,0 +1,403 @@
+"""What is owed reaches the phone: through the outbox, the watchdog, signals; and what stands still is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import activitysmith_track as at
+from activitysmith_track import _courier
+from activitysmith_track.configuration import default_tracker
+from activitysmith_track.errors import InvalidRequest
+from activitysmith_track.simulator import Simulator
+from activitysmith_track.testing import Phone, capture
+
+HEAD = "import os, signal, sys, threading, time\nimport activitysmith_track as at\n"
+WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
+
+
+class Job:
+    """A script in a process of its own, with a state directory of its own."""
+
+    def __init__(self, sim: Simulator, state: Path) -> None:
+        self.sim, self.state = sim, state
+
+    def start(self, code: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a script; `say("x")` in it tells this process how far it is."""
+        given = {
+            **os.environ,
+            "ACTIVITYSMITH_API_KEY": self.sim.api_key,
+            "ACTIVITYSMITH_BASE_URL": self.sim.base_url,
+            "XDG_STATE_HOME": str(self.state),
+            **environment,
+        }
+        say = "def say(word):\n    print(word, flush=True)\n"
+        return subprocess.Popen(
+            [sys.executable, "-c", HEAD + say + textwrap.dedent(code)],
+            env=given,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a script to its end."""
+        process = self.start(code, **environment)
+        out, error = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+
+    def flush(self) -> subprocess.CompletedProcess[str]:
+        """Deliver what earlier runs owe, as the command line does."""
+        return self.run("from activitysmith_track.cli import main; sys.exit(main(['flush', '--timeout', '20']))")
+
+
+@pytest.fixture
+def job(sim: Simulator, tmp_path: Path) -> Job:
+    """Scripts against a service on loopback."""
+    return Job(sim, tmp_path / "state")
+
+
+def kept(job: Job) -> list[Path]:
+    """Return the files in the state directory."""
+    return [path for path in job.state.rglob("*") if path.is_file()]
+
+
+# ------------------------------------------------------------------------------------------------------- outbox
+
+FAILS = """
+    with at.live_progress("nightly", total=100) as p:
+        p.advance(42)
+        say("running")
+        sys.stdin.readline()
+        raise ValueError("no disk")
+"""
+
+
+def test_all_goes_well_and_nothing_is_written(job: Job) -> None:
+    """A job that delivers everything leaves no trace on disk, and loads no database."""
+    done = job.run(
+        "with at.live_progress('nightly'):\n    pass\nat.flush(5)\nassert 'sqlite3' not in sys.modules, 'sqlite3'"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kept(job) == []
+
+
+@pytest.mark.parametrize("kind", ["status", "refuse", "reset", "hang"])
+def test_what_an_exit_could_not_deliver_comes_later(job: Job, kind: str) -> None:
+    """The end and the push of a failure are kept on disk, and delivered by the next process, with what happened."""
+    process = job.start(FAILS)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    assert job.sim.wait_for(lambda sim: "nightly" in sim.cards)
+    more = {"status": 503} if kind == "status" else {"seconds": 60} if kind == "refuse" else {}
+    with job.sim.fault(kind, **more):
+        _, error = process.communicate("\n", timeout=60)
+        assert process.returncode == 1
+        assert "ValueError: no disk" in error
+        assert not job.sim.cards["nightly"].ended
+        assert len(kept(job)) == 1
+    assert job.flush().returncode == 0
+    card = job.sim.cards["nightly"]
+    assert (card.ended, card.color, card.percentage) == (True, "red", 42)
+    (push,) = job.sim.pushes
+    assert "ValueError: no disk" in (push.message or "")
+    assert job.sim.api_key.encode() not in b"".join(path.read_bytes() for path in kept(job))
+    assert job.flush().returncode == 0
+    assert len(job.sim.pushes) == 1
+
+
+def test_a_newer_run_cancels_the_owed_end(job: Job) -> None:
+    """The card that a new run shows is not ended by what the old one owed; its push still comes."""
+    process = job.start(FAILS)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert job.sim.wait_for(lambda sim: "nightly" in sim.cards)
+    with job.sim.fault("status", status=503):
+        process.communicate("\n", timeout=60)
+    done = job.run("with at.live_progress('nightly', total=10) as p:\n    p.advance(10)\nassert at.flush(10)")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert job.flush().returncode == 0
+    assert (job.sim.cards["nightly"].color, job.sim.cards["nightly"].ended) == ("green", True)
+    assert len([request for request in job.sim.requests if request.method == "DELETE" and request.status == 200]) == 1
+    assert len(job.sim.pushes) == 1
+
+
+def test_the_process_itself_delivers_when_the_service_is_back(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed at first is kept meanwhile, delivered once, and forgotten."""
+    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.05)
+    box = tmp_path / "box"
+    with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=box):
+        with sim.fault("status", status=503, times=3):
+            with pytest.raises(ValueError), at.live_progress("job"):
+                assert sim.wait_for(lambda phone: phone.requests)
+                raise ValueError
+            assert at.flush(10)
+    assert sim.cards["job"].ended
+    assert len(sim.pushes) == 1
+    assert all(path.stat().st_size <= 4096 for path in box.iterdir())
+
+
+@pytest.mark.parametrize("place", ["/proc/no/such", "file", False])
+def test_without_a_place_to_keep_it(
+    sim: Simulator, tmp_path: Path, place: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes nothing costs a line in the log, never the job or the delivery."""
+    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.05)
+    if place == "file":
+        (tmp_path / "file").write_text("not a directory")
+        place = tmp_path / "file"
+    with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=place):
+        with sim.fault("status", status=503, times=4):
+            with pytest.raises(ValueError), at.live_progress("job"):
+                raise ValueError
+            assert at.flush(10)
+    assert len(sim.pushes) == 1
+    told = [record.getMessage() for record in caplog.records if "outbox" in record.getMessage()]
+    assert len(told) == len(set(told)) <= 2
+
+
+@pytest.mark.parametrize("setting", [{"outbox": 3}, {"outbox": ""}, {"watchdog": "on"}, {"signals": 2}])
+def test_settings_are_checked(setting: dict[str, Any]) -> None:
+    """What cannot be a setting is refused where it is set."""
+    with pytest.raises(InvalidRequest):
+        at.configure(**setting)
+
+
+# ----------------------------------------------------------------------------------------------------- watchdog
+
+LIVES = """
+    at.configure(watchdog=True)
+    with at.live_progress("train", total=100) as p:
+        p.advance(30)
+        p.update(important=True)
+        assert at.flush(10)
+        watchdog = at.configuration.default_tracker().courier.keeper._watchdog
+        assert watchdog.start(20)
+        say("running")
+        sys.stdin.readline()
+        {death}
+"""
+
+
+@pytest.fixture
+def reaped() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that are gone after the test."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    "death",
+    ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)", "import ctypes; ctypes.string_at(0)", "os.abort()"],
+)
+def test_a_death_is_told(job: Job, reaped: list[subprocess.Popen[str]], death: str) -> None:
+    """Whatever kills the job, its card ends red where it stood, and one push tells it."""
+    process = job.start(LIVES.format(death=death))
+    reaped.append(process)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == "running\n"
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes, 20)
+    card = job.sim.cards["train"]
+    assert (card.color, card.percentage, card.subtitle) == ("red", 30, WITHOUT_GOODBYE)
+    (push,) = job.sim.pushes
+    assert push.title == "train failed"
+    assert "Last seen at 30 % on" in (push.message or "")
+
+
+def test_a_good_end_with_a_watchdog(job: Job) -> None:
+    """A job that ends in order ends green, without a push, and leaves no process."""
+    done = job.run(LIVES.format(death="say(str(watchdog.pid))"), PYTHONUNBUFFERED="1")
+    assert done.returncode == 0, done.stderr
+    assert job.sim.cards["train"].color == "green"
+    assert job.sim.pushes == []
+    pid = int(done.stdout.split()[-1])
+    until = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}/cmdline") and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{pid}/cmdline")
+
+
+def test_the_watchdog_stays_for_what_is_owed(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """A job that fails while the service is down leaves the end and the push to the watchdog."""
+    process = job.start(LIVES.format(death="raise ValueError('broken')"))
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    with job.sim.fault("status", status=503):
+        _, error = process.communicate("\n", timeout=60)
+        assert "ValueError: broken" in error
+        assert not job.sim.cards["train"].ended
+        assert kept(job) == []
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes, 30)
+    assert job.sim.cards["train"].color == "red"
+    (push,) = job.sim.pushes
+    assert "ValueError: broken" in (push.message or "")
+
+
+def test_the_watchdog_by_environment(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """`ACTIVITYSMITH_WATCHDOG=on` is enough."""
+    code = LIVES.format(death="os._exit(3)").replace("at.configure(watchdog=True)", "pass")
+    process = job.start(code, ACTIVITYSMITH_WATCHDOG="on")
+    reaped.append(process)
+    process.communicate("\n", timeout=60)
+    assert process.returncode == 3
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended, 20)
+    assert job.sim.cards["train"].color == "red"
+
+
+# ------------------------------------------------------------------------------------------------------ signals
+
+TOLD = """
+    at.configure(signals=True)
+    {before}
+    with at.live_progress("serve", total=100) as p:
+        p.advance(7)
+        assert at.flush(10)
+        say("running")
+        while True:
+            time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_card(job: Job, reaped: list[subprocess.Popen[str]], number: signal.Signals) -> None:
+    """The card says what stopped it before the process is gone, and the exit status is the signal's."""
+    process = job.start(TOLD.format(before=""))
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == -number
+    card = job.sim.cards["serve"]
+    assert (card.ended, card.color, card.subtitle) == (True, "gray", f"Stopped: {number.name}")
+    assert job.sim.pushes == []
+
+
+def test_a_handler_that_was_there_is_called(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """The user's own handler decides what becomes of the process."""
+    process = job.start(TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))"))
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+    assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
+
+
+def test_a_signal_while_the_service_is_down(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """What could not be said then is kept, and said by the next flush."""
+    process = job.start(TOLD.format(before=""))
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    with job.sim.fault("hang"):
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGTERM
+    assert job.flush().returncode == 0
+    assert job.sim.cards["serve"].subtitle == "Stopped: SIGTERM"
+
+
+def test_nothing_is_installed_while_nothing_is_tracked() -> None:
+    """The handlers come with the first block and go with the last."""
+    before = signal.getsignal(signal.SIGTERM)
+    with capture(), at.override(signals=True):
+        assert signal.getsignal(signal.SIGTERM) == before
+        with at.live_progress("a"), at.live_progress("b"):
+            assert signal.getsignal(signal.SIGTERM) != before
+        assert signal.getsignal(signal.SIGTERM) == before
+
+
+# ------------------------------------------------------------------------------------------------------- stalls
+
+
+@pytest.fixture
+def phone() -> Iterator[Phone]:
+    """A phone on a clock that stands."""
+    with capture() as captured:
+        yield captured
+
+
+def move(handle: Any) -> None:
+    """Make progress, whatever that is for a handle."""
+    if isinstance(handle, at.Steps):
+        handle.step(f"step {handle.current_step}")
+    elif isinstance(handle, at.Progress):
+        handle.advance()
+    else:
+        handle.set(str(time.monotonic_ns()))
+
+
+MAKERS: list[Callable[..., Any]] = [at.live_progress, at.live_steps, at.live_value, at.live_alert]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_stall_is_told_once_and_recovers(phone: Phone, make: Callable[..., Any]) -> None:
+    """Without progress the card turns orange and a push comes; progress turns it back."""
+    with make("job", stall_after=900, **({"total": 1000} if make is at.live_progress else {})) as handle:
+        for _ in range(3):
+            move(handle)
+            phone.advance(minutes=5)
+        assert phone.pushes == []
+        phone.advance(minutes=12)
+        card = phone.card("job")
+        assert card.subtitle.startswith("No progress for 1")
+        if make is at.live_alert:
+            assert card.icon["color"] == "orange"
+        else:
+            assert card.color == "orange"
+        assert phone.push().title == "job stands still"
+        move(handle)
+        phone.advance(minutes=2)
+        assert not (phone.card("job").subtitle or "").startswith("No progress")
+        assert phone.card("job").color != "orange"
+        phone.advance(minutes=40)
+        assert phone.card("job").subtitle.startswith("No progress")
+        assert len(phone.pushes) == 1
+        assert not phone.card("job").over_budget
+    assert phone.card("job").ended
+
+
+def test_a_loop_that_stalls(phone: Phone) -> None:
+    """`track` is told to stand still as well."""
+    for number in at.track(range(3), "loop", stall_after=60):
+        phone.advance(50)
+        if number == 1:
+            phone.advance(30)
+            assert phone.card("loop").color == "orange"
+    assert len(phone.pushes) == 1
+
+
+def test_a_clock_cannot_stall() -> None:
+    """A timer makes no progress that could be missed."""
+    with pytest.raises(InvalidRequest):
+        at.live_timer("x", stall_after=5)
+
+
+def test_a_fork_has_a_keeper_of_its_own() -> None:
+    """A child neither holds its parent's leases nor its watchdog."""
+    courier = default_tracker().courier
+    before = courier.keeper
+    courier.after_fork()
+    assert courier.keeper is not before
+    assert courier.keeper._owner != before._owner
