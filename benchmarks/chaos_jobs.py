@@ -353,8 +353,13 @@ class Maker:
         total = self.rng.randint(2, 30)
         at = self.rng.randrange(total)
         source, known = self.rng.choice(
-            [(f"range({total})", True), (f"list(range({total}))", True), (f"iter(range({total}))", True)]
-            + [(f"(n for n in range({total}))", False), (f'map(str, "x" * {total})', False)]
+            [
+                (f"range({total})", True),
+                (f"list(range({total}))", True),
+                (f"iter(range({total}))", True),
+                (f"(n for n in range({total}))", False),
+                (f'map(str, "x" * {total})', False),
+            ]
         )
         groups = {
             "exhausted": ("pass", "done"),
@@ -380,7 +385,8 @@ class Maker:
         code, outcome = self._ending(mode, groups)
         self._expect("loop", outcome, "timer")
         self._failure("loop", outcome)
-        items = f"async def items():\n    for i in range({total}):\n        await asyncio.sleep(0.01)\n        yield i\n\n\n"
+        inside = "await asyncio.sleep(0.01)\nyield i\n"
+        items = f"async def items():\n    for i in range({total}):\n{indent(indent(inside))}\n\n"
         return f"async for i in at.track(items(), 'loop'):\n{indent(code)}return 'returned'\n", items
 
     def _function(self, mode: str) -> tuple[str, str]:

@@ -304,6 +304,20 @@ def test_a_handler_that_was_there_is_called(job: Job, reaped: list[subprocess.Po
     assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
 
 
+def test_a_signal_stops_inner_blocks_too(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """What a user's handler raises out of an inner block, which has no card of its own, alarms nobody either."""
+    code = TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))")
+    code = code.replace("while True:", "with at.live_progress('inner'):\n          while True:")
+    process = job.start(code)
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+    assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
+
+
 def test_a_signal_while_the_service_is_down(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
     """What could not be said then is kept, and said by the next flush."""
     process = job.start(TOLD.format(before=""))
