@@ -44,8 +44,9 @@ RESERVED_FOR_ENDS = 10  # of those, what updates leave to ends and pushes
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY, RECIPIENT_RETRY = 20.0, 300.0  # seconds until a start that was turned away is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
-LONGEST_BACKOFF = 60.0  # seconds between two attempts at an end or a push
+PROMPT_BACKOFF, LONGEST_BACKOFF = 4.0, 60.0  # seconds between two attempts, in the first minute and later
 CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
+FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
 GRACE = 1.0  # seconds that an end waits for an update of its own card that is on its way
 ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
 
@@ -865,8 +866,12 @@ def passing(error: Exception) -> bool:
 
 
 def backoff(failures: int) -> float:
-    """Return the seconds before the next attempt: exponential, half of it jitter."""
-    whole = min(LONGEST_BACKOFF, 2.0 ** min(failures, 10))
+    """Return the seconds before the next attempt, half of it jitter.
+
+    It is exponential, but what a short outage held up is not to stay wrong for long: in the first minute, about 15
+    attempts, it stays at 4 seconds, and from there it grows by a tenth each time, which is a tenth of the outage.
+    """
+    whole = min(LONGEST_BACKOFF, 2.0 ** min(failures, 10), PROMPT_BACKOFF * 1.1 ** min(max(0, failures - 15), 30))
     return whole * random.uniform(0.5, 1.0)
 
 
@@ -1169,7 +1174,7 @@ class Courier:
         if self._owed:
             self._wait_for_all(max(0.0, until - self.clock()))
         count = len(self._owed)
-        kept = self._leave_owed(max(0.1, until - self.clock()))
+        kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
         if count:
             fate = "they are kept for the next run" if kept else "they are lost"
             logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)

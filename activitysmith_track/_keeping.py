@@ -51,6 +51,11 @@ class Keeper:
             self._outbox = Outbox(None if self.directory is True else self.directory)
         return self._outbox
 
+    @property
+    def _place(self) -> str | bool:
+        """The outbox's directory, as the watchdog takes it."""
+        return self.directory if isinstance(self.directory, bool) else os.path.abspath(self.directory)
+
     # -- what is owed
 
     def entry(self, account: Account, kind: str, body: Mapping[str, Any], happened: float, **more: Any) -> Entry:
@@ -163,7 +168,7 @@ class Keeper:
             with loading.lock:
                 from ._watchdog import Watchdog
             try:
-                self._watchdog = watchdog = Watchdog()
+                self._watchdog = watchdog = Watchdog(outbox=self._place)
             except Exception as error:
                 logger.warning("activitysmith_track: no watchdog here: %s", error)
                 return

@@ -25,6 +25,7 @@ import glob
 import os
 import re
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -280,7 +281,9 @@ class Run:
     def _await_truth(self, sim: Recorder) -> None:
         """Invariants 3, 4 and 5."""
         since = self._back
-        if not self.job.watchdog and self._lies(sim):
+        if self._left and self.job.watchdog:
+            self.verdict.notes.append("left to the outbox before the watchdog stood")
+        if (self._left or not self.job.watchdog) and self._lies(sim):
             flushed = self._flush(sim)
             since = time.monotonic()
             self.verdict.notes.append("flushed")
@@ -337,6 +340,7 @@ class Run:
                 key = request.path.rpartition("/")[2]
                 if request.answer.get("operation") in ("started", "rotated"):
                     began[key] += 1
+                ended[key] += request.answer.get("operation") == "rotated"
                 if request.method == "DELETE" and not request.answer.get("ignored"):
                     ended[key] += 1
         for key in began:
@@ -364,6 +368,7 @@ class Run:
 
     def _stored(self) -> None:
         """Note what is stored, and what the watchdogs' arguments are, while they are there."""
+        self._left = left_in(self.place / "job")
         self._kept = [path.read_bytes() for path in (self.place / "job").rglob("*") if path.is_file()]
         for name in ("cmdline", "environ"):
             for path in glob.glob(f"/proc/[0-9]*/{name}"):
@@ -401,6 +406,15 @@ def lies_of(card: Any, truth: Truth) -> str | None:
     if not truth.exact and card.percentage <= truth.percentage:
         return None
     return f"it is at {card.percentage} %, and the block at {truth.percentage} %"
+
+
+def left_in(place: Path) -> int:
+    """Return how many entries an outbox holds that nobody tries to deliver."""
+    left = 0
+    for path in place.rglob("*.sqlite"):
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=2)) as base:
+            left += base.execute("SELECT count(*) FROM entries WHERE owner IS NULL").fetchone()[0]
+    return left
 
 
 def plain(error: str) -> str:

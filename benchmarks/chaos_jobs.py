@@ -14,9 +14,12 @@ import asyncio, contextlib, ctypes, json, logging, multiprocessing, os, signal, 
 
 import activitysmith_track as at
 
+KEY = os.environ["ACTIVITYSMITH_API_KEY"]
 ON = os.environ.get("ACTIVITYSMITH_TRACK") != "off"
 logging.getLogger("activitysmith_track").addHandler(logging.FileHandler(os.environ["CHAOS_LOG"]))
 logging.getLogger("activitysmith_track").propagate = False
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 at.configure(exit_timeout={exit_timeout}, signals={signals}, watchdog={watchdog})
 
 
@@ -117,8 +120,7 @@ PLAIN = {
     ),
     "context": ('try:\n    1 / 0\nexcept ZeroDivisionError:\n    raise RuntimeError("while cleaning up")', "failed"),
     "secret": (
-        'raise RuntimeError("login failed: password=SECRET at https://user:SECRET@db.example/ with Authorization: '
-        'Bearer SECRET and key " + os.environ["ACTIVITYSMITH_API_KEY"])',
+        'raise RuntimeError("password=SECRET at https://user:SECRET@db.example/", "Authorization: Bearer SECRET", KEY)',
         "failed",
     ),
     "exit none": ("sys.exit()", "done"),
