@@ -770,13 +770,15 @@ class Delivery(Parcel):
 
     def _next(self, now: float) -> float | None:
         if self.withdrawn:
+            if self.entry is not None:
+                self.courier.keeper.delivered(self.entry)
             return self._done()
+        self._have_watched()  # before anything else: the job may be killed while it is held back
         if now < self.not_before and not self.courier.hurried:
             return self.not_before
         later = self._ahead(now)
         if later is None:
             self.failure = None  # from here on nobody takes it over
-            self._have_watched()
             self._send(now)
         return later
 

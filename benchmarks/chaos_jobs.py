@@ -120,7 +120,7 @@ PLAIN = {
     ),
     "context": ('try:\n    1 / 0\nexcept ZeroDivisionError:\n    raise RuntimeError("while cleaning up")', "failed"),
     "secret": (
-        'raise RuntimeError("password=SECRET at https://user:SECRET@db.example/", "Authorization: Bearer SECRET", KEY)',
+        'raise RuntimeError("password=SECRET at https://user:SECRET@db.example/", "Bearer SECRET", KEY)',
         "failed",
     ),
     "exit none": ("sys.exit()", "done"),
@@ -199,7 +199,7 @@ class Maker:
         name = rng.choice(list(group))
         code, kind = group[name]
         job.how["end"] = name
-        if group is DEATHS:
+        if name in DEATHS:
             job.watchdog = job.dies = True
         if group is SIGNALS:
             job.signals = True
@@ -349,7 +349,7 @@ class Maker:
     def _dies_after(self) -> tuple[str, str]:
         """Die outside of any block: what was owed is delivered all the same."""
         code, _ = self._ending("plain", {name: DEATHS[name] for name in ("kill", "_exit", "abort", "segfault")})
-        return code.replace("guarded()", "") + "\n", ""
+        return code + "\n", ""
 
     def _loop(self, mode: str) -> tuple[str, str]:
         total = self.rng.randint(2, 30)

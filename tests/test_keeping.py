@@ -251,6 +251,25 @@ def test_the_watchdog_stays_for_what_is_owed(job: Job, reaped: list[subprocess.P
     assert "ValueError: broken" in (push.message or "")
 
 
+def test_a_failure_is_told_although_the_job_is_killed_then(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """A push that is held back for an outer block to take over is the watchdog's meanwhile; the taken over is not."""
+    code = """
+        try:
+            with at.live_progress("outer", key="outer"), at.live_progress("inner", key="inner"):
+                raise ValueError("broken")
+        except ValueError:
+            time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    process = job.start(LIVES.format(death=textwrap.indent(textwrap.dedent(code), " " * 8).strip()))
+    reaped.append(process)
+    process.communicate("\n", timeout=60)
+    cards = job.sim.cards
+    assert job.sim.wait_for(lambda sim: len(sim.pushes) == 2 and sim.cards["train"].ended, 20), job.sim.pushes
+    assert {push.title for push in job.sim.pushes} == {"outer failed", "train failed"}
+    assert (cards["outer"].color, cards["inner"].color) == ("red", "red")
+
+
 def test_the_watchdog_by_environment(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
     """`ACTIVITYSMITH_WATCHDOG=on` is enough."""
     code = LIVES.format(death="os._exit(3)").replace("at.configure(watchdog=True)", "pass")
