@@ -459,17 +459,22 @@ class Guard:
         return Timing(*hello["timing"]) if _can_send() else None
 
     def _run(self, errand: Errand, post: _Post) -> None:
-        waits, kept = _waits(post.timing), ""
+        """Run an errand; an end twice, since an update of the job's may be carried out late and wake the card."""
+        waits, kept, again = _waits(post.timing), "", errand.method == "end"
         while post.may_send(kept):
             try:
                 post.client(errand.account).perform(errand.call(time.time()))
                 pause = None
             except Exception as error:
                 pause = _pause(errand, error, next(waits))
-            if pause is None:
+            if pause is None and not again:
                 post.forget(kept)
                 return
             kept = kept or post.keep(errand)
+            if pause is None:
+                again, pause = False, post.timing.attempt
+                if not kept:
+                    return  # nobody could tell whether a newer run has the card by then
             if time.monotonic() >= self._until:
                 return
             time.sleep(min(pause, max(0.0, self._until - time.monotonic())))
@@ -505,7 +510,7 @@ class _Post:
             return self._clients[account]
 
     def keep(self, errand: Errand) -> str:
-        """Keep what could not be delivered at once; returns what it is called there, or nothing."""
+        """Keep what is yet to be sent; returns what it is called there, or nothing."""
         if self._directory is False:
             return ""
         from ._outbox import Entry, Outbox, hint

@@ -864,6 +864,22 @@ def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) 
     assert all(sim.api_key.encode() not in path.read_bytes() for path in (tmp_path / "box").iterdir())
 
 
+def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
+    """A card that an update of the dead job's wakes after its end is ended again."""
+    guard = Guard()
+    timing = list(QUICK._replace(attempt=0.5))
+    for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    delivering = threading.Thread(target=guard.deliver)
+    delivering.start()
+    assert sim.wait_for(lambda phone: phone.requests)
+    show(sim)
+    delivering.join(SECONDS)
+    assert (sim.cards["job"].ended, sim.cards["job"].color) == (True, "red")
+    assert [request.method for request in sim.requests] == ["DELETE", "PUT", "DELETE"]
+    assert not Outbox(tmp_path / "box").exists()
+
+
 def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
     """A card that was begun anew while the service did not answer is not ended by what its older run left."""
     show(sim)
