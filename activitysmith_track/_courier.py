@@ -1207,6 +1207,23 @@ def _leave(reference: weakref.ref[Courier]) -> None:
     courier = reference()
     if courier is not None:
         courier.at_exit()
+        _keep_interrupt()
+
+
+def _keep_interrupt() -> None:
+    """Have a program that Ctrl-C ended still die of SIGINT, as shells want it.
+
+    CPython notes that in a flag, which every later `exec` of a string clears, and so does the import of a module with
+    a dataclass or a named tuple in it, such as those that the exit has needed. An `exec` that fails so sets it again.
+    It is another matter in an interactive session, where the last traceback may be an old one.
+    """
+    trace = getattr(sys, "last_traceback", None)
+    interactive = hasattr(sys, "ps1") or sys.flags.interactive
+    if trace is None or interactive or getattr(sys, "last_type", None) is not KeyboardInterrupt:
+        return
+    if trace.tb_frame.f_back is None:  # it has left the outermost frame
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
 
 
 _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()

@@ -175,6 +175,45 @@ def test_settings_are_checked(setting: dict[str, Any]) -> None:
         at.configure(**setting)
 
 
+def test_an_update_that_is_carried_out_after_the_exit(job: Job) -> None:
+    """An end that overtook an update is kept while nobody knows what became of that: it would wake the card."""
+    with job.sim.fault("latency", seconds=3, times=1):
+        done = job.run("with at.live_progress('slow'):\n    time.sleep(0.5)\n")
+    assert (done.returncode, len(kept(job))) == (0, 1), done.stderr
+    assert job.sim.wait_for(lambda sim: "slow" in sim.cards)
+    assert not job.sim.cards["slow"].ended
+    assert job.flush().returncode == 0
+    assert (job.sim.cards["slow"].ended, job.sim.cards["slow"].color) == (True, "green")
+
+
+@pytest.mark.parametrize("way", ["script", "module", "cleared"])
+def test_ctrl_c_ends_the_process_as_it_would_without_us(job: Job, tmp_path: Path, way: str) -> None:
+    """A program dies of SIGINT although the exit imports modules, which makes CPython forget it."""
+    (tmp_path / "task.py").write_text(
+        "import sys, activitysmith_track as at\n"
+        "def task():\n    with at.live_progress('task'):\n        raise KeyboardInterrupt\n"
+        "try:\n    task()\nexcept KeyboardInterrupt:\n    if 'cleared' not in sys.argv:\n        raise\n"
+    )
+    command = ["-m", "task"] if way == "module" else [str(tmp_path / "task.py"), way]
+    codes = []
+    with job.sim.fault("status", status=503):
+        for switch in ("on", "off"):
+            environment = {"ACTIVITYSMITH_API_KEY": job.sim.api_key, "ACTIVITYSMITH_BASE_URL": job.sim.base_url}
+            environment |= {"XDG_STATE_HOME": str(job.state), "ACTIVITYSMITH_TRACK": switch}
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=tmp_path,
+                env={**os.environ, **environment},
+                stderr=subprocess.PIPE,
+                timeout=60,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
+            codes.append(done.returncode)
+    assert codes[0] == codes[1]
+    assert (codes[0] == -signal.SIGINT) == (way != "cleared")
+    assert len(kept(job)) == 1
+
+
 # ----------------------------------------------------------------------------------------------------- watchdog
 
 LIVES = """
