@@ -1154,7 +1154,7 @@ class Courier:
         """End all cards as stopped, and see to it that this is delivered or kept: a signal may end the process."""
         self._abandon(words)
         self._wait_for_all(self.exit_timeout())
-        self._leave_owed(None)
+        self._leave_owed(FAREWELL_SECONDS, stays=True)
 
     def _abandon(self, words: str | None = None) -> None:
         for card in list(self._open):
@@ -1184,14 +1184,15 @@ class Courier:
             for account in self._accounts.values():
                 account.close()
 
-    def _leave_owed(self, timeout: float | None) -> bool:
+    def _leave_owed(self, timeout: float, *, stays: bool = False) -> bool:
         """Keep what is owed and could not be delivered; returns whether all of it is kept."""
         parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
         new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
         kept = [parcel.entry for parcel in parcels if parcel.entry is not None]
         for parcel, entry in new:
             parcel._has_copy(entry)
-        return self.keeper.leave([(parcel.account, entry) for parcel, entry in new], kept, timeout)
+        owed = [(parcel.account, entry) for parcel, entry in new]
+        return self.keeper.leave(owed, kept, timeout, stays=stays)
 
     @property
     def signals(self) -> Signals:

@@ -112,20 +112,23 @@ class Keeper:
         outbox = self.outbox
         return outbox if outbox is not None and outbox.exists() else None
 
-    def leave(self, owed: Iterable[tuple[Account, Entry]], kept: Iterable[Entry], timeout: float | None) -> bool:
+    def leave(
+        self, owed: Iterable[tuple[Account, Entry]], kept: Iterable[Entry], timeout: float, *, stays: bool = False
+    ) -> bool:
         """Leave to others what this process could not deliver: it exits.
 
         Args:
             owed: what nobody else knows of yet.
             kept: what is kept already.
-            timeout: seconds to wait at most until the watchdog has been told that the process leaves in order; `None`
-                where it may yet stay.
+            timeout: seconds to wait at most until the watchdog has been told.
+            stays: True where the process may yet stay, so that the watchdog is not told that it leaves in order.
 
         Returns:
             Whether all of it is in safe hands.
         """
         left = [entry for account, entry in owed if not self.hand_over(account, entry)]
-        told = self._watchdog is None or timeout is None or self._watchdog.close(timeout)
+        watchdog = self._watchdog
+        told = watchdog is None or (watchdog.tell(timeout) if stays else watchdog.close(timeout))
         if not told:
             left = [entry for _, entry in owed]
         mine = [entry.id for entry in kept if entry.id not in self._handed]

@@ -208,6 +208,19 @@ class Watchdog:
         farewell.done.wait(timeout)
         return farewell.heard
 
+    def tell(self, timeout: float) -> bool:
+        """Wait until the process has been told all that was said so far: the job may be about to end.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it has.
+        """
+        told = threading.Event()
+        self._inbox.put(told)
+        return not self._over and self._run() and told.wait(timeout) and self.alive
+
     def after_fork(self) -> None:
         """In a forked child: drop the parent's pipe, and forget everything. It happens by itself."""
         line = self._line

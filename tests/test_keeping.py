@@ -349,6 +349,25 @@ def test_a_signal_ends_the_card(job: Job, reaped: list[subprocess.Popen[str]], n
     assert job.sim.pushes == []
 
 
+def test_a_signal_is_no_sudden_death(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """The watchdog hears of the end before the signal ends the process, even where that waits for nothing."""
+    before = "at.configure(watchdog=True, exit_timeout=0)"
+    code = TOLD.format(before=before).replace(
+        'say("running")', 'at.configuration.default_tracker().courier.keeper._watchdog.start(20); say("running")'
+    )
+    process = job.start(code)
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert job.sim.wait_for(lambda sim: sim.cards["serve"].ended)
+    assert job.sim.cards["serve"].subtitle == "Stopped: SIGTERM"
+    time.sleep(0.5)
+    assert job.sim.pushes == []
+
+
 def test_a_handler_that_was_there_is_called(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
     """The user's own handler decides what becomes of the process."""
     process = job.start(TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))"))
