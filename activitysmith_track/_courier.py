@@ -47,6 +47,7 @@ RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
 PROMPT_BACKOFF, LONGEST_BACKOFF = 4.0, 60.0  # seconds between two attempts, in the first minute and later
 CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
 FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
+START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
 GRACE = 1.0  # seconds that an end waits for an update of its own card that is on its way
 ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
 
@@ -638,13 +639,14 @@ class Parcel:
 class Ending(Parcel):
     """The end of a card: a task that updates cannot hold up."""
 
-    __slots__ = ("_grace", "_opens", "_overtook", "card", "final")
+    __slots__ = ("_grace", "_guarded", "_opens", "_overtook", "card", "final")
 
     def __init__(self, card: Card, final: Final) -> None:
         super().__init__(card.courier, card.account)
         self.card, self.final = card, final
         self._grace = card.courier.clock() + GRACE
         self._overtook = self._opens = False
+        self._guarded: Final | None = None  # what the watchdog says if the process is killed now
 
     def replace(self, final: Final) -> None:
         """Put another end in the place of one that is still held back."""
@@ -656,6 +658,9 @@ class Ending(Parcel):
         if card.settled:
             self.courier.settle(self)
             return None
+        if card.guarded and self.entry is None and self._guarded is not self.final:
+            self._guarded = self.final  # killed from here on, it has ended as it did
+            self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
         if now < self.final.not_before and not hurried:
             return self.final.not_before
         if card.predecessor is not None and not card.predecessor.settled:
@@ -666,8 +671,6 @@ class Ending(Parcel):
             return None if self._worth_showing and card.account.frees_slots else self._done()
         later = self._ahead(now)
         if later is None:
-            if card.guarded and self.entry is None:  # killed from here on, it has ended as it did
-                self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
             self._overtook = card.flying is not None
             self._opens = not card.started and card.flying is None
             self._send(now, 2 if self._opens and not self.final.keep else 1)
@@ -737,7 +740,7 @@ class Ending(Parcel):
         card = self.card
         card.courier.settle(card)
         if self._overtook:
-            self._overtook, self.entry = False, None
+            self._overtook, self.entry, self._guarded = False, None, None
             return None if card.flying is not None else card.courier.clock()
         card.courier.settle(self)
         card.settled = True
@@ -773,21 +776,29 @@ class Delivery(Parcel):
             if self.entry is not None:
                 self.courier.keeper.delivered(self.entry)
             return self._done()
-        self._have_watched()  # before anything else: the job may be killed while it is held back
+        starting = self._have_watched()  # before anything else: the job may be killed while it is held back
         if now < self.not_before and not self.courier.hurried:
-            return self.not_before
+            return min(self.not_before, now + START_LOOK) if starting else self.not_before
         later = self._ahead(now)
         if later is None:
             self.failure = None  # from here on nobody takes it over
             self._send(now)
         return later
 
-    def _have_watched(self) -> None:
-        """Where a watchdog stands guard, have it deliver the push of a failure if the process dies now."""
-        if self.entry is None and self.at_least_once and self.courier.keeper.watched:
+    def _have_watched(self) -> bool:
+        """Where a watchdog stands guard, have it deliver the push of a failure if the process dies now.
+
+        Returns:
+            True where it does not stand yet.
+        """
+        keeper = self.courier.keeper
+        if self.entry is not None or not self.at_least_once:
+            return False
+        if keeper.watched:
             entry = self.copy()
-            if entry is not None and self.courier.keeper.hand_over(self.account, entry):
+            if entry is not None and keeper.hand_over(self.account, entry):
                 self.entry = entry
+        return keeper.prepares
 
     def _perform(self, seconds: float) -> None:
         from .client import end_stream_call, send_call, stream_call

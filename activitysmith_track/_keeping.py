@@ -146,6 +146,11 @@ class Keeper:
         """True while a watchdog stands guard."""
         return self._watchdog is not None and self._watchdog.alive
 
+    @property
+    def prepares(self) -> bool:
+        """True while a watchdog is being started."""
+        return self._watchdog is not None and self._watchdog.starts
+
     def hand_over(self, account: Account, entry: Entry) -> bool:
         """Have the watchdog deliver something if the process is gone before it has; False where there is none."""
         watchdog = self._watchdog

@@ -276,16 +276,17 @@ class Duty:
         Args:
             now: seconds since the epoch.
         """
-        frames = [json.loads(content) for content in self._entries.values()]
+        frames = sorted((json.loads(content) for content in self._entries.values()), key=lambda frame: frame["id"])
         known = [frame for frame in frames if frame["account"] in self._accounts]
-        cards = [frame for frame in known if frame["frame"] == "card"]
+        streams = {_stream(frame): frame for frame in known if frame["frame"] == "card"}  # the newest card of each
+        cards = list(streams.values())
         made = [self._errand(frame, "end", frame["end"], now) for frame in cards]
         if not self.left:
             made += self._alarms(cards, now)
         return made + [
             self._errand(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
             for frame in known
-            if frame["frame"] == "owed"
+            if frame["frame"] == "owed" and (frame["method"] == "push" or _stream(frame) not in streams)
         ]
 
     def _alarms(self, cards: list[dict[str, Any]], now: float) -> Iterator[Errand]:
@@ -301,6 +302,10 @@ class Duty:
     ) -> Errand:
         account = self._accounts[frame["account"]]
         return Errand(method, account, frame["stream_key"] or "", body, again, at)
+
+
+def _stream(frame: Mapping[str, Any]) -> tuple[int, str | None]:
+    return frame["account"], frame["stream_key"]
 
 
 def _counted(push: dict[str, Any], more: int) -> dict[str, Any]:

@@ -234,6 +234,11 @@ class Watchdog:
         return self._line is not None and self._line.pid is not None
 
     @property
+    def starts(self) -> bool:
+        """True while there is no process yet, but will be one."""
+        return not self._over and not self.alive
+
+    @property
     def pid(self) -> int | None:
         """The number of the process that stands guard."""
         return None if self._line is None else self._line.pid

@@ -290,6 +290,19 @@ def test_the_watchdog_stays_for_what_is_owed(job: Job, reaped: list[subprocess.P
     assert "ValueError: broken" in (push.message or "")
 
 
+def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """A block that ended well, whose end a slow service has not taken yet, is not told as failed by a later death."""
+    code = LIVES.format(death="p.finish(); time.sleep(0.3); os._exit(1)")
+    process = job.start(code)
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    with job.sim.fault("status", status=429, retry_after=1):
+        process.communicate("\n", timeout=60)
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended, 20)
+    assert (job.sim.cards["train"].color, job.sim.pushes) == ("green", [])
+
+
 def test_a_failure_is_told_although_the_job_is_killed_then(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
     """A push that is held back for an outer block to take over is the watchdog's meanwhile; the taken over is not."""
     code = """

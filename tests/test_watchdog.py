@@ -941,14 +941,30 @@ def test_several_accounts() -> None:
         duty.take({"frame": "account", "id": number, "api_key": key, "base_url": "u"}, b"")
     pushes: list[Any] = [None, PUSH, PUSH, {"title": "t"}, {"title": "t"}, None, PUSH]
     for number, (account, push) in enumerate(zip((1, 1, 1, 2, 2, 3, 9), pushes, strict=True)):
-        content = encode("card", id=number, account=account, stream_key="k", end={}, push=push)[4:]
+        content = encode("card", id=number, account=account, stream_key=f"k{number}", end={}, push=push)[4:]
         duty.take(json.loads(content), content)
     found = [errand for errand in duty.errands(5.0) if errand.method == "push"]
     assert found == [
-        Errand("push", ("a", "u"), "k", {**PUSH, "message": "gone · and 2 more cards"}, True, 5.0),
-        Errand("push", ("b", "u"), "k", {"title": "t", "message": "and 1 more card"}, True, 5.0),
+        Errand("push", ("a", "u"), "k1", {**PUSH, "message": "gone · and 2 more cards"}, True, 5.0),
+        Errand("push", ("b", "u"), "k3", {"title": "t", "message": "and 1 more card"}, True, 5.0),
     ]
     assert len(duty.errands(5.0)) == 8
+
+
+def test_the_newest_card_of_a_stream_counts() -> None:
+    """What an older block owes a card that a newer one of the same name shows is not told in its place."""
+    duty = Duty()
+    duty.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
+    older = {"account": 1, "method": "end", "stream_key": "k", "body": {}, "at_least_once": True, "happened": 1.0}
+    for content in (
+        encode("owed", id=1, **older),
+        encode("owed", id=2, **{**older, "stream_key": "other"}),
+        encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH),
+        encode("card", id=3, account=1, stream_key="k", end={}, push=None),
+    ):
+        duty.take(json.loads(content[4:]), content[4:])
+    errands = [(errand.method, errand.stream_key, errand.body) for errand in duty.errands(5.0)]
+    assert errands == [("end", "k", END), ("push", "k", PUSH), ("end", "other", {})]
 
 
 @pytest.mark.parametrize(
