@@ -1199,6 +1199,9 @@ class Courier:
         """Keep what is owed and could not be delivered; returns whether all of it is kept."""
         parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
         new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
+        for parcel in parcels:
+            if isinstance(parcel, Ending) and parcel.card.successor is not None:
+                self.keeper.goodbye(parcel.card.number)  # a newer run has the card
         kept = [parcel.entry for parcel in parcels if parcel.entry is not None]
         for parcel, entry in new:
             parcel._has_copy(entry)

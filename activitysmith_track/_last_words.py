@@ -283,10 +283,14 @@ class Duty:
         made = [self._errand(frame, "end", frame["end"], now) for frame in cards]
         if not self.left:
             made += self._alarms(cards, now)
-        return made + [
-            self._errand(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
+        owed = {
+            frame["id"] if frame["method"] == "push" else _stream(frame): frame
             for frame in known
             if frame["frame"] == "owed" and (frame["method"] == "push" or _stream(frame) not in streams)
+        }
+        return made + [
+            self._errand(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
+            for frame in owed.values()
         ]
 
     def _alarms(self, cards: list[dict[str, Any]], now: float) -> Iterator[Errand]:

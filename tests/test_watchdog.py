@@ -958,7 +958,8 @@ def test_the_newest_card_of_a_stream_counts() -> None:
     older = {"account": 1, "method": "end", "stream_key": "k", "body": {}, "at_least_once": True, "happened": 1.0}
     for content in (
         encode("owed", id=1, **older),
-        encode("owed", id=2, **{**older, "stream_key": "other"}),
+        encode("owed", id=3, **{**older, "stream_key": "other"}),
+        encode("owed", id=2, **{**older, "stream_key": "other", "method": "put"}),
         encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH),
         encode("card", id=3, account=1, stream_key="k", end={}, push=None),
     ):
