@@ -282,7 +282,7 @@ class Run:
 
     def _await_truth(self, sim: Recorder) -> None:
         """Invariants 3, 4 and 5."""
-        since = self._back
+        since = max(self._back, self._answered(sim))
         if self._left and self.job.watchdog:
             self.verdict.notes.append("left to the outbox before the watchdog stood")
         if (self._left or not self.job.watchdog) and self._lies(sim):
@@ -291,18 +291,28 @@ class Run:
             self.verdict.notes.append("flushed")
             if flushed.returncode:
                 self.verdict.notes.append("flush incomplete")
-        until = since + TRUTH_SECONDS
-        while (lies := self._lies(sim)) and time.monotonic() < until:
-            time.sleep(0.02)
-        self.verdict.truth = max(0.0, time.monotonic() - since)
+        lies = self._settle(sim, since)
+        self._rest(sim)
+        if not lies and self._lies(sim):
+            lies = [f"{lie}, after it had been right" for lie in self._settle(sim, since)]
         for lie in lies:
             self.wrong(3, lie)
-        self._rest(sim)
-        if not lies:
-            for lie in self._lies(sim):
-                self.wrong(3, f"{lie}, after it had been right")
         self._ends(sim)
         self._pushes(sim)
+
+    def _settle(self, sim: Recorder, since: float) -> list[str]:
+        """Wait until the phone tells the truth; returns what it does not tell in time."""
+        while (lies := self._lies(sim)) and time.monotonic() < since + TRUTH_SECONDS:
+            time.sleep(0.02)
+        self.verdict.truth = max(0.0, time.monotonic() - since)
+        return lies
+
+    def _answered(self, sim: Recorder) -> float:
+        """Wait until no request is held up any more, and return when that was: then the service is back."""
+        until = time.monotonic() + 15
+        while sim.asked and time.monotonic() < until:
+            time.sleep(0.02)
+        return time.monotonic()
 
     def _rest(self, sim: Recorder) -> None:
         """Wait until nothing is on its way any more."""
