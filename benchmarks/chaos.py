@@ -384,7 +384,7 @@ class Run:
             if not wanted and title == "inner failed" and self.job.how["end"] == "killed at exit":
                 self.verdict.notes.append("killed before the outer block took over the push of the inner one")
             elif not wanted:
-                self.wrong(5, f"a push that nobody asked for: {title!r}")
+                self.wrong(5, f"a push that nobody asked for: {[push.body for push in sim.pushes]}")
             elif count > wanted and arrived:
                 self.wrong(5, f"{count} pushes {title!r}, although every answer arrived")
             elif count > wanted:
