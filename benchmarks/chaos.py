@@ -156,15 +156,16 @@ class Run:
 
     def _start(self, name: str, base_url: str, **more: str) -> subprocess.Popen[str]:
         module = ["-m", "job"] if self.job.how["mode"] == "module" else [str(self._script)]
-        return subprocess.Popen(
-            [sys.executable, *module],
-            env={**self._environment(name, base_url), **more},
-            cwd=self.place,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=(self.place / f"{name}.err").open("wb"),
-            text=True,
-        )
+        with (self.place / f"{name}.err").open("wb") as error:
+            return subprocess.Popen(
+                [sys.executable, *module],
+                env={**self._environment(name, base_url), **more},
+                cwd=self.place,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=error,
+                text=True,
+            )
 
     def _run(self, name: str, base_url: str, **more: str) -> Ran:
         began = time.monotonic()
@@ -179,6 +180,7 @@ class Run:
                 line = "ready\n"
             out += line
         code = process.wait()
+        process.stdout.close()
         timer.cancel()
         error = (self.place / f"{name}.err").read_text(errors="replace")
         return Ran(code, out, error, time.monotonic() - began)
