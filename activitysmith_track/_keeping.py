@@ -44,11 +44,12 @@ class Keeper:
         """The outbox, or `None` where it was turned off."""
         if self.directory is False:
             return None
-        with loading.lock:
-            from ._outbox import Outbox
-
         if self._outbox is None:
-            self._outbox = Outbox(None if self.directory is True else self.directory)
+            with loading.lock:
+                from ._outbox import Outbox
+
+                self._outbox = Outbox(None if self.directory is True else self.directory)
+                self._outbox.exists()  # which imports what it takes to tell
         return self._outbox
 
     # -- what is owed
