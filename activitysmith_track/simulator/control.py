@@ -313,6 +313,7 @@ class Control:
         return self._simulator.fault(**given).as_json()
 
     async def _clear_faults(self, request: Request, given: dict[str, Any]) -> Any:
+        _only(given, ())
         self._simulator.faults.clear()
         return {}
 
@@ -322,10 +323,12 @@ class Control:
         return {}
 
     async def _pause(self, request: Request, given: dict[str, Any]) -> Any:
+        _only(given, ())
         self._service.pause(request.path_params["key"])
         return {"paused": self._service.paused}
 
     async def _resume(self, request: Request, given: dict[str, Any]) -> Any:
+        _only(given, ())
         self._service.resume(request.path_params["key"])
         return {"paused": self._service.paused}
 

@@ -28,7 +28,7 @@ from .clock import Clock
 from .control import JSON, Control, read_body
 from .device import Card, Device, ReceivedPush, on_screen
 from .faults import Fault, Faults
-from .service import Received, Refusal, Service, Tap, names
+from .service import Received, Refusal, Service, Tap, methods_of, names
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -309,7 +309,7 @@ class Simulator:
         fault = self.faults.strike(method, path)
         if fault is None:
             status, answer = self.service.handle(method, path, authorization, content)
-            return JSON(answer, status)
+            return JSON(answer, status, {"allow": ", ".join(methods_of(path))} if status == 405 else None)
         await asyncio.sleep(fault.seconds if fault.seconds and fault.kind != "drip" else 0)
         status, answer = self.service.handle(method, path, authorization, content, fault=fault)
         return _Spoiled(fault, JSON(answer, status, fault.headers), self)

@@ -749,13 +749,18 @@ def _finite(text: str) -> float:
     return number
 
 
+def methods_of(path: str) -> list[str]:
+    """Name the methods that an endpoint takes; none where there is no such endpoint."""
+    return [route.method for route in _ROUTES if route.path.fullmatch(path)]
+
+
 def _route(method: str, path: str) -> tuple[_Route, str]:
-    found = [(route, match) for route in _ROUTES if (match := route.path.fullmatch(path))]
-    for route, match in found:
-        if route.method == method:
+    for route in _ROUTES:
+        match = route.path.fullmatch(path)
+        if match is not None and route.method == method:
             return route, unquote(match.groupdict().get("key", ""))
-    if found:
-        raise Refusal(405, "Method not allowed", f"{path} takes {' and '.join(each.method for each, _ in found)}")
+    if methods := methods_of(path):
+        raise Refusal(405, "Method not allowed", f"{path} takes {' and '.join(methods)}")
     raise Refusal(404, "Not found", "there is no such endpoint")
 
 
