@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -510,8 +511,6 @@ def test_bad_input_is_never_a_500(
 
 def test_what_cannot_be_parsed_as_http(sim: Simulator) -> None:
     """Bytes that are no request get a 400, and the server goes on."""
-    import socket
-
     for sent in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", sim.port), timeout=5) as peer:
             peer.sendall(sent)
@@ -565,8 +564,6 @@ COMMANDS: dict[str, dict[str, list[Any]]] = {
 
 def test_a_body_without_an_end(sim: Simulator) -> None:
     """A body that never ends is refused, remembered as such, and not read on: the connection is closed."""
-    import socket
-
     head = f"POST /api/badge HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {sim.api_key}\r\n"
     with socket.create_connection(("127.0.0.1", sim.port), timeout=10) as peer:
         peer.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
@@ -586,12 +583,34 @@ def test_a_refusal_for_size_ends_the_connection(sim: Simulator, web: httpx.Clien
 
 def test_a_body_that_does_not_come(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that announces a body and does not send it is not waited for."""
-    import socket
-
     monkeypatch.setattr("activitysmith_track.simulator.control.BODY_SECONDS", 0.1)
     with socket.create_connection(("127.0.0.1", sim.port), timeout=10) as peer:
         peer.sendall(b"POST /api/badge HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{")
         assert b" 408 " in peer.recv(1_000)
+
+
+def test_a_head_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends its request a byte at a time is not waited for, on a fresh connection or a kept one."""
+    monkeypatch.setattr("activitysmith_track.simulator.server.HEAD_SECONDS", 0.3)
+    whole = b"GET /simulator/clock HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for first in (b"", whole):
+        with Simulator() as sim, socket.create_connection(("127.0.0.1", sim.port), timeout=10) as peer:
+            peer.sendall(first)
+            if first:
+                assert b" 200 " in peer.recv(10_000)
+            peer.settimeout(0.05)
+            assert any(_is_over(peer) for _ in range(200))
+
+
+def _is_over(peer: socket.socket) -> bool:
+    """Send one more byte, and tell whether the other side has closed the connection."""
+    try:
+        peer.sendall(b"G")
+        return peer.recv(100) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def test_memory_is_bounded_in_bytes(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -641,8 +660,6 @@ def test_memory_is_bounded(sim: Simulator) -> None:
 
 def test_many_subscribers_read_at_their_own_pace(sim: Simulator) -> None:
     """One that does not read does not keep the others waiting."""
-    import socket
-
     with socket.create_connection(("127.0.0.1", sim.port)) as lazy:
         lazy.sendall(b"GET /simulator/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         seen = threading.Event()

@@ -18,6 +18,7 @@ try:
     from starlette.exceptions import HTTPException
     from starlette.responses import Response
     from starlette.routing import Route
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as missing:  # pragma: no cover  # the tests install the extra
     raise ImportError(
         f'{missing}; the simulator needs its extra: pip install "activitysmith-track[simulator]"'
@@ -42,6 +43,7 @@ __all__ = ["Simulator"]
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 NOT_JSON = b"<html><body>this is not JSON"
 ANSWER_SECONDS = 0.05  # until a server that was told to refuse connections does so
+HEAD_SECONDS = 30.0  # that the head of a request may take to come
 START_SECONDS = 10.0  # what a start or a stop takes at most before it is an error
 
 
@@ -434,6 +436,39 @@ class _Spoiled:
         gone.cancel()
 
 
+class _Connection(H11Protocol):
+    """A connection that does not wait for ever until the head of a request has come."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        self._wait_for_head()
+        super().data_received(data)
+        if self._has_request:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    @property
+    def _has_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        if self._patience is None and not self._has_request:
+            self._patience = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+
 class _Server(uvicorn.Server):
     """A server that says when it serves, and leaves the process's signal handlers alone."""
 
@@ -444,7 +479,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application,
-                http="h11",
+                http=_Connection,
                 log_level=logging.CRITICAL,
                 access_log=False,
                 lifespan="off",
