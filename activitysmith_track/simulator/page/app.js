@@ -107,7 +107,7 @@ function drawRow(row) {
     h("details", { "data-request": row.number },
       h("summary", {}, h("time", {}, when), h("span", { class: `verdict ${row.verdict.replace(" ", "-")}` }, row.verdict),
         h("code", {}, `${row.method} ${row.path}`), h("span", { class: "why" }, `${row.status || "no answer"} · ${row.why}`)),
-      h("pre", { "data-own": true, tabindex: 0, "aria-label": `Request ${row.number}` })));
+      h("pre", { "data-own": true, tabindex: 0, role: "region", "aria-label": `Request ${row.number}` })));
 }
 
 async function showRequest(details) {
