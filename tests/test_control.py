@@ -90,6 +90,14 @@ def test_state(sim: Simulator, web: httpx.Client) -> None:
     assert [request.verdict for request in sim.requests][-3:] == ["sent", "over budget", "over budget"]
 
 
+def test_a_fraction_is_a_percentage_on_the_chart(sim: Simulator, web: httpx.Client) -> None:
+    """A progress that is told as a value of a limit is drawn as its percentage, one that tells nothing as 0."""
+    for number, state in enumerate(({"value": 3, "upper_limit": 4}, {"value": 9, "upper_limit": 4}, {})):
+        put(sim, f"k{number}", {"content_state": {"title": "T", "type": "progress", **state}})
+    charts = [card["chart"]["sent"] for card in web.get("/simulator/state").json()["cards"]]
+    assert [percentage for ((_, percentage),) in charts] == [75, 100, 0]
+
+
 def test_requests(sim: Simulator, web: httpx.Client) -> None:
     """What came can be listed, filtered, looked at one by one, and forgotten."""
     put(sim)

@@ -396,6 +396,18 @@ def test_focus_stays(page: Page, phone: Phone) -> None:
     expect(page.get_by_role("region", name="On the Lock Screen", exact=True)).to_be_focused()
 
 
+def test_touch(browser: Browser, phone: Phone) -> None:
+    """Where there is no pointer to hover with, the button that swipes a card away is always seen."""
+    put(phone.simulator, "job", type="progress", percentage=5)
+    context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(phone.simulator.url)
+    expect(page.get_by_role("button", name="Swipe job away")).to_have_css("opacity", "1")
+    page.get_by_role("button", name="Swipe job away").tap()
+    expect(page.locator("article")).to_have_count(0)
+    context.close()
+
+
 def test_the_screen_scrolls(page: Page, phone: Phone) -> None:
     """The phone keeps its shape whatever it shows, and the keyboard scrolls what has no room."""
     sizes = []

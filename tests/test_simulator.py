@@ -418,6 +418,30 @@ def test_pauses_are_checked(service: Service, monkeypatch: pytest.MonkeyPatch) -
     assert service.paused == ["a", "b"]
 
 
+def test_what_is_forgotten(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests and ended activities are remembered up to a number, the oldest go first."""
+    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_REQUESTS", 3)
+    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_ACTIVITIES", 1)
+    for _ in range(3):
+        begun = ask(service, "POST", "/live-activity/start", {"content_state": STATE})[1]["activity_id"]
+        body = {"activity_id": begun, "content_state": STATE}
+        ask(service, "POST", "/live-activity/end", body)
+        assert ask(service, "POST", "/live-activity/update", body)[1]["devices_notified"] == 0
+    assert ([each.number for each in service.requests], service.forgotten) == ([7, 8, 9], 6)
+    assert list(service.activities) == [begun]
+
+
+def test_making_room() -> None:
+    """With `end_oldest` a start ends the oldest activity; another word is refused."""
+    service = Service(slots=1, when_full="end_oldest")
+    first = put(service, "a")[1]["activity_id"]
+    assert put(service, "b")[1]["ended_activity_id"] == first
+    assert put(service, "c", percentage=None, type="stats")[0] == 400
+    assert [key for key, card in service.cards.items() if not card.ended] == ["b"]
+    with pytest.raises(InvalidRequest, match="when_full"):
+        Service(when_full="maybe")
+
+
 def test_over_http(sim: Simulator) -> None:
     """The same over real HTTP: answers are JSON, and what came can be read from Python."""
     headers = {"Authorization": f"Bearer {sim.api_key}"}
