@@ -60,7 +60,7 @@ class Fault:
 
     Attributes:
         kind: what goes wrong.
-        path: a shell pattern for the path behind `/api`, such as `/live-activity/*`.
+        path: a shell pattern for the path behind `/api` as it was sent, such as `/live-activity/*`.
         method: an HTTP method in any case, or `*`.
         times: how many requests it hits; `None` for all.
         skip: how many matching requests pass before it begins.

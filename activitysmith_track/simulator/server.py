@@ -104,15 +104,14 @@ class Simulator:
         """Serve, and return when requests are answered."""
         listening = _listen(self._host, self._port)
         self._port = int(listening.getsockname()[1])
-        self._server = _Server(
-            self._application(), lambda: self.faults.refuse, lambda: _listen(self._host, self._port)
-        )
+        server = _Server(self._application(), lambda: self.faults.refuse, lambda: _listen(self._host, self._port))
         self._thread = threading.Thread(
-            target=self._server.run, args=([listening],), name="activitysmith-simulator", daemon=True
+            target=server.run, args=([listening],), name="activitysmith-simulator", daemon=True
         )
         self._thread.start()
-        if not self._server.serving.wait(START_SECONDS):
+        if not server.serving.wait(START_SECONDS):
             raise RuntimeError("the simulator did not start")
+        self._server = server
         self.service.listeners.append(self._wake_page)
         return self
 
