@@ -127,7 +127,6 @@ def running(page: Page, phone: Phone) -> None:
     ):
         for second in range(420):
             progress.advance(1 + second % 2)
-            phone.simulator.tell_truth("reindex-the-shop", progress.percentage)
             if second == 180:
                 steps.step("Upload")
             phone.advance(1)
