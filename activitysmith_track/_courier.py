@@ -44,8 +44,10 @@ RESERVED_FOR_ENDS = 10  # of those, what updates leave to ends and pushes
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY, RECIPIENT_RETRY = 20.0, 300.0  # seconds until a start that was turned away is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
-LONGEST_BACKOFF = 60.0  # seconds between two attempts at an end or a push
+PROMPT_BACKOFF, LONGEST_BACKOFF = 4.0, 60.0  # seconds between two attempts, in the first minute and later
 CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
+FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
+START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
 GRACE = 1.0  # seconds that an end waits for an update of its own card that is on its way
 ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
 
@@ -637,13 +639,14 @@ class Parcel:
 class Ending(Parcel):
     """The end of a card: a task that updates cannot hold up."""
 
-    __slots__ = ("_grace", "_opens", "_overtook", "card", "final")
+    __slots__ = ("_grace", "_guarded", "_opens", "_overtook", "card", "final")
 
     def __init__(self, card: Card, final: Final) -> None:
         super().__init__(card.courier, card.account)
         self.card, self.final = card, final
         self._grace = card.courier.clock() + GRACE
         self._overtook = self._opens = False
+        self._guarded: Final | None = None  # what the watchdog says if the process is killed now
 
     def replace(self, final: Final) -> None:
         """Put another end in the place of one that is still held back."""
@@ -655,6 +658,9 @@ class Ending(Parcel):
         if card.settled:
             self.courier.settle(self)
             return None
+        if card.guarded and self.entry is None and self._guarded is not self.final:
+            self._guarded = self.final  # killed from here on, it has ended as it did
+            self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
         if now < self.final.not_before and not hurried:
             return self.final.not_before
         if card.predecessor is not None and not card.predecessor.settled:
@@ -665,8 +671,6 @@ class Ending(Parcel):
             return None if self._worth_showing and card.account.frees_slots else self._done()
         later = self._ahead(now)
         if later is None:
-            if card.guarded and self.entry is None:  # killed from here on, it has ended as it did
-                self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
             self._overtook = card.flying is not None
             self._opens = not card.started and card.flying is None
             self._send(now, 2 if self._opens and not self.final.keep else 1)
@@ -729,16 +733,16 @@ class Ending(Parcel):
         return self._done()
 
     def _done(self) -> float | None:
-        """Owe nothing any more; but an end that overtook an update is sent again once that has landed.
+        """Owe nothing any more; but an end that overtook an update is owed again until that has landed.
 
         The update may be carried out after the end, and would wake the card.
         """
         card = self.card
-        card.courier.settle(self)
         card.courier.settle(card)
         if self._overtook:
-            self._overtook = False
+            self._overtook, self.entry, self._guarded = False, None, None
             return None if card.flying is not None else card.courier.clock()
+        card.courier.settle(self)
         card.settled = True
         card.courier.keeper.goodbye(card.number)
         card.courier.release(card)
@@ -769,22 +773,32 @@ class Delivery(Parcel):
 
     def _next(self, now: float) -> float | None:
         if self.withdrawn:
+            if self.entry is not None:
+                self.courier.keeper.delivered(self.entry)
             return self._done()
+        starting = self._have_watched()  # before anything else: the job may be killed while it is held back
         if now < self.not_before and not self.courier.hurried:
-            return self.not_before
+            return min(self.not_before, now + START_LOOK) if starting else self.not_before
         later = self._ahead(now)
         if later is None:
             self.failure = None  # from here on nobody takes it over
-            self._have_watched()
             self._send(now)
         return later
 
-    def _have_watched(self) -> None:
-        """Where a watchdog stands guard, have it deliver the push of a failure if the process dies now."""
-        if self.entry is None and self.at_least_once and self.courier.keeper.watched:
+    def _have_watched(self) -> bool:
+        """Where a watchdog stands guard, have it deliver the push of a failure if the process dies now.
+
+        Returns:
+            True where it does not stand yet.
+        """
+        keeper = self.courier.keeper
+        if self.entry is not None or not self.at_least_once:
+            return False
+        if keeper.watched:
             entry = self.copy()
-            if entry is not None and self.courier.keeper.hand_over(self.account, entry):
+            if entry is not None and keeper.hand_over(self.account, entry):
                 self.entry = entry
+        return keeper.prepares
 
     def _perform(self, seconds: float) -> None:
         from .client import end_stream_call, send_call, stream_call
@@ -865,8 +879,12 @@ def passing(error: Exception) -> bool:
 
 
 def backoff(failures: int) -> float:
-    """Return the seconds before the next attempt: exponential, half of it jitter."""
-    whole = min(LONGEST_BACKOFF, 2.0 ** min(failures, 10))
+    """Return the seconds before the next attempt, half of it jitter.
+
+    It is exponential, but what a short outage held up is not to stay wrong for long: in the first minute, about 15
+    attempts, it stays at 4 seconds, and from there it grows by a tenth each time, which is a tenth of the outage.
+    """
+    whole = min(LONGEST_BACKOFF, 2.0 ** min(failures, 10), PROMPT_BACKOFF * 1.1 ** min(max(0, failures - 15), 30))
     return whole * random.uniform(0.5, 1.0)
 
 
@@ -1147,7 +1165,7 @@ class Courier:
         """End all cards as stopped, and see to it that this is delivered or kept: a signal may end the process."""
         self._abandon(words)
         self._wait_for_all(self.exit_timeout())
-        self._leave_owed(None)
+        self._leave_owed(FAREWELL_SECONDS, stays=True)
 
     def _abandon(self, words: str | None = None) -> None:
         for card in list(self._open):
@@ -1169,7 +1187,7 @@ class Courier:
         if self._owed:
             self._wait_for_all(max(0.0, until - self.clock()))
         count = len(self._owed)
-        kept = self._leave_owed(max(0.1, until - self.clock()))
+        kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
         if count:
             fate = "they are kept for the next run" if kept else "they are lost"
             logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
@@ -1177,14 +1195,18 @@ class Courier:
             for account in self._accounts.values():
                 account.close()
 
-    def _leave_owed(self, timeout: float | None) -> bool:
+    def _leave_owed(self, timeout: float, *, stays: bool = False) -> bool:
         """Keep what is owed and could not be delivered; returns whether all of it is kept."""
         parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
         new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
+        for parcel in parcels:
+            if isinstance(parcel, Ending) and parcel.card.successor is not None:
+                self.keeper.goodbye(parcel.card.number)  # a newer run has the card
         kept = [parcel.entry for parcel in parcels if parcel.entry is not None]
         for parcel, entry in new:
             parcel._has_copy(entry)
-        return self.keeper.leave([(parcel.account, entry) for parcel, entry in new], kept, timeout)
+        owed = [(parcel.account, entry) for parcel, entry in new]
+        return self.keeper.leave(owed, kept, timeout, stays=stays)
 
     @property
     def signals(self) -> Signals:
@@ -1200,6 +1222,23 @@ def _leave(reference: weakref.ref[Courier]) -> None:
     courier = reference()
     if courier is not None:
         courier.at_exit()
+        _keep_interrupt()
+
+
+def _keep_interrupt() -> None:
+    """Have a program that Ctrl-C ended still die of SIGINT, as shells want it.
+
+    CPython notes that in a flag, which every later `exec` of a string clears, and so does the import of a module with
+    a dataclass or a named tuple in it, such as those that the exit has needed. An `exec` that fails so sets it again.
+    It is another matter in an interactive session, where the last traceback may be an old one.
+    """
+    trace = getattr(sys, "last_traceback", None)
+    interactive = hasattr(sys, "ps1") or sys.flags.interactive
+    if trace is None or interactive or getattr(sys, "last_type", None) is not KeyboardInterrupt:
+        return
+    if trace.tb_frame.f_back is None:  # it has left the outermost frame
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
 
 
 _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()

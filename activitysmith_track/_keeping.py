@@ -52,6 +52,11 @@ class Keeper:
                 self._outbox.exists()  # which imports what it takes to tell
         return self._outbox
 
+    @property
+    def _place(self) -> str | bool:
+        """The outbox's directory, as the watchdog takes it."""
+        return self.directory if isinstance(self.directory, bool) else os.path.abspath(self.directory)
+
     # -- what is owed
 
     def entry(self, account: Account, kind: str, body: Mapping[str, Any], happened: float, **more: Any) -> Entry:
@@ -108,20 +113,23 @@ class Keeper:
         outbox = self.outbox
         return outbox if outbox is not None and outbox.exists() else None
 
-    def leave(self, owed: Iterable[tuple[Account, Entry]], kept: Iterable[Entry], timeout: float | None) -> bool:
+    def leave(
+        self, owed: Iterable[tuple[Account, Entry]], kept: Iterable[Entry], timeout: float, *, stays: bool = False
+    ) -> bool:
         """Leave to others what this process could not deliver: it exits.
 
         Args:
             owed: what nobody else knows of yet.
             kept: what is kept already.
-            timeout: seconds to wait at most until the watchdog has been told that the process leaves in order; `None`
-                where it may yet stay.
+            timeout: seconds to wait at most until the watchdog has been told.
+            stays: True where the process may yet stay, so that the watchdog is not told that it leaves in order.
 
         Returns:
             Whether all of it is in safe hands.
         """
         left = [entry for account, entry in owed if not self.hand_over(account, entry)]
-        told = self._watchdog is None or timeout is None or self._watchdog.close(timeout)
+        watchdog = self._watchdog
+        told = watchdog is None or (watchdog.tell(timeout) if stays else watchdog.close(timeout))
         if not told:
             left = [entry for _, entry in owed]
         mine = [entry.id for entry in kept if entry.id not in self._handed]
@@ -138,6 +146,11 @@ class Keeper:
     def watched(self) -> bool:
         """True while a watchdog stands guard."""
         return self._watchdog is not None and self._watchdog.alive
+
+    @property
+    def prepares(self) -> bool:
+        """True while a watchdog is being started."""
+        return self._watchdog is not None and self._watchdog.starts
 
     def hand_over(self, account: Account, entry: Entry) -> bool:
         """Have the watchdog deliver something if the process is gone before it has; False where there is none."""
@@ -164,7 +177,7 @@ class Keeper:
             with loading.lock:
                 from ._watchdog import Watchdog
             try:
-                self._watchdog = watchdog = Watchdog()
+                self._watchdog = watchdog = Watchdog(outbox=self._place)
             except Exception as error:
                 logger.warning("activitysmith_track: no watchdog here: %s", error)
                 return

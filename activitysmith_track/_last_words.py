@@ -2,12 +2,15 @@
 
 `_watchdog` starts it in a session of its own and feeds it over a pipe with frames: a length of four bytes and so
 many bytes of JSON. It knows the last words of each open card, and sleeps until the job says `bye`, the pipe closes,
-or the job's pidfd says that it is gone. Then it delivers what is left to say, for up to an hour, and exits. While it
-waits it holds next to nothing: httpx is imported when there is something to send.
+or the job's pidfd says that it is gone. Then it delivers what is left to say, for up to an hour, and exits. What it
+cannot deliver at once it keeps in the outbox: a newer run of the same card takes its end away there, and what it has
+to give up a next process finds there. While it waits it holds next to nothing: httpx is imported when there is
+something to send.
 
 The frames, by their `frame`:
 
-- `hello`: the protocol's version, the job's pid, how to import this library, and how long to try.
+- `hello`: the protocol's version, the job's pid, how to import this library, how long to try, and the outbox's
+  directory (true for the user's own, false for none).
 - `account`: `id`, `api_key`, `base_url`; cards and what is owed name it by its id.
 - `card`: `id`, `account`, `stream_key`, and the last words: `end`, the body that ends the stream, and `push`, the
   body of a push or null. It comes when a card opens and whenever its last words change; the newest counts.
@@ -32,15 +35,18 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Mapping
 
+    from ._outbox import Outbox
     from .client import ActivitySmith, Call
 
-PROTOCOL = 1
+PROTOCOL = 2
 WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
 MAX_FRAME = 1024 * 1024  # bytes of one frame
 MAX_HELD = 4 * MAX_FRAME  # bytes of frames that the process keeps
 MAX_ENTRIES = 200  # cards and owed requests that are kept at once
 LATE_SECONDS = 60.0  # what arrives later than this says when it happened
 LONGEST_RETRY = 3_600.0  # seconds that it tries to deliver at most
+PROMPT_SECONDS = 4.0  # between two attempts at least so often, in the first minute of an outage
+LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
 TERM_SECONDS = 20.0  # how long the process still tries after a SIGTERM of its own
 READY = b"ready"
 POLL_SECONDS = 1.0  # how often it looks for the job where there is no pidfd
@@ -51,7 +57,8 @@ class Timing(NamedTuple):
 
     Attributes:
         retry: how long it tries to deliver after the job is gone; an hour at most.
-        first_wait: before the second attempt at a request; it doubles from there.
+        first_wait: before the second attempt at a request; it doubles from there to 4 seconds, and then to a tenth
+            of what was waited.
         longest_wait: between two attempts.
         attempt: one request takes at most.
         idle: how long the process is kept while the job has nothing to guard.
@@ -86,6 +93,7 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "sys_path": (list,),
         "environment": (dict,),
         "timing": (list,),
+        "outbox": (str, bool),
     },
     "account": {"id": (int,), "api_key": (str,), "base_url": (str,)},
     "card": {"id": (int,), "account": (int,), "stream_key": (str,), "end": (dict,), "push": (dict, _NONE)},
@@ -165,7 +173,7 @@ def read_frame(content: bytes) -> dict[str, Any]:
 
 def _check_hello(frame: Mapping[str, Any]) -> None:
     numbers = all(type(each) in _NUMBER and 0 <= each <= 1e9 for each in frame["timing"])
-    texts = [*frame["sys_path"], *frame["environment"], *frame["environment"].values()]
+    texts = [*frame["sys_path"], *frame["environment"], *frame["environment"].values(), str(frame["outbox"])]
     if frame["protocol"] != PROTOCOL or len(frame["timing"]) != len(Timing._fields) or not numbers:
         raise Garbled("hello of another version")
     if not all(isinstance(each, str) and "\0" not in each for each in texts) or not 0 < frame["pid"] < 2**31:
@@ -268,16 +276,21 @@ class Duty:
         Args:
             now: seconds since the epoch.
         """
-        frames = [json.loads(content) for content in self._entries.values()]
+        frames = sorted((json.loads(content) for content in self._entries.values()), key=lambda frame: frame["id"])
         known = [frame for frame in frames if frame["account"] in self._accounts]
-        cards = [frame for frame in known if frame["frame"] == "card"]
+        streams = {_stream(frame): frame for frame in known if frame["frame"] == "card"}  # the newest card of each
+        cards = list(streams.values())
         made = [self._errand(frame, "end", frame["end"], now) for frame in cards]
         if not self.left:
             made += self._alarms(cards, now)
+        owed = {
+            frame["id"] if frame["method"] == "push" else _stream(frame): frame
+            for frame in known
+            if frame["frame"] == "owed" and (frame["method"] == "push" or _stream(frame) not in streams)
+        }
         return made + [
             self._errand(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
-            for frame in known
-            if frame["frame"] == "owed"
+            for frame in owed.values()
         ]
 
     def _alarms(self, cards: list[dict[str, Any]], now: float) -> Iterator[Errand]:
@@ -293,6 +306,10 @@ class Duty:
     ) -> Errand:
         account = self._accounts[frame["account"]]
         return Errand(method, account, frame["stream_key"] or "", body, again, at)
+
+
+def _stream(frame: Mapping[str, Any]) -> tuple[int, str | None]:
+    return frame["account"], frame["stream_key"]
 
 
 def _counted(push: dict[str, Any], more: int) -> dict[str, Any]:
@@ -420,12 +437,12 @@ class Guard:
         if not errands:
             return
         timing = self._prepare()
-        if timing is None:
+        if timing is None or self.duty.hello is None:
             return
         self._until = time.monotonic() + min(timing.retry, LONGEST_RETRY, self._patience)
         import threading
 
-        post = _Post(timing, threading.Lock())
+        post = _Post(timing, threading.Lock(), self.duty.hello["outbox"])
         threads = [threading.Thread(target=self._run, args=(errand, post), daemon=True) for errand in errands]
         for thread, errand in zip(threads, errands, strict=True):
             try:
@@ -451,14 +468,23 @@ class Guard:
         return Timing(*hello["timing"]) if _can_send() else None
 
     def _run(self, errand: Errand, post: _Post) -> None:
-        waits = _waits(post.timing)
-        while True:
+        """Run an errand; an end twice, since an update of the job's may be carried out late and wake the card."""
+        waits, kept, again = _waits(post.timing), "", errand.method == "end"
+        while post.may_send(kept):
             try:
                 post.client(errand.account).perform(errand.call(time.time()))
-                return
+                pause = None
             except Exception as error:
                 pause = _pause(errand, error, next(waits))
-            if pause is None or time.monotonic() >= self._until:
+            if pause is None and not again:
+                post.forget(kept)
+                return
+            kept = kept or post.keep(errand)
+            if pause is None:
+                again, pause = False, post.timing.attempt
+                if not kept:
+                    return  # nobody could tell whether a newer run has the card by then
+            if time.monotonic() >= self._until:
                 return
             time.sleep(min(pause, max(0.0, self._until - time.monotonic())))
 
@@ -472,11 +498,14 @@ def _can_send() -> bool:
 
 
 class _Post:
-    """The clients, one for each account."""
+    """The clients, one for each account, and what is kept in the outbox until it is delivered."""
 
-    def __init__(self, timing: Timing, lock: threading.Lock) -> None:
+    def __init__(self, timing: Timing, lock: threading.Lock, outbox: str | bool = False) -> None:
         self.timing, self._lock = timing, lock
         self._clients: dict[tuple[str, str], ActivitySmith] = {}
+        self._directory, self._owner = outbox, f"watchdog-{os.getpid()}-{os.urandom(8).hex()}"
+        self._box: Outbox | None = None
+        self._kept: set[str] = set()
 
     def client(self, account: tuple[str, str]) -> ActivitySmith:
         """Return the account's client, made on first use."""
@@ -489,21 +518,52 @@ class _Post:
                 self._clients[account] = made
             return self._clients[account]
 
+    def keep(self, errand: Errand) -> str:
+        """Keep what is yet to be sent; returns what it is called there, or nothing."""
+        if self._directory is False:
+            return ""
+        from ._outbox import Entry, Outbox, hint
+
+        with self._lock:
+            self._box = box = self._box or Outbox(None if self._directory is True else self._directory)
+        (api_key, base_url), kind = errand.account, "keep" if errand.method == "put" else errand.method
+        key = None if kind == "push" else errand.stream_key
+        entry = Entry(
+            kind, hint(api_key), base_url, errand.body, errand.happened, key, errand.at_least_once, self._owner
+        )
+        if not box.put([entry], self._owner, LEASE_SECONDS):
+            return ""
+        self._kept.add(entry.id)
+        return entry.id
+
+    def may_send(self, kept: str) -> bool:
+        """Note that an attempt begins; False where a newer run has taken away what is kept, or somebody sends it."""
+        return not kept or self._box is None or self._box.begin(kept, self._owner, LEASE_SECONDS) is not False
+
+    def forget(self, kept: str) -> None:
+        """Keep no longer what was delivered, or is of no use."""
+        if kept and self._box is not None:
+            self._box.delivered([kept])
+            self._kept.discard(kept)
+
     def close(self) -> None:
-        """Close the connections."""
+        """Leave to a next process what is still kept, and close the connections."""
+        if self._box is not None:
+            self._box.release(list(self._kept), self._owner)
         with self._lock:
             for client in self._clients.values():
                 client.close()
 
 
 def _waits(timing: Timing) -> Iterator[float]:
-    """Yield the seconds before each further attempt: doubling, half of it jitter."""
+    """Yield the seconds before each further attempt: doubling, but prompt after a short outage; half of it jitter."""
     import random
 
-    wait = timing.first_wait
+    wait, waited = timing.first_wait, 0.0
     while True:
         yield wait * random.uniform(0.5, 1.0)
-        wait = min(wait * 2, timing.longest_wait)
+        waited += wait
+        wait = min(wait * 2, timing.longest_wait, max(PROMPT_SECONDS, waited / 10))
 
 
 def _pause(errand: Errand, error: Exception, wait: float) -> float | None:

@@ -39,6 +39,8 @@ _LEAVE = '{ "$@" <&3 3<&- & } 3<&0'
 _ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")  # what Python may need
 _ROUTES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")  # over the pipe: a password may be in them
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_HOMES = ("HOME", "XDG_STATE_HOME")  # where the user's state directory is
+ONE_WRITE = 16_384  # bytes that a pipe takes at once, if it is empty
 BLOCKED_SECONDS = 0.1  # between two looks at a pipe that is full
 
 
@@ -68,15 +70,19 @@ class Watchdog:
     Args:
         timing: how long it takes.
         interpreter: the path of the Python to run; by default this one.
+        outbox: the directory where it keeps what it cannot deliver at once; True for one in the user's state
+            directory, False for none.
 
     Raises:
         InvalidRequest: where the platform has no such processes (Windows).
     """
 
-    def __init__(self, timing: Timing | None = None, interpreter: str | None = None) -> None:
+    def __init__(
+        self, timing: Timing | None = None, interpreter: str | None = None, outbox: str | bool = False
+    ) -> None:
         if os.name != "posix":
             raise InvalidRequest("watchdog", True, "False on this platform, which is not POSIX")
-        self._timing, self._interpreter = timing or Timing(), interpreter
+        self._timing, self._interpreter, self._outbox = timing or Timing(), interpreter, outbox
         self._fresh()
         _watchdogs.add(self)
 
@@ -86,6 +92,7 @@ class Watchdog:
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
         self._thread: threading.Thread | None = None
+        self._farewell: _Farewell | None = None
         self._waiting: list[threading.Event] = []  # for the process to stand, or to be given up
         self._line: _Line | None = None
         self._live: dict[tuple[str, int], bytes] = {}
@@ -201,6 +208,19 @@ class Watchdog:
         farewell.done.wait(timeout)
         return farewell.heard
 
+    def tell(self, timeout: float) -> bool:
+        """Wait until the process has been told all that was said so far: the job may be about to end.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it has.
+        """
+        told = threading.Event()
+        self._inbox.put(told)
+        return not self._over and self._run() and told.wait(timeout) and self.alive
+
     def after_fork(self) -> None:
         """In a forked child: drop the parent's pipe, and forget everything. It happens by itself."""
         line = self._line
@@ -212,6 +232,11 @@ class Watchdog:
     def alive(self) -> bool:
         """True while a process stands guard, as far as is known."""
         return self._line is not None and self._line.pid is not None
+
+    @property
+    def starts(self) -> bool:
+        """True while there is no process yet, but will be one."""
+        return not self._over and not self.alive
 
     @property
     def pid(self) -> int | None:
@@ -267,18 +292,18 @@ class Watchdog:
         self._over = True
         received.done.set()
 
-    def _receive(self) -> _Farewell | None:
+    def _receive(self, *, wait: bool = True) -> _Farewell | None:
         """Take in all that was said, or what is said within the time after which to look around."""
         with contextlib.suppress(Empty):
-            received = self._inbox.get(timeout=self._pause())
+            received = self._inbox.get(wait and self._farewell is None, self._pause())
             while not isinstance(received, _Farewell):
                 if isinstance(received, _Item):
                     self._note(received)
                 else:
                     self._waiting.append(received)
                 received = self._inbox.get_nowait()
-            return received
-        return None
+            self._farewell = received
+        return self._farewell
 
     def _pause(self) -> float | None:
         if self._line is None:
@@ -322,7 +347,7 @@ class Watchdog:
         if self._over or seconds <= 0:
             return
         self._busy_at = time.monotonic()
-        self._line = line = _Line()
+        self._line = line = _Line(self._outbox)
         try:
             line.start(self._interpreter or interpreter(), self._timing, seconds)
         except Exception as error:  # from no processes left to no shell: the job goes on without
@@ -330,7 +355,10 @@ class Watchdog:
             return
         for key, frame in self._live.items():
             line.put(_Item(key, frame, True))
-        line.flush()
+        # What was said meanwhile may take back what it has not been told yet. And if the job leaves by now, no card
+        # is told without the bye: the interpreter may stop this thread between two writes.
+        if self._receive(wait=False) is None:
+            line.flush()
 
     def _lost(self, until: float | None) -> None:
         if not self._guards:
@@ -345,7 +373,8 @@ class Watchdog:
         """Tell the process all that it has not been told, and bye; False where that cannot be by then."""
         told = None
         while True:
-            self._look_after(until)
+            if self._line is told:
+                self._look_after(until)
             line = self._line
             if line is None:
                 return not self._guards
@@ -377,8 +406,9 @@ class Watchdog:
 class _Line:
     """One process, and the pipe to it, which is never waited for. Used by the watchdog's thread alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: str | bool = False) -> None:
         self.pid: int | None = None
+        self._outbox = outbox
         self._pending: dict[tuple[str, int], bytes] = {}  # the newest of each key, to be written
         self._rest = b""  # of a frame that is written by half
         self._known: set[tuple[str, int]] = set()
@@ -437,7 +467,7 @@ class _Line:
             os.close(each)
 
     def _hello(self, timing: Timing) -> dict[str, Any]:
-        names = [*_ROUTES, *(name.upper() for name in _ROUTES), *_TRUST]
+        names = [*_ROUTES, *(name.upper() for name in _ROUTES), *_TRUST, *_HOMES]
         return {
             "protocol": PROTOCOL,
             "pid": os.getpid(),
@@ -446,6 +476,7 @@ class _Line:
             "sys_path": _absolute(sys.path),
             "environment": {name: os.environ[name] for name in names if name in os.environ},
             "timing": list(timing),
+            "outbox": self._outbox,
         }
 
     # -- feeding
@@ -473,9 +504,9 @@ class _Line:
             return False
         try:
             while self._rest or self._pending:
-                if not self._rest:
+                while self._pending and len(self._rest) < ONE_WRITE:
                     key = next(iter(self._pending))
-                    self._rest = self._pending.pop(key)
+                    self._rest += self._pending.pop(key)
                     self._known.add(key)
                 self._rest = self._rest[os.write(self._pipe or -1, self._rest) :]
         except BlockingIOError:

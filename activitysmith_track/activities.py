@@ -804,6 +804,8 @@ class Handle(Watch):
 
     def abandon(self, words: str | None = None) -> None:
         """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
+        for child in self._open_children():
+            child.abandon(words)
         self._pushed_failure = True  # an exception that comes of it alarms nobody
         self._conclude("stopped", words)
 

@@ -175,6 +175,45 @@ def test_settings_are_checked(setting: dict[str, Any]) -> None:
         at.configure(**setting)
 
 
+def test_an_update_that_is_carried_out_after_the_exit(job: Job) -> None:
+    """An end that overtook an update is kept while nobody knows what became of that: it would wake the card."""
+    with job.sim.fault("latency", seconds=3, times=1):
+        done = job.run("with at.live_progress('slow'):\n    time.sleep(0.5)\n")
+    assert (done.returncode, len(kept(job))) == (0, 1), done.stderr
+    assert job.sim.wait_for(lambda sim: "slow" in sim.cards)
+    assert not job.sim.cards["slow"].ended
+    assert job.flush().returncode == 0
+    assert (job.sim.cards["slow"].ended, job.sim.cards["slow"].color) == (True, "green")
+
+
+@pytest.mark.parametrize("way", ["script", "module", "cleared"])
+def test_ctrl_c_ends_the_process_as_it_would_without_us(job: Job, tmp_path: Path, way: str) -> None:
+    """A program dies of SIGINT although the exit imports modules, which makes CPython forget it."""
+    (tmp_path / "task.py").write_text(
+        "import sys, activitysmith_track as at\n"
+        "def task():\n    with at.live_progress('task'):\n        raise KeyboardInterrupt\n"
+        "try:\n    task()\nexcept KeyboardInterrupt:\n    if 'cleared' not in sys.argv:\n        raise\n"
+    )
+    command = ["-m", "task"] if way == "module" else [str(tmp_path / "task.py"), way]
+    codes = []
+    with job.sim.fault("status", status=503):
+        for switch in ("on", "off"):
+            environment = {"ACTIVITYSMITH_API_KEY": job.sim.api_key, "ACTIVITYSMITH_BASE_URL": job.sim.base_url}
+            environment |= {"XDG_STATE_HOME": str(job.state), "ACTIVITYSMITH_TRACK": switch}
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=tmp_path,
+                env={**os.environ, **environment},
+                stderr=subprocess.PIPE,
+                timeout=60,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
+            codes.append(done.returncode)
+    assert codes[0] == codes[1]
+    assert (codes[0] == -signal.SIGINT) == (way != "cleared")
+    assert len(kept(job)) == 1
+
+
 # ----------------------------------------------------------------------------------------------------- watchdog
 
 LIVES = """
@@ -245,11 +284,42 @@ def test_the_watchdog_stays_for_what_is_owed(job: Job, reaped: list[subprocess.P
         _, error = process.communicate("\n", timeout=60)
         assert "ValueError: broken" in error
         assert not job.sim.cards["train"].ended
-        assert kept(job) == []
     assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes, 30)
     assert job.sim.cards["train"].color == "red"
     (push,) = job.sim.pushes
     assert "ValueError: broken" in (push.message or "")
+
+
+def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """A block that ended well, whose end a slow service has not taken yet, is not told as failed by a later death."""
+    code = LIVES.format(death="p.finish(); time.sleep(0.3); os._exit(1)")
+    process = job.start(code)
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    with job.sim.fault("status", status=429, retry_after=1):
+        process.communicate("\n", timeout=60)
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended, 20)
+    assert (job.sim.cards["train"].color, job.sim.pushes) == ("green", [])
+
+
+def test_a_failure_is_told_although_the_job_is_killed_then(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """A push that is held back for an outer block to take over is the watchdog's meanwhile; the taken over is not."""
+    code = """
+        try:
+            with at.live_progress("outer", key="outer"), at.live_progress("inner", key="inner"):
+                raise ValueError("broken")
+        except ValueError:
+            time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    process = job.start(LIVES.format(death=textwrap.indent(textwrap.dedent(code), " " * 8).strip()))
+    reaped.append(process)
+    process.communicate("\n", timeout=60)
+    cards = job.sim.cards
+    assert job.sim.wait_for(lambda sim: len(sim.pushes) == 2 and sim.cards["train"].ended, 20), job.sim.pushes
+    assert {push.title for push in job.sim.pushes} == {"outer failed", "train failed"}
+    assert (cards["outer"].color, cards["inner"].color) == ("red", "red")
 
 
 def test_the_watchdog_by_environment(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
@@ -292,9 +362,42 @@ def test_a_signal_ends_the_card(job: Job, reaped: list[subprocess.Popen[str]], n
     assert job.sim.pushes == []
 
 
+def test_a_signal_is_no_sudden_death(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """The watchdog hears of the end before the signal ends the process, even where that waits for nothing."""
+    before = "at.configure(watchdog=True, exit_timeout=0)"
+    code = TOLD.format(before=before).replace(
+        'say("running")', 'at.configuration.default_tracker().courier.keeper._watchdog.start(20); say("running")'
+    )
+    process = job.start(code)
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert job.sim.wait_for(lambda sim: sim.cards["serve"].ended)
+    assert job.sim.cards["serve"].subtitle == "Stopped: SIGTERM"
+    time.sleep(0.5)
+    assert job.sim.pushes == []
+
+
 def test_a_handler_that_was_there_is_called(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
     """The user's own handler decides what becomes of the process."""
     process = job.start(TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))"))
+    reaped.append(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+    assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
+
+
+def test_a_signal_stops_inner_blocks_too(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+    """What a user's handler raises out of an inner block, which has no card of its own, alarms nobody either."""
+    code = TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))")
+    code = code.replace("while True:", "with at.live_progress('inner'):\n          while True:")
+    process = job.start(code)
     reaped.append(process)
     assert process.stdout is not None
     process.stdout.readline()

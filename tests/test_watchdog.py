@@ -21,6 +21,7 @@ import pytest
 
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
 from activitysmith_track._last_words import WITHOUT_GOODBYE, Decoder, Duty, Errand, Garbled, Guard, Timing, encode
+from activitysmith_track._outbox import Outbox, hint
 from activitysmith_track._watchdog import Watchdog
 from activitysmith_track.simulator import Simulator
 
@@ -752,6 +753,7 @@ def hello(**fields: Any) -> bytes:
         "sys_path": [*sys.path, "/nowhere"],
         "environment": {"NO_PROXY": "*"},
         "timing": list(QUICK),
+        "outbox": False,
     }
     return encode("hello", **{**usual, **fields})
 
@@ -847,6 +849,55 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
     assert len(sim.requests) >= 2
 
 
+def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) -> None:
+    """What the process cannot deliver in its time a next process finds on disk, free to take, without the key."""
+    guard = Guard()
+    owed = {"method": "put", "stream_key": "other", "body": END, "happened": time.time()}
+    timing = list(QUICK._replace(retry=0.2))
+    for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, owed=(owed,))):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    with sim.fault("status", status=503):
+        guard.deliver()
+    box = Outbox(tmp_path / "box")
+    entries = box.claim(hint(sim.api_key), sim.base_url, "me", time.time(), 60)
+    assert sorted(entry.kind for entry in entries) == ["end", "keep", "push"]
+    assert all(sim.api_key.encode() not in path.read_bytes() for path in (tmp_path / "box").iterdir())
+
+
+def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
+    """A card that an update of the dead job's wakes after its end is ended again."""
+    guard = Guard()
+    timing = list(QUICK._replace(attempt=0.5))
+    for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    delivering = threading.Thread(target=guard.deliver)
+    delivering.start()
+    assert sim.wait_for(lambda phone: phone.requests)
+    show(sim)
+    delivering.join(SECONDS)
+    assert (sim.cards["job"].ended, sim.cards["job"].color) == (True, "red")
+    assert [request.method for request in sim.requests] == ["DELETE", "PUT", "DELETE"]
+    assert not Outbox(tmp_path / "box").exists()
+
+
+def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
+    """A card that was begun anew while the service did not answer is not ended by what its older run left."""
+    show(sim)
+    guard = Guard()
+    for frame in (hello(environment={}, outbox=str(tmp_path / "box")), *told(sim)):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    box = Outbox(tmp_path / "box")
+    with sim.fault("status", status=503):
+        delivering = threading.Thread(target=guard.deliver)
+        delivering.start()
+        assert sim.wait_for(lambda phone: len(phone.requests) >= 5)
+        assert box.cancel_ends(hint(sim.api_key), sim.base_url, "job") == 1
+    delivering.join(SECONDS)
+    assert not sim.cards["job"].ended
+    assert [push.title for push in sim.pushes] == ["job failed"]
+    assert not box.exists()
+
+
 def test_without_a_hello(sim: Simulator) -> None:
     """Who has not said hello is no job of ours, whatever else comes."""
     guard = Guard()
@@ -890,14 +941,31 @@ def test_several_accounts() -> None:
         duty.take({"frame": "account", "id": number, "api_key": key, "base_url": "u"}, b"")
     pushes: list[Any] = [None, PUSH, PUSH, {"title": "t"}, {"title": "t"}, None, PUSH]
     for number, (account, push) in enumerate(zip((1, 1, 1, 2, 2, 3, 9), pushes, strict=True)):
-        content = encode("card", id=number, account=account, stream_key="k", end={}, push=push)[4:]
+        content = encode("card", id=number, account=account, stream_key=f"k{number}", end={}, push=push)[4:]
         duty.take(json.loads(content), content)
     found = [errand for errand in duty.errands(5.0) if errand.method == "push"]
     assert found == [
-        Errand("push", ("a", "u"), "k", {**PUSH, "message": "gone · and 2 more cards"}, True, 5.0),
-        Errand("push", ("b", "u"), "k", {"title": "t", "message": "and 1 more card"}, True, 5.0),
+        Errand("push", ("a", "u"), "k1", {**PUSH, "message": "gone · and 2 more cards"}, True, 5.0),
+        Errand("push", ("b", "u"), "k3", {"title": "t", "message": "and 1 more card"}, True, 5.0),
     ]
     assert len(duty.errands(5.0)) == 8
+
+
+def test_the_newest_card_of_a_stream_counts() -> None:
+    """What an older block owes a card that a newer one of the same name shows is not told in its place."""
+    duty = Duty()
+    duty.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
+    older = {"account": 1, "method": "end", "stream_key": "k", "body": {}, "at_least_once": True, "happened": 1.0}
+    for content in (
+        encode("owed", id=1, **older),
+        encode("owed", id=3, **{**older, "stream_key": "other"}),
+        encode("owed", id=2, **{**older, "stream_key": "other", "method": "put"}),
+        encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH),
+        encode("card", id=3, account=1, stream_key="k", end={}, push=None),
+    ):
+        duty.take(json.loads(content[4:]), content[4:])
+    errands = [(errand.method, errand.stream_key, errand.body) for errand in duty.errands(5.0)]
+    assert errands == [("end", "k", END), ("push", "k", PUSH), ("end", "other", {})]
 
 
 @pytest.mark.parametrize(
@@ -1299,6 +1367,8 @@ def test_garbage_counts_as_a_closed_pipe(sim: Simulator) -> None:
         {"pid": 2**40},
         {"pid": True},
         {"started": "x"},
+        {"outbox": "a\0b"},
+        {"outbox": 1},
     ],
 )
 def test_a_hello_of_another_version(wrong: dict[str, Any]) -> None:
@@ -1316,6 +1386,32 @@ def test_frames_that_cannot_be_built(caplog: pytest.LogCaptureFixture) -> None:
             dog.guard(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None)
     assert len(caplog.records) == 2
     assert dog.close(SECONDS)
+
+
+def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No card is told without the bye, for the interpreter may stop the thread between two writes."""
+    dog, written, write, ready = Watchdog(QUICK), list[bytes](), os.write, _watchdog._await_ready
+    stands = threading.Event()
+
+    def slow(told: int, until: float) -> int:
+        pid = ready(told, until)
+        stands.set()
+        while dog._inbox.empty():
+            time.sleep(0.001)
+        return pid
+
+    def record(descriptor: int, data: bytes) -> int:
+        written.append(bytes(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(_watchdog, "_await_ready", slow)
+    monkeypatch.setattr(os, "write", record)
+    guard(dog, sim)
+    assert stands.wait(SECONDS)
+    assert dog.close(SECONDS)
+    frames = [[frame for frame, _ in Decoder().feed(data)] for data in written if b'"frame"' in data]
+    assert [[frame["frame"] for frame in each] for each in frames] == [["hello"], ["account", "card", "bye"]]
+    assert sim.wait_for(lambda phone: phone.requests)
 
 
 def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
