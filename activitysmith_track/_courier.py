@@ -1164,10 +1164,13 @@ class Courier:
                 self.lane.wake(task)
             else:
                 self._owed.pop(task, None)
-        if self._owed and not self.lane.runs:
-            self.lane.drain(until)
-        if self._owed:
-            self._wait_for_all(max(0.0, until - self.clock()))
+        try:
+            if self._owed and not self.lane.runs:
+                self.lane.drain(until)
+            if self._owed:
+                self._wait_for_all(max(0.0, until - self.clock()))
+        except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
+            until = self.clock()
         count = len(self._owed)
         kept = self._leave_owed(max(0.1, until - self.clock()))
         if count:
