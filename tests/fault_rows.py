@@ -217,11 +217,13 @@ PLAIN = [
                     p.advance(42)
                     p.update(important=True)
                     o.advance()
+                    o.update(important=True)
                     ready()
                     raise ValueError("no disk")
         """),
         code=1,
         says=SAYS,
+        until={"job": RUNNING, "outer": RUNNING.replace("42", "50")},
         phone={"job": FAILED, "outer": failed("ValueError: no disk", 50)},
         pushes=("outer failed: ValueError: no disk",),
     ),
