@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import itertools
 import logging
+import os
 import random
 import sys
 import threading
@@ -551,12 +552,13 @@ class Final(NamedTuple):
 class Parcel:
     """Something that must not be lost: it is sent until it has arrived, and kept on disk or elsewhere meanwhile."""
 
-    __slots__ = ("_errand", "_failures", "account", "courier", "entry", "happened")
+    __slots__ = ("_errand", "_failures", "account", "courier", "entry", "happened", "id")
 
     def __init__(self, courier: Courier, account: Account, entry: Entry | None = None) -> None:
         self.courier, self.account = courier, account
         self.entry = entry  # the copy that is kept, if any
         self.happened = time.time() if entry is None else entry.happened
+        self.id = os.urandom(12).hex() if entry is None else entry.id  # of the copy, should two threads make it
         self._errand: Errand | None = None
         self._failures = 0
 
@@ -713,7 +715,7 @@ class Ending(Parcel):
             return None
         kind, body = ("keep", self.final.body) if self.final.keep else ("end", self.final.body)
         key = self.card.stream_key
-        return self.courier.keeper.entry(self.account, kind, body, self.happened, stream_key=key)
+        return self.courier.keeper.entry(self.account, kind, body, self.happened, id=self.id, stream_key=key)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         from .errors import ActivityLimitReached, NotFound, TooManyRequests
@@ -822,7 +824,7 @@ class Delivery(Parcel):
         if self.withdrawn or (self.in_flight and not self.at_least_once and self._failures == 0):
             return None
         return self.courier.keeper.entry(
-            self.account, "push", self.body, self.happened, at_least_once=self.at_least_once
+            self.account, "push", self.body, self.happened, id=self.id, at_least_once=self.at_least_once
         )
 
     def _failed(self, error: Exception, now: float) -> float | None:
@@ -1182,10 +1184,13 @@ class Courier:
                 self.lane.wake(task)
             else:
                 self._owed.pop(task, None)
-        if self._owed and not self.lane.runs:
-            self.lane.drain(until)
-        if self._owed:
-            self._wait_for_all(max(0.0, until - self.clock()))
+        try:
+            if self._owed and not self.lane.runs:
+                self.lane.drain(until)
+            if self._owed:
+                self._wait_for_all(max(0.0, until - self.clock()))
+        except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
+            until = self.clock()
         count = len(self._owed)
         kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
         if count:

@@ -553,6 +553,8 @@ class Watch:
         """End the block as an exception, or its absence, says; an outcome that was decided before stands."""
         if self._opened < 0 or self._epoch != self._tracker.courier.epoch:
             return
+        if sys.is_finalizing():  # a generator that nobody finished: told at the exit, and nothing can be sent now
+            return
         try:
             if error is not None:
                 explain_loops(error)
