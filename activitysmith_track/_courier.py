@@ -102,6 +102,7 @@ class Account:
         self._waiting: dict[Card, None] = {}
         self._slots_closed_until = 0.0
         self.slots = SLOTS
+        self.cards: dict[str, Card] = {}  # by their stream keys
         self.looked_for_owed = False
 
     @property
@@ -920,7 +921,6 @@ class Courier:
         self._deadline: float | None = None
         self._owed: dict[Task, None] = {}
         self._open: dict[Card, None] = {}
-        self._keys: dict[tuple[Account, str], Card] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
         self._echoes: deque[Delivery] = deque(maxlen=64)
         self._waiters: list[SimpleQueue[None]] = []
@@ -969,7 +969,7 @@ class Courier:
         """Give a handle its card; while another of the same key runs, the key gets `-2`, `-3` ..."""
         with self._lock:
             key, number = stream_key, 1
-            while (older := self._keys.get((account, key))) is not None and older.ending is None:
+            while (older := account.cards.get(key)) is not None and older.ending is None:
                 number += 1
                 key = f"{stream_key[:245]}-{number}"
             not_before = self.clock() + delay
@@ -977,7 +977,7 @@ class Courier:
             card.predecessor = older
             if older is not None:
                 older.successor = card
-            self._keys[account, key] = card
+            account.cards[key] = card
             self._open[card] = None
         return card
 
@@ -1087,8 +1087,8 @@ class Courier:
         """Forget a card that is through, and wake those that waited for it."""
         with self._lock:
             self._open.pop(card, None)
-            if self._keys.get((card.account, card.stream_key)) is card:
-                del self._keys[card.account, card.stream_key]
+            if card.account.cards.get(card.stream_key) is card:
+                del card.account.cards[card.stream_key]
         card.predecessor = None
         if card.account.release(card):
             self.wake_waiting(card.account, self.clock())

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from ._lazy import Lazy
@@ -464,12 +465,13 @@ class Watch:
         options: checked options.
     """
 
+    _first: Outcome | None = None  # how it ended: the first end stands
+
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._options = options
         self._given_tracker: Tracker | None = options.get("tracker")
         self._title: str = options.get("title") or fit(name)
-        self._decided: dict[str, Outcome] = {}
         self._account: Account | None = None
         self._began = self._ended = 0.0
         self._opened = -1
@@ -522,24 +524,25 @@ class Watch:
     @property
     def is_open(self) -> bool:
         """True between entering and the end, in the process that entered."""
-        return self._opened >= 0 and not self._decided and self._epoch == self._tracker.courier.epoch
+        return self._opened >= 0 and self._first is None and self._epoch == self._tracker.courier.epoch
 
     @property
     def outcome(self) -> Outcome | None:
         """How the block ended, or `None` while it has not."""
-        return self._decided.get("first")
+        return self._first
 
     @property
     def elapsed(self) -> float:
         """Seconds since the block was entered, or that it took."""
         if self._opened < 0:
             return 0.0
-        return (self._ended if self._decided else self._tracker.courier.clock()) - self._began
+        return (self._ended if self._first is not None else self._tracker.courier.clock()) - self._began
 
     def begin(self) -> None:
         """Open the block; never blocks and never raises for what the network does."""
         courier = self._tracker.courier
-        self._decided = {}
+        if self._first is not None:
+            del self._first
         self._pushed_failure = False
         self._epoch = courier.epoch
         self._began = courier.clock()
@@ -581,7 +584,7 @@ class Watch:
         """Decide the outcome; False where it was decided before."""
         ended = self._tracker.courier.clock()
         outcome = self._outcome(kind, error, reason, ended - self._began)
-        if self._decided.setdefault("first", outcome) is not outcome:
+        if vars(self).setdefault("_first", outcome) is not outcome:  # atomic: threads and signals may race here
             return False
         self._ended = ended
         self._end_card(outcome)
@@ -710,6 +713,9 @@ def _marks(error: BaseException) -> object:
 # ------------------------------------------------------------------------------------------------------ the handles
 
 
+_NOTHING_YET: Mapping[str, Any] = MappingProxyType({})
+
+
 class Handle(Watch):
     """One tracked block: what all the kinds of handles share.
 
@@ -721,17 +727,17 @@ class Handle(Watch):
     is_loop = False
     _reads = False  # True for readings, which keep=True leaves as they were
 
-    def __init__(self, name: str, options: Mapping[str, Any], **arguments: Any) -> None:
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         if not isinstance(name, str) or not name.strip():
             raise InvalidRequest("name", name, "a string that is not blank")
         super().__init__(name, check_options(f"live_{type(self).__name__.lower()}", options, self.type))
-        self._arguments = {**arguments, "options": options}
+        self._given_options = options
         self._card: Card | None = None
         self._parent: Handle | None = None
         self._children: dict[Handle, None] | None = None  # the open ones
         self._resting = False
         self._transitions = 0
-        self._custom: dict[str, Any] = {}
+        self._custom: Mapping[str, Any] = _NOTHING_YET
         self._stall: _Stall | None = None
 
     # -- entering and leaving
@@ -750,8 +756,12 @@ class Handle(Watch):
     def again(self) -> Self:
         """Make a fresh handle with the same arguments."""
         make: Any = type(self)
-        fresh: Self = make(self.name, **self._arguments)
+        fresh: Self = make(self.name, **self._arguments(), options=self._given_options)
         return fresh
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return what the handle was made with, beside its name and options."""
+        return {}
 
     def begin(self) -> None:
         """Open the block: on a card of its own, or as a line of the block around it."""
@@ -760,7 +770,7 @@ class Handle(Watch):
         self._children = None
         self._transitions = 0
         self._resting = False
-        self._custom = {}
+        self._custom = _NOTHING_YET
         self._stall = None
         self._reset()
         if self._account is None:
@@ -838,7 +848,7 @@ class Handle(Watch):
             return
         try:
             if subtitle is not None:
-                self._custom["final"] = fit(subtitle)
+                self._custom = {**self._custom, "final": fit(subtitle)}
             self._decide(kind, reason=self._scrub(fit(reason, 4_000)))
         except Exception:
             logger.exception("activitysmith_track: internal error at the end of %r", self.name)
@@ -894,7 +904,7 @@ class Handle(Watch):
         top = self
         while top._parent is not None:
             top = top._parent
-        if top._card is not None and not top._decided:
+        if top._card is not None and top._first is None:
             top._card.wake(transition=transition and top is self)
 
     def _adopt(self, child: Handle) -> None:
@@ -1118,11 +1128,14 @@ class Progress(Handle):
     def __init__(
         self, name: str, *, total: float | None = None, initial: float = 0, unit: str = "", options: Mapping[str, Any]
     ) -> None:
-        super().__init__(name, options, total=total, initial=initial, unit=unit)
+        super().__init__(name, options)
         self._first_total = _check_count("total", total) if total is not None else None
         self._initial = _check_count("initial", initial)
         self._unit = _check_subtitle("unit", unit)
         self._reset()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"total": self._first_total, "initial": self._initial, "unit": self._unit}
 
     def _reset(self) -> None:
         self._count: float = self._initial
@@ -1292,9 +1305,12 @@ class Steps(Handle):
     type = "segmented_progress"
 
     def __init__(self, name: str, *, steps: Sequence[str] | int | None = None, options: Mapping[str, Any]) -> None:
-        super().__init__(name, options, steps=steps)
+        super().__init__(name, options)
         self._given = _check_steps(steps)
         self._reset()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"steps": self._given}
 
     def _reset(self) -> None:
         given = self._given
@@ -1450,11 +1466,14 @@ class Timer(Handle):
     type = "timer"
 
     def __init__(self, name: str, *, duration: float | None = None, options: Mapping[str, Any]) -> None:
-        super().__init__(name, options, duration=duration)
+        super().__init__(name, options)
         if duration is not None and (isinstance(duration, bool) or not (_finite(duration) or 0) > 0):
             raise InvalidRequest("duration", duration, "seconds, more than 0")
         self._duration = duration
         self._reset()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"duration": self._duration}
 
     def _reset(self) -> None:
         self._paused: bool | None = None
@@ -1502,13 +1521,16 @@ class Timer(Handle):
 class _Sampled(Handle):
     """A handle that may be fed by a callable, on the one thread that all of them share."""
 
-    def __init__(self, name: str, sample: Any, every: Any, options: Mapping[str, Any], **arguments: Any) -> None:
-        super().__init__(name, options, sample=sample, every=every, **arguments)
+    def __init__(self, name: str, sample: Any, every: Any, options: Mapping[str, Any]) -> None:
+        super().__init__(name, options)
         if sample is not None and not callable(sample):
             raise InvalidRequest("sample", sample, "a callable without arguments")
         if not check_seconds("every", every) > 0:
             raise InvalidRequest("every", every, "seconds, more than 0")
         self._sample, self._every = sample, every
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"sample": self._sample, "every": self._every}
 
     def begin(self) -> None:
         super().begin()
@@ -1551,9 +1573,12 @@ class Metrics(_Sampled):
         every: float = 60.0,
         options: Mapping[str, Any],
     ) -> None:
-        super().__init__(name, sample, every, options, values=values)
+        super().__init__(name, sample, every, options)
         self._declared = _check_readings(values)
         self._reset()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "values": self._declared}
 
     def _reset(self) -> None:
         self._readings: dict[str, dict[str, Any]] = {each["label"]: each for each in self._declared}
@@ -1740,8 +1765,7 @@ class _Silent(Handle):
     def __init__(self) -> None:
         self.name = "nothing"
         self._title = ""
-        self._custom = {}
-        self._decided = {}
+        self._custom = _NOTHING_YET
         self._opened = -1
 
     def update(self, **shown: Any) -> None:

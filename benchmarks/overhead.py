@@ -285,6 +285,9 @@ def handles(report: Report) -> None:
         settings = {"api_key": given["ACTIVITYSMITH_API_KEY"], "base_url": given["ACTIVITYSMITH_BASE_URL"]}
         stack.enter_context(at.override(**settings, enabled=True, exit_timeout=0.0))
         courier = default_tracker().courier
+        with at.live_progress("first"):  # loads what sending needs, which is no handle's
+            pass
+        at.flush(1.0)
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
         opened = [at.live_progress("job", total=100, key=f"job-{number}") for number in range(HANDLES)]
