@@ -47,6 +47,7 @@ LATE_SECONDS = 60.0  # what arrives later than this says when it happened
 LONGEST_RETRY = 3_600.0  # seconds that it tries to deliver at most
 PROMPT_SECONDS = 4.0  # between two attempts at least so often, in the first minute of an outage
 LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
+AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
 TERM_SECONDS = 20.0  # how long the process still tries after a SIGTERM of its own
 READY = b"ready"
 POLL_SECONDS = 1.0  # how often it looks for the job where there is no pidfd
@@ -469,19 +470,19 @@ class Guard:
 
     def _run(self, errand: Errand, post: _Post) -> None:
         """Run an errand; an end twice, since an update of the job's may be carried out late and wake the card."""
-        waits, kept, again = _waits(post.timing), "", errand.method == "end"
+        waits, kept, again, until = _waits(post.timing), "", errand.method == "end", float("inf")
         while post.may_send(kept):
             try:
                 post.client(errand.account).perform(errand.call(time.time()))
                 pause = None
             except Exception as error:
                 pause = _pause(errand, error, next(waits))
-            if pause is None and not again:
+            if (pause is None and not again) or time.monotonic() >= until:
                 post.forget(kept)
                 return
             kept = kept or post.keep(errand)
             if pause is None:
-                again, pause = False, post.timing.attempt
+                again, pause, until = False, post.timing.attempt, time.monotonic() + AGAIN_SECONDS
                 if not kept:
                     return  # nobody could tell whether a newer run has the card by then
             if time.monotonic() >= self._until:

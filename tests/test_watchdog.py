@@ -880,6 +880,19 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
     assert not Outbox(tmp_path / "box").exists()
 
 
+def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that has been ended is not worth an hour of trying to end it again."""
+    monkeypatch.setattr(_last_words, "AGAIN_SECONDS", 0.3)
+    guard = Guard()
+    timing = list(QUICK._replace(attempt=0.1))
+    for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    with sim.fault("status", status=503, skip=1):
+        guard.deliver()
+    assert 3 <= len(sim.requests) <= 20
+    assert not Outbox(tmp_path / "box").exists()
+
+
 def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
     """A card that was begun anew while the service did not answer is not ended by what its older run left."""
     show(sim)
