@@ -21,7 +21,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from ._lazy import Lazy
-from .configuration import Tracker, check_seconds, default_tracker, unknown_option
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -30,16 +29,18 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from . import _courier, _failure, payloads
+    from . import _courier, _failure, configuration, payloads
     from ._courier import Account, Card, Final, Snapshot
     from ._keeping import LastWords
     from ._signals import Signals
+    from .configuration import Tracker
     from .payloads import Action, Badge, Icon, Metric, Push
 
     F = TypeVar("F", bound=Callable[..., Any])
     Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
 else:
     _courier, _failure, payloads = Lazy("_courier"), Lazy("_failure"), Lazy("payloads")
+    configuration = Lazy("configuration")
 
 __all__ = [
     "Alert",
@@ -203,7 +204,7 @@ def _check_alert(path: str, value: Any) -> Any:
 
 def _check_told(path: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        wrong = unknown_option("Push", value, payloads.Push.__dataclass_fields__)
+        wrong = configuration.unknown_option("Push", value, payloads.Push.__dataclass_fields__)
         if wrong:
             raise wrong
         try:
@@ -245,18 +246,22 @@ def _check_eta(path: str, value: Any) -> Any:
 def _check_wait(path: str, value: Any) -> float:
     if isinstance(value, bool):
         return WAIT_SECONDS if value else 0.0
-    return check_seconds(path, value)
+    return configuration.check_seconds(path, value)
+
+
+def _check_delay(path: str, value: Any) -> float:
+    return configuration.check_seconds(path, value)
 
 
 def _check_stall(path: str, value: Any) -> float:
-    seconds = check_seconds(path, value)
+    seconds = configuration.check_seconds(path, value)
     if not seconds > 0:
         raise InvalidRequest(path, value, "seconds, more than 0")
     return seconds
 
 
 def _check_tracker(path: str, value: Any) -> Tracker:
-    if not isinstance(value, Tracker):
+    if not isinstance(value, configuration.Tracker):
         raise InvalidRequest(path, value, "a Tracker")
     return value
 
@@ -294,7 +299,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "on_success": _check_told,
     "cancelled": _check_cancelled,
     "ignore": _check_ignore,
-    "delay": check_seconds,
+    "delay": _check_delay,
     "keep": _check_flag,
     "disable": _check_flag,
     "eta": _check_eta,
@@ -318,7 +323,7 @@ def check_options(function: str, given: Mapping[str, Any], kind: str | None = No
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    wrong = unknown_option(function, given, CHECKS)
+    wrong = configuration.unknown_option(function, given, CHECKS) if given else None
     if wrong:
         raise wrong
     checked = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
@@ -514,7 +519,7 @@ class Watch:
 
     @property
     def _tracker(self) -> Tracker:
-        return self._given_tracker or default_tracker()
+        return self._given_tracker or configuration.default_tracker()
 
     @property
     def title(self) -> str:
@@ -873,7 +878,7 @@ class Handle(Watch):
             **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`; `None` leaves one as
                 it is. What cannot be shown is logged once and left out.
         """
-        wrong = unknown_option("update", shown, _SHOWN)
+        wrong = configuration.unknown_option("update", shown, _SHOWN)
         if wrong:
             raise wrong
         for name, value in shown.items():
@@ -1525,7 +1530,7 @@ class _Sampled(Handle):
         super().__init__(name, options)
         if sample is not None and not callable(sample):
             raise InvalidRequest("sample", sample, "a callable without arguments")
-        if not check_seconds("every", every) > 0:
+        if not configuration.check_seconds("every", every) > 0:
             raise InvalidRequest("every", every, "seconds, more than 0")
         self._sample, self._every = sample, every
 
