@@ -199,6 +199,8 @@ class Maker:
         name = rng.choice(list(group))
         code, kind = group[name]
         job.how["end"] = name
+        if name == "sigint" and mode == "asyncio":  # which cancels the task when it next waits
+            code = code.replace("nap(0.5)", "await asyncio.sleep(0.5)")
         if name in DEATHS:
             job.watchdog = job.dies = True
         if group is SIGNALS:
