@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import itertools
 import logging
+import os
 import random
 import sys
 import threading
@@ -101,6 +102,7 @@ class Account:
         self._waiting: dict[Card, None] = {}
         self._slots_closed_until = 0.0
         self.slots = SLOTS
+        self.cards: dict[str, Card] = {}  # by their stream keys
         self.looked_for_owed = False
 
     @property
@@ -551,12 +553,13 @@ class Final(NamedTuple):
 class Parcel:
     """Something that must not be lost: it is sent until it has arrived, and kept on disk or elsewhere meanwhile."""
 
-    __slots__ = ("_errand", "_failures", "account", "courier", "entry", "happened")
+    __slots__ = ("_errand", "_failures", "account", "courier", "entry", "happened", "id")
 
     def __init__(self, courier: Courier, account: Account, entry: Entry | None = None) -> None:
         self.courier, self.account = courier, account
         self.entry = entry  # the copy that is kept, if any
         self.happened = time.time() if entry is None else entry.happened
+        self.id = os.urandom(12).hex() if entry is None else entry.id  # of the copy, should two threads make it
         self._errand: Errand | None = None
         self._failures = 0
 
@@ -713,7 +716,7 @@ class Ending(Parcel):
             return None
         kind, body = ("keep", self.final.body) if self.final.keep else ("end", self.final.body)
         key = self.card.stream_key
-        return self.courier.keeper.entry(self.account, kind, body, self.happened, stream_key=key)
+        return self.courier.keeper.entry(self.account, kind, body, self.happened, id=self.id, stream_key=key)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         from .errors import ActivityLimitReached, NotFound, TooManyRequests
@@ -822,7 +825,7 @@ class Delivery(Parcel):
         if self.withdrawn or (self.in_flight and not self.at_least_once and self._failures == 0):
             return None
         return self.courier.keeper.entry(
-            self.account, "push", self.body, self.happened, at_least_once=self.at_least_once
+            self.account, "push", self.body, self.happened, id=self.id, at_least_once=self.at_least_once
         )
 
     def _failed(self, error: Exception, now: float) -> float | None:
@@ -918,7 +921,6 @@ class Courier:
         self._deadline: float | None = None
         self._owed: dict[Task, None] = {}
         self._open: dict[Card, None] = {}
-        self._keys: dict[tuple[Account, str], Card] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
         self._echoes: deque[Delivery] = deque(maxlen=64)
         self._waiters: list[SimpleQueue[None]] = []
@@ -967,7 +969,7 @@ class Courier:
         """Give a handle its card; while another of the same key runs, the key gets `-2`, `-3` ..."""
         with self._lock:
             key, number = stream_key, 1
-            while (older := self._keys.get((account, key))) is not None and older.ending is None:
+            while (older := account.cards.get(key)) is not None and older.ending is None:
                 number += 1
                 key = f"{stream_key[:245]}-{number}"
             not_before = self.clock() + delay
@@ -975,7 +977,7 @@ class Courier:
             card.predecessor = older
             if older is not None:
                 older.successor = card
-            self._keys[account, key] = card
+            account.cards[key] = card
             self._open[card] = None
         return card
 
@@ -1085,8 +1087,8 @@ class Courier:
         """Forget a card that is through, and wake those that waited for it."""
         with self._lock:
             self._open.pop(card, None)
-            if self._keys.get((card.account, card.stream_key)) is card:
-                del self._keys[card.account, card.stream_key]
+            if card.account.cards.get(card.stream_key) is card:
+                del card.account.cards[card.stream_key]
         card.predecessor = None
         if card.account.release(card):
             self.wake_waiting(card.account, self.clock())
@@ -1182,10 +1184,13 @@ class Courier:
                 self.lane.wake(task)
             else:
                 self._owed.pop(task, None)
-        if self._owed and not self.lane.runs:
-            self.lane.drain(until)
-        if self._owed:
-            self._wait_for_all(max(0.0, until - self.clock()))
+        try:
+            if self._owed and not self.lane.runs:
+                self.lane.drain(until)
+            if self._owed:
+                self._wait_for_all(max(0.0, until - self.clock()))
+        except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
+            until = self.clock()
         count = len(self._owed)
         kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
         if count:

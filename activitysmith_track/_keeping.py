@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -39,17 +40,20 @@ class Keeper:
         self._numbers = itertools.count(1)
         self._handed: dict[str, int] = {}  # what the watchdog has, by the entries' ids
         self._owner = f"{os.getpid()}-{os.urandom(8).hex()}"
+        self._left: set[str] = set()  # the ids of what was left to a next process
+        self._leaving = threading.RLock()  # lest an attempt that fails meanwhile takes a lease on that
 
     @property
     def outbox(self) -> Outbox | None:
         """The outbox, or `None` where it was turned off."""
         if self.directory is False:
             return None
-        with loading.lock:
-            from ._outbox import Outbox
-
         if self._outbox is None:
-            self._outbox = Outbox(None if self.directory is True else self.directory)
+            with loading.lock:
+                from ._outbox import Outbox
+
+                self._outbox = Outbox(None if self.directory is True else self.directory)
+                self._outbox.exists()  # which imports what it takes to tell
         return self._outbox
 
     @property
@@ -71,7 +75,10 @@ class Keeper:
         if self.hand_over(account, entry):
             return True
         outbox = self.outbox
-        return outbox is not None and outbox.put([entry], owner=self._owner, lease_seconds=LEASE_SECONDS)
+        if outbox is None:
+            return False
+        with self._leaving:
+            return entry.id in self._left or outbox.put([entry], owner=self._owner, lease_seconds=LEASE_SECONDS)
 
     def begin(self, entry: Entry) -> bool | None:
         """Note that an attempt at what is kept begins.
@@ -139,7 +146,10 @@ class Keeper:
         outbox = self.outbox
         if outbox is None:
             return not left
-        return outbox.release(mine, self._owner) and outbox.put(left)
+        with self._leaving:
+            ids = [entry.id for entry in left]
+            self._left.update(ids)
+            return outbox.put(left) and outbox.release([*mine, *ids], self._owner)
 
     # -- the watchdog
 

@@ -148,6 +148,9 @@ class Lane:
         """Have a task looked at at a time; called on the lane's own thread."""
         self._due[task] = due
         heapq.heappush(self._heap, (due, next(self._order), task))
+        if len(self._heap) > 2 * len(self._due) + 64:  # mostly times that later ones have replaced
+            self._heap = [(when, next(self._order), each) for each, when in self._due.items()]
+            heapq.heapify(self._heap)
 
     def send(self, crew: Crew, task: Task, work: Callable[[], Any]) -> Errand:
         """Have a crew do what may take long, and the task looked at again when it is done; on the lane's thread."""

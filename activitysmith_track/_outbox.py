@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._failure import LONGEST_PUSH, LONGEST_TEXT, shorten, span
+from ._lanes import loading
 
 if TYPE_CHECKING:
     import sqlite3
@@ -393,6 +394,8 @@ class Outbox:
                 found = self._prepare(path, create)
                 if found is None:
                     return nothing
+                with loading.lock:  # lest a forked child is left with a module that is imported by half
+                    import sqlite3  # noqa: F401
                 try:
                     return _transaction(path, work, until)
                 except Exception as error:

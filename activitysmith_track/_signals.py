@@ -121,12 +121,26 @@ class _Handler:
 
 
 _all: weakref.WeakSet[Signals] = weakref.WeakSet()
+_forking = threading.local()
+
+
+def _hold_before_fork() -> None:
+    """Hold back the signals that are ours: Python forgets what reaches a child before that is ready to handle it."""
+    numbers = {number for each in list(_all) for number in each._installed}
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers) if numbers else None
+
+
+def _let_go() -> None:
+    mask, _forking.mask = getattr(_forking, "mask", None), None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _forget_in_child() -> None:
     for each in list(_all):
         each.forget()
+    _let_go()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(before=_hold_before_fork, after_in_parent=_let_go, after_in_child=_forget_in_child)

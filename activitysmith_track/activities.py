@@ -17,10 +17,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from ._lazy import Lazy
-from .configuration import Tracker, check_seconds, default_tracker, unknown_option
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from . import _courier, _failure, payloads
+    from . import _courier, _failure, configuration, payloads
     from ._courier import Account, Card, Final, Snapshot
     from ._keeping import LastWords
     from ._signals import Signals
+    from .configuration import Tracker
     from .payloads import Action, Badge, Icon, Metric, Push
 
     F = TypeVar("F", bound=Callable[..., Any])
     Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
 else:
     _courier, _failure, payloads = Lazy("_courier"), Lazy("_failure"), Lazy("payloads")
+    configuration = Lazy("configuration")
 
 __all__ = [
     "Alert",
@@ -202,7 +204,7 @@ def _check_alert(path: str, value: Any) -> Any:
 
 def _check_told(path: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        wrong = unknown_option("Push", value, payloads.Push.__dataclass_fields__)
+        wrong = configuration.unknown_option("Push", value, payloads.Push.__dataclass_fields__)
         if wrong:
             raise wrong
         try:
@@ -244,18 +246,22 @@ def _check_eta(path: str, value: Any) -> Any:
 def _check_wait(path: str, value: Any) -> float:
     if isinstance(value, bool):
         return WAIT_SECONDS if value else 0.0
-    return check_seconds(path, value)
+    return configuration.check_seconds(path, value)
+
+
+def _check_delay(path: str, value: Any) -> float:
+    return configuration.check_seconds(path, value)
 
 
 def _check_stall(path: str, value: Any) -> float:
-    seconds = check_seconds(path, value)
+    seconds = configuration.check_seconds(path, value)
     if not seconds > 0:
         raise InvalidRequest(path, value, "seconds, more than 0")
     return seconds
 
 
 def _check_tracker(path: str, value: Any) -> Tracker:
-    if not isinstance(value, Tracker):
+    if not isinstance(value, configuration.Tracker):
         raise InvalidRequest(path, value, "a Tracker")
     return value
 
@@ -293,7 +299,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "on_success": _check_told,
     "cancelled": _check_cancelled,
     "ignore": _check_ignore,
-    "delay": check_seconds,
+    "delay": _check_delay,
     "keep": _check_flag,
     "disable": _check_flag,
     "eta": _check_eta,
@@ -317,7 +323,7 @@ def check_options(function: str, given: Mapping[str, Any], kind: str | None = No
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    wrong = unknown_option(function, given, CHECKS)
+    wrong = configuration.unknown_option(function, given, CHECKS) if given else None
     if wrong:
         raise wrong
     checked = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
@@ -464,12 +470,13 @@ class Watch:
         options: checked options.
     """
 
+    _first: Outcome | None = None  # how it ended: the first end stands
+
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._options = options
         self._given_tracker: Tracker | None = options.get("tracker")
         self._title: str = options.get("title") or fit(name)
-        self._decided: dict[str, Outcome] = {}
         self._account: Account | None = None
         self._began = self._ended = 0.0
         self._opened = -1
@@ -512,7 +519,7 @@ class Watch:
 
     @property
     def _tracker(self) -> Tracker:
-        return self._given_tracker or default_tracker()
+        return self._given_tracker or configuration.default_tracker()
 
     @property
     def title(self) -> str:
@@ -522,24 +529,25 @@ class Watch:
     @property
     def is_open(self) -> bool:
         """True between entering and the end, in the process that entered."""
-        return self._opened >= 0 and not self._decided and self._epoch == self._tracker.courier.epoch
+        return self._opened >= 0 and self._first is None and self._epoch == self._tracker.courier.epoch
 
     @property
     def outcome(self) -> Outcome | None:
         """How the block ended, or `None` while it has not."""
-        return self._decided.get("first")
+        return self._first
 
     @property
     def elapsed(self) -> float:
         """Seconds since the block was entered, or that it took."""
         if self._opened < 0:
             return 0.0
-        return (self._ended if self._decided else self._tracker.courier.clock()) - self._began
+        return (self._ended if self._first is not None else self._tracker.courier.clock()) - self._began
 
     def begin(self) -> None:
         """Open the block; never blocks and never raises for what the network does."""
         courier = self._tracker.courier
-        self._decided = {}
+        if self._first is not None:
+            del self._first
         self._pushed_failure = False
         self._epoch = courier.epoch
         self._began = courier.clock()
@@ -552,6 +560,8 @@ class Watch:
     def settle(self, error: BaseException | None) -> None:
         """End the block as an exception, or its absence, says; an outcome that was decided before stands."""
         if self._opened < 0 or self._epoch != self._tracker.courier.epoch:
+            return
+        if sys.is_finalizing():  # a generator that nobody finished: told at the exit, and nothing can be sent now
             return
         try:
             if error is not None:
@@ -579,7 +589,7 @@ class Watch:
         """Decide the outcome; False where it was decided before."""
         ended = self._tracker.courier.clock()
         outcome = self._outcome(kind, error, reason, ended - self._began)
-        if self._decided.setdefault("first", outcome) is not outcome:
+        if vars(self).setdefault("_first", outcome) is not outcome:  # atomic: threads and signals may race here
             return False
         self._ended = ended
         self._end_card(outcome)
@@ -708,6 +718,9 @@ def _marks(error: BaseException) -> object:
 # ------------------------------------------------------------------------------------------------------ the handles
 
 
+_NOTHING_YET: Mapping[str, Any] = MappingProxyType({})
+
+
 class Handle(Watch):
     """One tracked block: what all the kinds of handles share.
 
@@ -719,17 +732,17 @@ class Handle(Watch):
     is_loop = False
     _reads = False  # True for readings, which keep=True leaves as they were
 
-    def __init__(self, name: str, options: Mapping[str, Any], **arguments: Any) -> None:
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         if not isinstance(name, str) or not name.strip():
             raise InvalidRequest("name", name, "a string that is not blank")
         super().__init__(name, check_options(f"live_{type(self).__name__.lower()}", options, self.type))
-        self._arguments = {**arguments, "options": options}
+        self._given_options = options
         self._card: Card | None = None
         self._parent: Handle | None = None
         self._children: dict[Handle, None] | None = None  # the open ones
         self._resting = False
         self._transitions = 0
-        self._custom: dict[str, Any] = {}
+        self._custom: Mapping[str, Any] = _NOTHING_YET
         self._stall: _Stall | None = None
 
     # -- entering and leaving
@@ -748,8 +761,12 @@ class Handle(Watch):
     def again(self) -> Self:
         """Make a fresh handle with the same arguments."""
         make: Any = type(self)
-        fresh: Self = make(self.name, **self._arguments)
+        fresh: Self = make(self.name, **self._arguments(), options=self._given_options)
         return fresh
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return what the handle was made with, beside its name and options."""
+        return {}
 
     def begin(self) -> None:
         """Open the block: on a card of its own, or as a line of the block around it."""
@@ -758,7 +775,7 @@ class Handle(Watch):
         self._children = None
         self._transitions = 0
         self._resting = False
-        self._custom = {}
+        self._custom = _NOTHING_YET
         self._stall = None
         self._reset()
         if self._account is None:
@@ -836,7 +853,7 @@ class Handle(Watch):
             return
         try:
             if subtitle is not None:
-                self._custom["final"] = fit(subtitle)
+                self._custom = {**self._custom, "final": fit(subtitle)}
             self._decide(kind, reason=self._scrub(fit(reason, 4_000)))
         except Exception:
             logger.exception("activitysmith_track: internal error at the end of %r", self.name)
@@ -861,7 +878,7 @@ class Handle(Watch):
             **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`; `None` leaves one as
                 it is. What cannot be shown is logged once and left out.
         """
-        wrong = unknown_option("update", shown, _SHOWN)
+        wrong = configuration.unknown_option("update", shown, _SHOWN)
         if wrong:
             raise wrong
         for name, value in shown.items():
@@ -892,7 +909,7 @@ class Handle(Watch):
         top = self
         while top._parent is not None:
             top = top._parent
-        if top._card is not None and not top._decided:
+        if top._card is not None and top._first is None:
             top._card.wake(transition=transition and top is self)
 
     def _adopt(self, child: Handle) -> None:
@@ -1116,11 +1133,14 @@ class Progress(Handle):
     def __init__(
         self, name: str, *, total: float | None = None, initial: float = 0, unit: str = "", options: Mapping[str, Any]
     ) -> None:
-        super().__init__(name, options, total=total, initial=initial, unit=unit)
+        super().__init__(name, options)
         self._first_total = _check_count("total", total) if total is not None else None
         self._initial = _check_count("initial", initial)
         self._unit = _check_subtitle("unit", unit)
         self._reset()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"total": self._first_total, "initial": self._initial, "unit": self._unit}
 
     def _reset(self) -> None:
         self._count: float = self._initial
@@ -1290,9 +1310,12 @@ class Steps(Handle):
     type = "segmented_progress"
 
     def __init__(self, name: str, *, steps: Sequence[str] | int | None = None, options: Mapping[str, Any]) -> None:
-        super().__init__(name, options, steps=steps)
+        super().__init__(name, options)
         self._given = _check_steps(steps)
         self._reset()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"steps": self._given}
 
     def _reset(self) -> None:
         given = self._given
@@ -1448,11 +1471,14 @@ class Timer(Handle):
     type = "timer"
 
     def __init__(self, name: str, *, duration: float | None = None, options: Mapping[str, Any]) -> None:
-        super().__init__(name, options, duration=duration)
+        super().__init__(name, options)
         if duration is not None and (isinstance(duration, bool) or not (_finite(duration) or 0) > 0):
             raise InvalidRequest("duration", duration, "seconds, more than 0")
         self._duration = duration
         self._reset()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"duration": self._duration}
 
     def _reset(self) -> None:
         self._paused: bool | None = None
@@ -1500,13 +1526,16 @@ class Timer(Handle):
 class _Sampled(Handle):
     """A handle that may be fed by a callable, on the one thread that all of them share."""
 
-    def __init__(self, name: str, sample: Any, every: Any, options: Mapping[str, Any], **arguments: Any) -> None:
-        super().__init__(name, options, sample=sample, every=every, **arguments)
+    def __init__(self, name: str, sample: Any, every: Any, options: Mapping[str, Any]) -> None:
+        super().__init__(name, options)
         if sample is not None and not callable(sample):
             raise InvalidRequest("sample", sample, "a callable without arguments")
-        if not check_seconds("every", every) > 0:
+        if not configuration.check_seconds("every", every) > 0:
             raise InvalidRequest("every", every, "seconds, more than 0")
         self._sample, self._every = sample, every
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"sample": self._sample, "every": self._every}
 
     def begin(self) -> None:
         super().begin()
@@ -1549,9 +1578,12 @@ class Metrics(_Sampled):
         every: float = 60.0,
         options: Mapping[str, Any],
     ) -> None:
-        super().__init__(name, sample, every, options, values=values)
+        super().__init__(name, sample, every, options)
         self._declared = _check_readings(values)
         self._reset()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "values": self._declared}
 
     def _reset(self) -> None:
         self._readings: dict[str, dict[str, Any]] = {each["label"]: each for each in self._declared}
@@ -1738,8 +1770,7 @@ class _Silent(Handle):
     def __init__(self) -> None:
         self.name = "nothing"
         self._title = ""
-        self._custom = {}
-        self._decided = {}
+        self._custom = _NOTHING_YET
         self._opened = -1
 
     def update(self, **shown: Any) -> None:

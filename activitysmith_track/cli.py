@@ -91,9 +91,19 @@ def _add_simulator(commands: Any) -> None:
     add("--scope", type=_names, metavar="SLUGS", help="the channels that the key may reach, comma-separated")
     add("--billing", metavar="ERROR", help="answer 402 with trial_expired, trial_exhausted or another known error")
     add("--devices", type=int, default=1, help="phones that a request reaches")
-    add("--focus", action="store_true", help="the phone is in a Focus: only time-sensitive pushes ring")
     add("--deliver-webhooks", action="store_true", help="really call a webhook when its button is pressed")
+    _add_device(simulator.add_argument_group("the phone").add_argument)
     simulator.set_defaults(run=_simulator)
+
+
+def _add_device(add: Any) -> None:
+    add("--free-updates", type=int, default=12, help="updates of a Live Activity that need no waiting")
+    add("--seconds-per-update", type=float, default=120.0, help="average distance of those beyond them")
+    add("--refill-seconds", type=float, default=3_600.0, help="how long a throttled one shows no updates")
+    add("--cards", type=int, default=5, help="cards on the Lock Screen at most")
+    add("--life-seconds", type=float, default=28_800.0, help="after which iOS ends a Live Activity")
+    add("--stay-seconds", type=float, default=14_400.0, help="how long an ended one stays at most")
+    add("--focus", action="store_true", help="the phone is in a Focus: only time-sensitive pushes ring")
 
 
 def _names(text: str) -> list[str]:
@@ -101,6 +111,8 @@ def _names(text: str) -> list[str]:
 
 
 def _simulator(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
     from .simulator import Device, Simulator
 
     same = ("host", "port", "speed", "slots", "requests_per_minute", "metric_requests_per_minute", "metrics")
@@ -111,7 +123,7 @@ def _simulator(options: argparse.Namespace) -> int:
             **given,
             allow_hosts=options.allow_host,
             when_full="end_oldest" if options.end_oldest else "refuse",
-            device=Device(focus=options.focus),
+            device=Device(**{each.name: getattr(options, each.name) for each in fields(Device)}),
         )
         simulator.start()
     except (InvalidRequest, OSError) as problem:

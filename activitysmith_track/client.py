@@ -465,6 +465,8 @@ def _explained(attempt: _Attempt) -> Iterator[None]:
         raise ConnectionFailed(f"no connection to the service: {error}", delivered=False) from _bare(error)
     except httpx.RequestError as error:
         raise ConnectionFailed(f"the connection to the service broke: {error}") from _bare(error)
+    except OSError as error:  # from below httpx: the job has closed descriptors that are not its own
+        raise ConnectionFailed(f"the connection to the service was closed: {error}") from _bare(error)
 
 
 def _bare(error: BaseException) -> BaseException:

@@ -245,7 +245,7 @@ class _Loop(Handle):
         if late or self._judge(error) != "failed" or not self._is_on(error.__traceback__):
             return
         outcome = self._outcome("failed", error, None, self.elapsed)
-        self._decided = {"first": outcome}
+        vars(self)["_first"] = outcome
         if self._card is not None and self._card.ending is not None:
             self._card.ending.replace(self._final(outcome))
         self._tell(outcome, error)

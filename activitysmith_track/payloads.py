@@ -47,7 +47,9 @@ MAX_BADGE_COUNT = 2_147_483_647
 _STREAM_KEY = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _METRIC_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_NO_APP_SCHEMES = frozenset({"about", "blob", "data", "file", "javascript", "vbscript"})
+_NO_APP_SCHEMES = frozenset(
+    {"about", "blob", "data", "file", "filesystem", "javascript", "vbscript", "view-source", "ws", "wss"}
+)
 
 Check = Callable[[str, Any], Any]
 """Takes a field's path and value; returns the value as JSON, or raises `InvalidRequest`."""

@@ -96,6 +96,14 @@ class Phone:
             before = [count + 1 for count in ran]  # a barrier each, and nothing else
             for lane in lanes:
                 self._pass(lane, until)
+        self._tell_truth()
+
+    def _tell_truth(self) -> None:
+        """Tell the simulator how far the jobs really are, for the chart of true against shown."""
+        for card in list(self._courier._open):
+            snapshot = card.source.snapshot()
+            if snapshot is not None and snapshot.fraction is not None:
+                self.simulator.tell_truth(card.stream_key, 100 * snapshot.fraction)
 
     @staticmethod
     def _pass(lane: Lane, until: float) -> None:

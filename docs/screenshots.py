@@ -17,7 +17,7 @@ from activitysmith_track import Action, ActivitySmith, Metric, Push, live_progre
 from activitysmith_track.testing import Phone, capture
 
 IMAGES = Path(__file__).resolve().parent / "images"
-WIDE, NARROW = {"width": 1280, "height": 980}, {"width": 360, "height": 780}
+WIDE, NARROW = {"width": 1280, "height": 1110}, {"width": 360, "height": 860}
 LOG = Action.open_url("Open log", "https://ops.example.com/log")
 RETRY = Action.webhook("Retry", "https://ops.example.com/retry")
 TYPES: dict[str, dict[str, Any]] = {
@@ -88,10 +88,11 @@ def show_desk(phone: Phone) -> None:
     """Let jobs run: one on its way, one in steps, pushes, a widget and a badge."""
     sim = phone.simulator
     with ActivitySmith(sim.api_key, base_url=sim.base_url) as service:
-        show_types(phone, ["prod-web-1", "sourdough"])
+        show_types(phone, ["sourdough"])
         service.metrics.update("deploys.today", 7)
         service.badge_count(3)
-        service.notifications.send(title="Deployed", message="v1.2.3 is live", interruption_level="passive")
+        for title, message in (("Backup", "Verified"), ("Tests", "412 passed"), ("Deployed", "v1.2.3 is live")):
+            service.notifications.send(title=title, message=message, interruption_level="passive")
 
 
 def show_failure(phone: Phone) -> None:
@@ -126,7 +127,6 @@ def running(page: Page, phone: Phone) -> None:
     ):
         for second in range(420):
             progress.advance(1 + second % 2)
-            phone.simulator.tell_truth("reindex-the-shop", progress.percentage)
             if second == 180:
                 steps.step("Upload")
             phone.advance(1)
@@ -144,10 +144,10 @@ def main() -> None:
         with capture(slots=20) as phone:
             running(page, phone)
         with capture(slots=20) as phone:
-            show_types(phone, list(TYPES)[:5])
+            show_types(phone, list(TYPES)[:4])
             picture(page, phone, "types-1")
         with capture(slots=20) as phone:
-            show_types(phone, list(TYPES)[5:])
+            show_types(phone, list(TYPES)[4:])
             picture(page, phone, "types-2")
         with capture(slots=20) as phone:
             show_failure(phone)

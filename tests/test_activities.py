@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import activitysmith_track as at
-from activitysmith_track import InvalidRequest, activities
+from activitysmith_track import InvalidRequest, activities, configuration
 from activitysmith_track.activities import CHECKS, Options, fit, slug
 from activitysmith_track.payloads import check_body
 from activitysmith_track.simulator import Simulator
@@ -310,7 +310,7 @@ def test_a_count_without_a_total(phone: Simulator) -> None:
 def test_estimates(phone: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The subtitle says how long it still takes, or when it ends, or what the user wants."""
     now = [100.0]
-    courier = activities.default_tracker().courier
+    courier = configuration.default_tracker().courier
     monkeypatch.setattr(courier, "clock", lambda: now[0])
 
     def subtitle(**options: Any) -> Any:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from activitysmith_track import _demo, cli
-from activitysmith_track.simulator import Simulator
+from activitysmith_track.simulator import Device, Simulator
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -120,12 +120,27 @@ def test_simulator() -> None:
         (["--billing", "free"], "billing"),
         (["--host", "192.0.2.1"], "address"),
         (["--port", "99999"], "port"),
+        (["--free-updates", "-1"], "free_updates"),
+        (["--seconds-per-update", "nan"], "seconds_per_update"),
+        (["--cards", "0"], "cards"),
     ],
 )
 def test_simulator_refuses(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A rule that cannot be, or an address that is not this machine's, is said in one line."""
     assert cli.main(["simulator", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_the_phone_has_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every parameter of the phone is an option, with the same default."""
+    made: list[Device] = []
+    monkeypatch.setattr(cli, "wait_for_interrupt", lambda: None)
+    monkeypatch.setattr(Simulator, "start", lambda self: made.append(self.service.device) or self)
+    monkeypatch.setattr(Simulator, "port", 1)
+    given = ["--free-updates", "1", "--seconds-per-update", "2", "--refill-seconds", "3", "--cards", "4"]
+    assert cli.main(["simulator", "--port", "0"]) == 0
+    assert cli.main(["simulator", "--port", "0", *given, "--life-seconds", "5", "--stay-seconds", "6"]) == 0
+    assert [made[0], made[-1]] == [Device(), Device(1, 2.0, 3.0, 4, 5.0, 6.0)]
 
 
 def test_simulator_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

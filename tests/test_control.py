@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +11,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from activitysmith_track.simulator import Simulator
+from activitysmith_track.simulator.device import weight
+from activitysmith_track.simulator.faults import FAULT_KINDS
+from activitysmith_track.simulator.service import Tap
 
 STATE = {"title": "T", "type": "progress", "percentage": 1}
 
@@ -86,6 +90,14 @@ def test_state(sim: Simulator, web: httpx.Client) -> None:
     assert [request.verdict for request in sim.requests][-3:] == ["sent", "over budget", "over budget"]
 
 
+def test_a_fraction_is_a_percentage_on_the_chart(sim: Simulator, web: httpx.Client) -> None:
+    """A progress that is told as a value of a limit is drawn as its percentage, one that tells nothing as 0."""
+    for number, state in enumerate(({"value": 3, "upper_limit": 4}, {"value": 9, "upper_limit": 4}, {})):
+        put(sim, f"k{number}", {"content_state": {"title": "T", "type": "progress", **state}})
+    charts = [card["chart"]["sent"] for card in web.get("/simulator/state").json()["cards"]]
+    assert [percentage for ((_, percentage),) in charts] == [75, 100, 0]
+
+
 def test_requests(sim: Simulator, web: httpx.Client) -> None:
     """What came can be listed, filtered, looked at one by one, and forgotten."""
     put(sim)
@@ -119,6 +131,9 @@ def test_clock(sim: Simulator, web: httpx.Client) -> None:
     assert after["speed"] == 0
     assert web.get("/simulator/clock").json() == after
     assert after["date"] > before["date"]
+    for wrong in ({"speed": 5, "advance": -1}, {"speed": -5, "advance": 60}, {"speed": None, "advance": 60}):
+        assert web.post("/simulator/clock", json=wrong).status_code == 400
+        assert web.get("/simulator/clock").json() == after
 
 
 def test_faults_over_http(sim: Simulator, web: httpx.Client) -> None:
@@ -151,8 +166,39 @@ def test_dismissing(sim: Simulator, web: httpx.Client) -> None:
     assert (sim.on_screen, sim.cards["k"].ended) == ([], False)
     identifier = push(sim)
     assert web.post("/simulator/dismiss", json={"id": identifier}).json() == {}
-    assert sim.pushes == []
     assert web.post("/simulator/dismiss", json={"id": identifier}).status_code == 404
+    headers = {"Authorization": f"Bearer {sim.api_key}"}
+    again = httpx.put(f"{sim.base_url}/push-notification/{identifier}", json={"title": "Q"}, headers=headers)
+    assert again.status_code == 200
+    assert [(each.title, each.swiped) for each in sim.pushes] == [("Q", True)]
+    assert sim._control.drawing()["pushes"] == []
+    assert [each["on_screen"] for each in web.get("/simulator/state").json()["pushes"]] == [False]
+
+
+def test_what_is_not_on_the_screen_cannot_be_pressed(sim: Simulator, web: httpx.Client) -> None:
+    """The buttons of a card or a push that was swiped away, has left or has no room are gone with it."""
+    for key in ("swiped", "left"):
+        put(sim, key, body={"action": LINK})
+    cards = {key: card.activity_id for key, card in sim.cards.items()}
+    identifier = push(sim, actions=[LINK])
+    for each in (cards["swiped"], identifier):
+        web.post("/simulator/dismiss", json={"id": each})
+    httpx.request(
+        "DELETE", f"{sim.base_url}/live-activity/stream/left", headers={"Authorization": f"Bearer {sim.api_key}"}
+    )
+    sim.advance(600)
+    for which, button in ((cards["swiped"], "action"), (cards["left"], "action"), (identifier, "0")):
+        assert web.post("/simulator/taps", json={"id": which, "button": button}).status_code == 404
+
+
+def test_the_page_is_given_what_it_draws(sim: Simulator) -> None:
+    """Neither a payload nor metadata goes to every page, and no text is longer than a screen."""
+    put(sim, body={"metadata": {"m": "secret"}, "action": HOOK}, subtitle="s" * 100_000)
+    push(sim, payload={"p": "secret"}, message="m" * 100_000, actions=[{**HOOK, "body": {"b": "secret"}}])
+    drawn = json.dumps(sim._control.drawing())
+    assert "secret" not in drawn
+    assert len(drawn) < 20_000
+    assert "secret" in httpx.get(f"{sim.url}simulator/state").text
 
 
 def test_truth(sim: Simulator, web: httpx.Client) -> None:
@@ -347,6 +393,9 @@ BROKEN = [
     ("POST", "/simulator/faults", b"{}", 400),
     ("POST", "/simulator/faults", b'{"kind": "boom"}', 400),
     ("POST", "/simulator/faults", b'{"kind": 3}', 400),
+    ("POST", "/simulator/faults", b'{"kind": ["x"]}', 400),
+    ("POST", "/simulator/streams/a.b/pause", b"", 400),
+    ("POST", "/simulator/clock", '{"advance": 1}'.encode("utf-16"), 400),
     ("POST", "/simulator/faults", b'{"kind": "status", "id": 3}', 400),
     ("POST", "/simulator/taps", b"{}", 400),
     ("POST", "/simulator/taps", b'{"id": 1, "button": "0"}', 400),
@@ -470,8 +519,6 @@ def test_bad_input_is_never_a_500(
 
 def test_what_cannot_be_parsed_as_http(sim: Simulator) -> None:
     """Bytes that are no request get a 400, and the server goes on."""
-    import socket
-
     for sent in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", sim.port), timeout=5) as peer:
             peer.sendall(sent)
@@ -479,6 +526,127 @@ def test_what_cannot_be_parsed_as_http(sim: Simulator) -> None:
             answered = peer.recv(1_000)
             assert answered == b"" or b" 400 " in answered or b" 403 " in answered
     assert put(sim).status_code == 200
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300)
+def test_any_field_of_a_command_may_be_wrong(fuzzed: tuple[Simulator, httpx.Client], data: st.DataObject) -> None:
+    """Each field of each command takes any JSON without a 500."""
+    sim, client = fuzzed
+    path, wrong = data.draw(st.sampled_from([(path, name) for path in COMMANDS for name in COMMANDS[path]]))
+    others = data.draw(st.sets(st.sampled_from(sorted(COMMANDS[path]))))
+    body = {
+        name: data.draw(st.sampled_from(COMMANDS[path][name]))
+        for name in sorted(others | {"kind"} & {*COMMANDS[path]})
+    }
+    body[wrong] = data.draw(JSON)
+    assume(body.get("kind") != "refuse" or set(body) - {"kind", "seconds"})  # the next example would not be answered
+    answer = client.post(sim.url.rstrip("/") + path, content=json.dumps(body).encode())
+    sim.faults.clear()
+    assert answer.status_code in (200, 400, 404), answer.text
+    assert isinstance(answer.json(), dict)
+    assert client.get(f"{sim.url}simulator/faults").status_code == 200
+
+
+COMMANDS: dict[str, dict[str, list[Any]]] = {
+    "/simulator/clear": {"x": [1]},
+    "/simulator/clock": {"advance": [0, 1], "speed": [1]},
+    "/simulator/faults": {
+        "kind": [*FAULT_KINDS, *FAULT_KINDS],
+        "path": ["*"],
+        "method": ["put"],
+        "times": [1],
+        "skip": [1],
+        "probability": [0.5],
+        "seed": [1],
+        "seconds": [0],
+        "status": [503],
+        "body": [{"error": "x"}],
+        "retry_after": [1, "soon"],
+        "handled": [True],
+    },
+    "/simulator/taps": {"id": ["act_1"], "button": ["action", "0"]},
+    "/simulator/dismiss": {"id": ["act_1"]},
+    "/simulator/truth": {"stream_key": ["k"], "percentage": [1]},
+    "/simulator/streams/k/pause": {"x": [1]},
+    "/simulator/streams/k/resume": {"x": [1]},
+}
+
+
+def test_a_body_without_an_end(sim: Simulator) -> None:
+    """A body that never ends is refused, remembered as such, and not read on: the connection is closed."""
+    head = f"POST /api/badge HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {sim.api_key}\r\n"
+    with socket.create_connection(("127.0.0.1", sim.port), timeout=10) as peer:
+        peer.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        with pytest.raises(OSError, match=r"reset|Broken pipe|aborted"):
+            for _ in range(1_000):
+                peer.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+    assert [(each.status, each.verdict) for each in sim.requests] == [(413, "refused")]
+
+
+def test_a_refusal_for_size_ends_the_connection(sim: Simulator, web: httpx.Client) -> None:
+    """A client that has sent a body of more than 1 MiB reads why it was refused, and then the connection ends."""
+    for url in (f"{sim.base_url}/badge", f"{sim.url}simulator/clear"):
+        answer = web.post(url, content=b"x" * (2 * 1024 * 1024))
+        assert (answer.status_code, answer.headers["connection"]) == (413, "close")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_body_that_does_not_come(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that announces a body and does not send it is not waited for."""
+    monkeypatch.setattr("activitysmith_track.simulator.control.BODY_SECONDS", 0.1)
+    with socket.create_connection(("127.0.0.1", sim.port), timeout=10) as peer:
+        peer.sendall(b"POST /api/badge HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{")
+        assert b" 408 " in peer.recv(1_000)
+
+
+def test_a_head_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends its request a byte at a time is not waited for, on a fresh connection or a kept one."""
+    monkeypatch.setattr("activitysmith_track.simulator.server.HEAD_SECONDS", 0.3)
+    whole = b"GET /simulator/clock HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for first in (b"", whole):
+        with Simulator() as sim, socket.create_connection(("127.0.0.1", sim.port), timeout=10) as peer:
+            peer.sendall(first)
+            if first:
+                assert b" 200 " in peer.recv(10_000)
+            peer.settimeout(0.05)
+            assert any(_is_over(peer) for _ in range(200))
+
+
+def _is_over(peer: socket.socket) -> bool:
+    """Send one more byte, and tell whether the other side has closed the connection."""
+    try:
+        peer.sendall(b"G")
+        return peer.recv(100) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_memory_is_bounded_in_bytes(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pushes, presses and cards count by what they hold, as the requests do; the oldest go first."""
+    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_BYTES", 4_000_000)
+    service, key = sim.service, f"Bearer {sim.api_key}"
+    service._rates["account"] = 10**9
+    for number in range(12):
+        parts = [f"{number}-{part}" for part in range(20_000)]  # what takes much more memory than its JSON
+        push_body = {"title": str(number), "payload": {"a": parts}}
+        service.handle("POST", "/push-notification", key, json.dumps(push_body).encode())
+        button = {**HOOK, "body": {"a": parts}}
+        body = {"content_state": STATE, "action": button}
+        service.handle("PUT", f"/live-activity/stream/s{number}", key, json.dumps(body).encode())
+        service.handle("DELETE", f"/live-activity/stream/s{number}", key, b"")
+        service.tap(Tap(0.0, "x", "webhook", "https://a.example", body={"a": parts}))
+    service.handle("POST", "/badge", key, b'{"badge": 1}')
+    assert 1_000_000 < service.remembered_bytes <= 4_000_000
+    held = weight(
+        [push.body for push in service.pushes.values()],
+        [tap.body for tap in service.taps],
+        [[card.sent.state, card.sent.action] for card in service.activities.values()],
+    )
+    assert held <= 4_000_000
+    assert service.requests[-1].path == "/badge"
 
 
 def test_memory_is_bounded(sim: Simulator) -> None:
@@ -503,8 +671,6 @@ def test_memory_is_bounded(sim: Simulator) -> None:
 
 def test_many_subscribers_read_at_their_own_pace(sim: Simulator) -> None:
     """One that does not read does not keep the others waiting."""
-    import socket
-
     with socket.create_connection(("127.0.0.1", sim.port)) as lazy:
         lazy.sendall(b"GET /simulator/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         seen = threading.Event()

@@ -15,6 +15,7 @@ import pytest
 import activitysmith_track as at
 from activitysmith_track import _courier
 from activitysmith_track._courier import Account, Courier, Snapshot
+from activitysmith_track._lanes import Lane
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.simulator import Simulator
 
@@ -411,6 +412,28 @@ def test_handles_may_be_used_in_signal_handlers(phone: Simulator) -> None:
             signal.signal(signal.SIGUSR1, before)
         assert p.completed == 40
     assert at.flush(10)
+
+
+def test_a_lane_forgets_times_that_were_replaced() -> None:
+    """A task that is put off again and again stands once in what the lane remembers."""
+
+    class Idle:
+        def run(self, now: float) -> float | None:
+            return None
+
+        def give_up(self) -> None:
+            return
+
+    clock = Clock()
+    lane, tasks, order = Lane("test", clock), [Idle() for _ in range(3)], []
+    for number, task in enumerate(tasks):
+        task.run = lambda now, number=number: order.append((number, now))  # type: ignore[method-assign, misc]
+    for later in range(10_000):
+        lane.schedule(tasks[later % 3], 1e6 - later)
+    assert len(lane._heap) < 100
+    clock.now = 1e6
+    lane._run_due()
+    assert [number for number, _ in order] == [0, 2, 1]  # the last times that were said
 
 
 class Still:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from activitysmith_track import InvalidRequest
 from activitysmith_track.simulator import Card, Device, ManualClock
 from activitysmith_track.simulator.device import Window, is_loud, on_screen
 from activitysmith_track.simulator.service import Service
@@ -16,13 +17,13 @@ STATE = {"title": "T", "type": "progress", "percentage": 0}
 def started(device: Device | None = None, at: float = 0.0, **state: Any) -> Card:
     """Start a card."""
     card = Card("act", "k", at, device or Device())
-    card.start({"content_state": {**STATE, **state}}, at, 0)
+    card.start({"content_state": {**STATE, **state}}, at)
     return card
 
 
 def shows(card: Card, percentage: int, at: float) -> bool:
     """Send an update and tell whether the screen shows it."""
-    return card.update({"content_state": {**STATE, "percentage": percentage}}, at, 0)
+    return card.update({"content_state": {**STATE, "percentage": percentage}}, at)
 
 
 def test_within_the_budget_everything_shows() -> None:
@@ -59,6 +60,50 @@ def test_the_parameters_count() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"free_updates": -1},
+        {"free_updates": 1.5},
+        {"seconds_per_update": -1.0},
+        {"refill_seconds": float("nan")},
+        {"cards": 0},
+        {"life_seconds": float("inf")},
+        {"stay_seconds": "4h"},
+        {"focus": 1},
+    ],
+)
+def test_parameters_that_cannot_be(fields: dict[str, Any]) -> None:
+    """A phone that makes no sense is refused where it is written."""
+    with pytest.raises(InvalidRequest, match=next(iter(fields))):
+        Device(**fields)
+
+
+def test_no_budget() -> None:
+    """With no distance asked for, everything shows."""
+    card = started(Device(free_updates=0, seconds_per_update=0))
+    assert all(shows(card, number, at=0) for number in range(1, 30))
+
+
+def test_a_dropped_update_does_not_ring() -> None:
+    """The alert of an update that the phone does not show is not shown either."""
+    card = started(Device(free_updates=1, seconds_per_update=1e9))
+    for number in (1, 2):
+        card.update({"content_state": {**STATE, "percentage": number}, "alert": {"title": str(number)}}, number)
+    assert (card.alert, card.alert_at) == ({"title": "1"}, 1)
+
+
+def test_an_expired_timer_is_not_stale() -> None:
+    """When iOS ends it, sent and shown stop together; what was dropped before stays unseen."""
+    card = started(type="timer", counts_down=False)
+    card.expire(9 * 3600)
+    assert not card.stale
+    other = started(Device(free_updates=0, seconds_per_update=1e9))
+    shows(other, 5, at=8 * 3600 - 1)
+    other.expire(9 * 3600)
+    assert (other.stale, other.percentage, other.throttled_until) == (True, 0, None)
+
+
 def test_an_end_always_shows() -> None:
     """Throttled or not, the last state is on the screen."""
     card = started(Device(free_updates=0, seconds_per_update=1e9))
@@ -72,7 +117,7 @@ def test_buttons_belong_to_what_is_shown() -> None:
     """A throttled card keeps its old button, too."""
     card = started(Device(free_updates=0, seconds_per_update=1e9))
     link = {"title": "x", "type": "open_url", "url": "https://a.example"}
-    card.update({"content_state": STATE, "action": link}, 1, 0)
+    card.update({"content_state": STATE, "action": link}, 1)
     assert (card.action, card.sent.action) == (None, link)
 
 
@@ -97,7 +142,7 @@ def test_room_for_five() -> None:
     cards = []
     for number in range(7):
         card = Card(f"a{number}", None, float(number))
-        card.start({"content_state": STATE}, float(number), 0)
+        card.start({"content_state": STATE}, float(number))
         cards.append(card)
     for number, at in ((0, 50.0), (1, 60.0), (2, 40.0)):
         cards[number].end({}, at, by="request", dismiss_after=100)
@@ -163,7 +208,7 @@ def test_history_is_capped() -> None:
         shows(card, number % 100, at=number)
     assert len(card.history) == 1_000
     for number in range(50):
-        card.update({"content_state": STATE}, number, 100_000)
+        card.update({"content_state": {**STATE, "subtitle": "x" * 100_000}}, number)
     assert len(card.history) <= 11
     assert card.copied().history == card.history
 

@@ -135,14 +135,73 @@ def test_refuse(sim: Simulator, client: httpx.Client) -> None:
     put(client)
     with sim.fault("refuse", seconds=30), pytest.raises(httpx.TransportError):
         httpx.get(sim.url)
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        try:
-            assert put(client).json()["operation"] == "noop"
-            return
-        except httpx.TransportError:
-            time.sleep(0.02)
-    pytest.fail("it did not listen again")
+    assert put(client).json()["operation"] == "noop"
+
+
+def test_refusing_for_no_time(sim: Simulator, client: httpx.Client) -> None:
+    """When the block is left the port is served again, however short it was."""
+    for _ in range(5):
+        with sim.fault("refuse"):
+            pass
+        assert httpx.get(sim.url).status_code == 200
+
+
+def test_two_refusals(sim: Simulator) -> None:
+    """Connections are refused while either is set, and answered when the last one is gone."""
+    with sim.fault("refuse", seconds=30):
+        with sim.fault("refuse", seconds=30):
+            pass
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(sim.url)
+    assert httpx.get(sim.url).status_code == 200
+    sim.fault("refuse", seconds=30)
+    sim.fault("refuse", seconds=30)
+    sim.faults.clear()
+    assert httpx.get(sim.url).status_code == 200
+
+
+def test_a_port_that_was_taken(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes the port during a refusal is told of, and the simulator is back when it is free."""
+    import socket
+
+    monkeypatch.setattr("activitysmith_track.simulator.server.START_SECONDS", 0.3)
+    fault = sim.fault("refuse", seconds=30)
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(("127.0.0.1", sim.port))
+        thief.listen()
+        with pytest.raises(RuntimeError, match="somebody else took it"):
+            fault.remove()
+    monkeypatch.undo()
+    assert sim._server is not None
+    assert sim._server.serving.wait(10)
+    assert httpx.get(sim.url).status_code == 200
+
+
+def test_stopping_ends_a_refusal(sim: Simulator) -> None:
+    """A simulator that is stopped while it refuses serves when it is started again."""
+    sim.fault("refuse", seconds=30)
+    sim.stop()
+    assert list(sim.faults) == []
+    sim.start()
+    assert httpx.get(sim.url).status_code == 200
+
+
+def test_a_method_in_small_letters(sim: Simulator, client: httpx.Client) -> None:
+    """A method is one in any case."""
+    with sim.fault("status", status=503, method="put"):
+        assert put(client).status_code == 503
+
+
+def test_clearing_while_a_fault_strikes(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is remembered once, with its fault, so that clearing has nothing to come between."""
+    service, versions = sim.service, []
+    monkeypatch.setattr(service, "_tell", lambda: versions.append(len(service.requests)))
+    content = b'{"badge": 1}'
+    service.handle("POST", "/badge", f"Bearer {sim.api_key}", content, fault=Fault("reset", handled=True))
+    assert versions == [1]
+    (request,) = service.requests
+    assert (request.fault, request.status, request.verdict, service.badge) == ("reset", 0, "sent", 1)
 
 
 def test_refuse_over_http(sim: Simulator, client: httpx.Client) -> None:
@@ -192,6 +251,17 @@ def test_the_first_that_strikes_wins() -> None:
     "fields",
     [
         {"kind": "explode"},
+        {"kind": ["reset"]},
+        {"kind": {}},
+        {"kind": None},
+        {"kind": "reset", "handled": 1},
+        {"kind": "status", "body": {"x": "y" * 70_000}},
+        {"kind": "refuse", "path": "/badge"},
+        {"kind": "refuse", "method": "PUT"},
+        {"kind": "refuse", "times": 1},
+        {"kind": "refuse", "skip": 1},
+        {"kind": "refuse", "probability": 0.5},
+        {"kind": "refuse", "handled": True},
         {"kind": "status", "status": 200},
         {"kind": "status", "status": 600},
         {"kind": "status", "body": "x"},
@@ -220,8 +290,10 @@ def test_limits(sim: Simulator) -> None:
         sim.fault("latency")
     with pytest.raises(InvalidRequest, match="at most 100"):
         sim.fault("latency")
+    idle = Simulator()
     with pytest.raises(RuntimeError, match="has not been started"):
-        Simulator().fault("refuse")
+        idle.fault("refuse")
+    assert list(idle.faults) == []
 
 
 def test_every_kind_is_described() -> None:

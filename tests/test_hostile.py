@@ -285,7 +285,7 @@ def test_a_server_that_does_not_read(kind: str) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(errors.RequestTimedOut) as caught:
             if kind == "sync":
-                with ActivitySmith(KEY, base_url=url, timeout=SECONDS, max_attempts=1) as client:
+                with ActivitySmith(KEY, base_url=url, timeout=5 * SECONDS, max_attempts=1) as client:
                     client.notifications.send(title="T", payload={"x": "y" * 20_000_000})
             else:
                 asyncio.run(_send_much(url))
@@ -294,7 +294,7 @@ def test_a_server_that_does_not_read(kind: str) -> None:
 
 
 async def _send_much(url: str) -> None:
-    async with AsyncActivitySmith(KEY, base_url=url, timeout=SECONDS, max_attempts=1) as client:
+    async with AsyncActivitySmith(KEY, base_url=url, timeout=5 * SECONDS, max_attempts=1) as client:
         await client.notifications.send(title="T", payload={"x": "y" * 20_000_000})
 
 

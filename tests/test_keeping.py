@@ -214,6 +214,27 @@ def test_ctrl_c_ends_the_process_as_it_would_without_us(job: Job, tmp_path: Path
     assert len(kept(job)) == 1
 
 
+@pytest.mark.parametrize("order", ["leave first", "keep first"])
+def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path: Path, order: str) -> None:
+    """What two threads keep at the same time is kept once, and a next process may take it at once."""
+    courier = default_tracker().courier
+    account = courier.account(sim.api_key, sim.base_url)
+    courier.keeper.directory = tmp_path / "box"
+    delivery = _courier.Delivery(courier, account, {"title": "job failed"}, at_least_once=True)
+    one, other = delivery.copy(), delivery.copy()
+    assert one is not None
+    assert other is not None
+    if order == "leave first":
+        assert courier.keeper.leave([(account, one)], [], None)
+        assert courier.keeper.keep(account, other)
+    else:
+        assert courier.keeper.keep(account, other)
+        assert courier.keeper.leave([(account, one)], [], None)
+    courier.after_fork()  # as a next process would begin
+    courier.keeper.directory = tmp_path / "box"
+    assert [entry.id for entry in courier.keeper.claim(account)] == [delivery.id]
+
+
 # ----------------------------------------------------------------------------------------------------- watchdog
 
 LIVES = """

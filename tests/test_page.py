@@ -243,6 +243,7 @@ def test_text_stays_text(page: Page, phone: Phone) -> None:
     expect(page.locator("article h3").first).to_have_text(EVIL)
     expect(page.locator("details.push strong")).to_have_text(EVIL)
     page.locator("details.push summary").click()
+    expect(page.locator("#log li")).to_have_count(len(ALL_TYPES) + 3)  # or the first one would be another in a moment
     page.locator("#log summary").first.click()
     expect(page.locator("#log pre").first).to_contain_text("<img")
     page.locator("article button.action").first.click()
@@ -282,9 +283,10 @@ def test_what_was_throttled_is_marked(page: Page, phone: Phone) -> None:
         put(phone.simulator, "job", type="progress", percentage=number)
     expect(page.locator("article.stale")).to_contain_text("Throttled by iOS: 2 updates not shown, again in")
     expect(page.locator("article .figure")).to_have_text("12 %")
-    expect(page.locator("#counts")).to_have_text("13 sent, 2 over budget")
+    expect(page.locator("#counts")).to_have_text("The last 15: 13 sent, 2 over budget")
     expect(page.get_by_role("img", name="job: Last sent 14 %, the screen shows 12 %")).to_be_visible()
     phone.simulator.tell_truth("job", 20)
+    expect(page.locator(".chart path.true")).to_have_attribute("d", re.compile(r"^M[\d.]+,82\.0 H600\.0$"))
     expect(page.locator(".chart figcaption")).to_contain_text("The job is at 20 %, the screen shows 12 %")
     page.get_by_role("combobox", name="Show").select_option("over budget")
     expect(page.locator("#log li")).to_have_count(2)
@@ -314,6 +316,11 @@ def test_the_desk(page: Page, phone: Phone) -> None:
     expect(page.locator("#counts")).to_have_text("Nothing yet.")
     page.get_by_role("button", name="Dark").click()
     expect(page.locator("#theme")).to_have_attribute("aria-pressed", "true")
+    colors = [
+        page.locator(each).evaluate("each => getComputedStyle(each).backgroundColor") for each in ("#theme", ".bar")
+    ]
+    assert colors[0] != colors[1]
+    assert page.locator("#banner").get_attribute("aria-live") == "polite"
 
 
 def test_all_types_are_drawn(page: Page, phone: Phone) -> None:
@@ -337,9 +344,110 @@ def test_all_types_are_drawn(page: Page, phone: Phone) -> None:
         )
     expect(page.locator("article.type-timer .value")).to_have_text("5:00")
     expect(page.locator("article.type-value .value")).to_have_text("$1,240")
-    expect(page.get_by_text("2 more")).to_be_visible()
+    expect(page.get_by_role("button", name="4 more")).to_be_visible()
     expect(page.get_by_role("img", name="ActivitySmith, badge 8")).to_be_visible()
     expect(page.locator(".widget")).to_have_text("deploys.today7")
+
+
+def send(sim: Simulator, title: str, **body: Any) -> None:
+    """Send a push."""
+    ask(sim, "POST", "/push-notification", {"title": title, **body})
+
+
+def test_pushes_stack(page: Page, phone: Phone) -> None:
+    """Only the newest push is read; the edges of two more peek out, and all of them come with a press."""
+    for number in range(5):
+        send(phone.simulator, f"push {number}")
+    page.goto(phone.simulator.url)
+    pushes = page.locator("details.push")
+    expect(pushes).to_have_count(5)
+    shown = [pushes.nth(index) for index in range(5)]
+    expect(shown[0]).to_contain_text("push 4")
+    boxes = [each.bounding_box() for each in shown]
+    assert [box and box["height"] > 20 for box in boxes] == [True, False, False, None, None]
+    toggle = page.get_by_role("button", name="4 more")
+    toggle.focus()
+    page.keyboard.press("Enter")
+    less = page.get_by_role("button", name="Show less")
+    expect(less).to_be_focused()
+    for each in shown:
+        expect(each.locator("strong")).to_be_visible()
+    shown[2].locator("summary").click()
+    less.click()
+    expect(shown[2].locator("strong")).not_to_be_visible()
+
+
+def test_focus_stays(page: Page, phone: Phone) -> None:
+    """What is focused or open does not go behind a newer push, and focus that is swiped away stays on the phone."""
+    sim = phone.simulator
+    send(sim, "first", actions=[HOOK])
+    page.goto(sim.url)
+    first = page.locator("details.push", has_text="first")
+    first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    for number in range(3):
+        send(sim, f"newer {number}")
+        expect(page.locator("details.push")).to_have_count(2 + number)
+        expect(first.locator("summary")).to_be_focused()
+        expect(first.get_by_role("button", name="Pause")).to_be_visible()
+    first.get_by_role("button", name="Dismiss").focus()
+    page.keyboard.press("Enter")
+    expect(first).to_have_count(0)
+    expect(page.get_by_role("region", name="On the Lock Screen", exact=True)).to_be_focused()
+
+
+def test_touch(browser: Browser, phone: Phone) -> None:
+    """Where there is no pointer to hover with, the button that swipes a card away is always seen."""
+    put(phone.simulator, "job", type="progress", percentage=5)
+    context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(phone.simulator.url)
+    expect(page.get_by_role("button", name="Swipe job away")).to_have_css("opacity", "1")
+    page.get_by_role("button", name="Swipe job away").tap()
+    expect(page.locator("article")).to_have_count(0)
+    context.close()
+
+
+def test_the_screen_scrolls(page: Page, phone: Phone) -> None:
+    """The phone keeps its shape whatever it shows, and the keyboard scrolls what has no room."""
+    sizes = []
+    for fill in (lambda: None, lambda: show_everything(phone.simulator)):
+        fill()
+        page.goto(phone.simulator.url)
+        expect(page.locator("#connection")).to_have_text("live")
+        box = page.locator(".screen").bounding_box()
+        assert box is not None
+        sizes.append((box["width"], box["height"]))
+    assert sizes[0] == sizes[1]
+    assert sizes[0][1] / sizes[0][0] == pytest.approx(844 / 390, rel=0.01)
+    page.locator("#scroll").focus()
+    page.keyboard.press("End")
+    expect(page.locator(".unstack")).to_be_in_viewport()
+
+
+def test_faults_and_pauses_are_seen(page: Page, phone: Phone) -> None:
+    """What was set for the service stands on the page, and can be taken away there."""
+    sim = phone.simulator
+    page.goto(sim.url)
+    listed = page.locator("#set li")
+    expect(page.locator("#set-section")).to_be_hidden()
+    sim.fault("status", status=503, path="/live-activity/*", method="put")
+    sim.pause("job")
+    expect(listed).to_have_text(
+        [re.compile(r"status 503 PUT /live-activity/\* · hit 0 . Take away"), re.compile("paused job Resume")]
+    )
+    page.get_by_role("button", name="Take away").click()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#set-section")).to_be_hidden()
+    assert (list(sim.faults), sim.service.paused) == ([], [])
+
+
+def test_absurd_durations(page: Page, phone: Phone) -> None:
+    """A timer of more time than anybody has is still drawn in a few characters."""
+    put(phone.simulator, "eon", type="timer", duration_seconds=1e300)
+    put(phone.simulator, "blink", type="timer", duration_seconds=1e-300)
+    page.goto(phone.simulator.url)
+    expect(page.locator("article .value")).to_have_text(["> 9999 h", "0:01"])
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -352,6 +460,7 @@ def test_accessibility(page: Page, phone: Phone, theme: str) -> None:
     for round_number in range(2):
         page.goto(f"{phone.simulator.url}?theme={theme}")
         expect(page.locator("article")).to_have_count(5)
+        page.get_by_role("button", name="1 more").click()
         for summary in page.locator("details.push > summary").all():
             summary.click()
         page.locator("#log summary").first.click()
@@ -388,6 +497,10 @@ def test_it_fits(page: Page, phone: Phone, width: int) -> None:
     expect(page.locator("article").first).to_be_visible()
     expect(page.locator("details.push").first).to_contain_text("TTTT")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    put(phone.simulator, "progress", type="progress", percentage=43)
+    expect(page.locator(".axis").first).to_be_visible()
+    for axis in page.locator(".axis").all():
+        assert axis.evaluate("each => each.getBoundingClientRect().height") >= 11
     box = page.locator(".screen").bounding_box()
     assert box is not None
     for element in page.locator(".screen article, .screen .push").all():

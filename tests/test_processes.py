@@ -26,7 +26,10 @@ def run(sim: Simulator, tmp_path: Path) -> Run:
 
     def start(code: str, base_url: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "job.py"
-        script.write_text("import activitysmith_track as at\n" + textwrap.dedent(code), encoding="utf-8")
+        head = "import activitysmith_track as at\n"
+        if not base_url:  # a busy machine may need longer than the usual two seconds
+            head += "at.configure(exit_timeout=20)\n"
+        script.write_text(head + textwrap.dedent(code), encoding="utf-8")
         settings = {"ACTIVITYSMITH_API_KEY": sim.api_key, "ACTIVITYSMITH_BASE_URL": base_url or sim.base_url}
         return subprocess.run(
             [sys.executable, "-W", "error", str(script)],
@@ -232,6 +235,7 @@ def test_asyncio_debug_mode(run: Run, sim: Simulator) -> None:
                 yield n
         @at.track_steps('steps')
         async def main():
+            asyncio.get_running_loop().slow_callback_duration = 5  # the machine may be busy
             async with at.live_progress('job', key='job', total=3, wait=True) as p:
                 async for n in at.track(items(), 'loop'):
                     p.advance()

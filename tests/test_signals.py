@@ -303,6 +303,25 @@ def test_a_main_thread_that_is_busy_in_c(job: Job) -> None:
     assert left == (-signal.SIGTERM, ["Stopped: SIGTERM"])
 
 
+def test_a_child_that_is_told_at_once(job: Job) -> None:
+    """A signal that reaches a child before Python is ready there is not lost."""
+    left = job(
+        """
+        signals.acquire()
+        for n in range(40):
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(7)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        signals.release()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+        """
+    )
+    assert left == (0, [])
+
+
 def test_a_forked_child_only_passes_on(job: Job) -> None:
     """The child of a tracked process dies by the signal and ends no card; what it tracks itself it does end."""
     left = job("""

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from activitysmith_track import InvalidRequest
 from activitysmith_track.payloads import BODIES
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.simulator.service import Service
@@ -62,6 +63,19 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", "/live-activity/stream/k", {"content_state": {"title": "T"}}, 400, "Invalid content_state"),
     ("PUT", "/live-activity/stream/k", {"content_state": {**STATE, "percent": 1}}, 400, "Invalid request"),
     ("PUT", "/live-activity/stream/k", {"content_state": STATE, "channels": []}, 400, "Invalid channel targeting"),
+    ("PUT", "/live-activity/stream/k", {"content_state": {"title": "T", "type": "metrics"}}, 400, "Invalid request"),
+    ("PUT", "/live-activity/stream/k", {"content_state": {"title": "T", "type": "stats"}}, 400, "Invalid request"),
+    ("PUT", "/live-activity/stream/k", {"content_state": {"title": "T", "type": "timer"}}, 400, "Invalid request"),
+    (
+        "PUT",
+        "/live-activity/stream/k",
+        {"content_state": {"title": "T", "type": "segmented_progress"}},
+        400,
+        "Invalid request",
+    ),
+    ("PUT", "/live-activity/stream/k", b'{"content_state": ' + b"[" * 70 + b"]" * 70 + b"}", 400, "Invalid request"),
+    ("PUT", "/live-activity/stream/k", '{"content_state": {}}'.encode("utf-16"), 400, "Invalid JSON"),
+    ("PUT", "/live-activity/stream/a%2Fb", {}, 400, "Invalid stream_key"),
     ("POST", "/push-notification", {"title": "x", "target": {"channels": 3}}, 400, "Invalid channel targeting"),
     ("DELETE", "/live-activity/stream/never", None, 404, "Live Activity stream not found"),
     ("POST", "/live-activity/update", {"activity_id": "x", "content_state": STATE}, 403, "Forbidden"),
@@ -80,7 +94,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
 @pytest.mark.parametrize(("method", "path", "body", "status", "error"), REFUSED)
 def test_refusals(service: Service, method: str, path: str, body: Any, status: int, error: str) -> None:
     """A request that the service turns down gets its status and its words."""
-    answered, answer = ask(service, method, path.replace("%20", " "), body)
+    answered, answer = ask(service, method, path, body)
     assert (answered, answer["error"]) == (status, error)
     assert service.requests[-1].status == status
 
@@ -263,14 +277,181 @@ def test_history(service: Service, clock: Clock) -> None:
     assert [(at, state["percentage"]) for at, state, _ in service.cards["k"].history] == [(1000, 1), (1005, 2)]
 
 
+def test_a_rotation_that_is_refused_changes_nothing(service: Service) -> None:
+    """What a new activity needs is looked at before the old one is ended."""
+    ask(service, "PUT", "/live-activity/stream/k", {"content_state": STATE, "channels": ["x"]})
+    answer = ask(service, "PUT", "/live-activity/stream/k", {"content_state": {"title": "T"}, "channels": ["y"]})
+    assert (answer[0], answer[1]["error"]) == (400, "Invalid content_state")
+    assert (
+        ask(service, "PUT", "/live-activity/stream/k", {"content_state": {"title": "T", "type": "stats"}})[0] == 400
+    )
+    assert (service.cards["k"].ended, service.cards["k"].channels, len(service.activities)) == (False, ["x"], 1)
+
+
+def test_an_open_ended_timer_starts(service: Service) -> None:
+    """A timer that does not count down needs no duration."""
+    assert put(service, type="timer", counts_down=False)[1]["operation"] == "started"
+
+
+def test_a_rotation_keeps_what_is_left_out(service: Service) -> None:
+    """Tags, metadata and channels go over to the new activity."""
+    body = {"content_state": STATE, "channels": ["x"], "tags": ["a"], "metadata": {"m": 1}}
+    ask(service, "PUT", "/live-activity/stream/k", body)
+    assert put(service, type="value", value=1)[1]["operation"] == "rotated"
+    card = service.cards["k"]
+    assert (card.tags, card.metadata, card.channels) == (["a"], {"m": 1}, ["x"])
+
+
+def test_the_order_of_channels_does_not_matter() -> None:
+    """A stream rotates when it reaches others, not when the same ones are named in another way."""
+    service = Service(scope=["a", "b"])
+    put(service)
+    for channels in (["b", "a"], ["a", "b", "a"], None):
+        target = {} if channels is None else {"channels": channels}
+        answer = ask(service, "PUT", "/live-activity/stream/k", {"content_state": STATE, **target})[1]
+        assert (answer["operation"], sorted(set(answer["effective_channel_slugs"]))) == ("noop", ["a", "b"])
+    rotated = ask(service, "PUT", "/live-activity/stream/k", {"content_state": STATE, "channels": ["a"]})[1]
+    assert rotated["operation"] == "rotated"
+    assert put(service, percentage=3)[1]["effective_channel_slugs"] == ["a"]
+
+
+def test_an_alert_is_no_noop(service: Service) -> None:
+    """An alert rings although the state is the one from before, and counts as an update."""
+    put(service)
+    body = {"content_state": STATE, "alert": {"title": "Look"}}
+    assert ask(service, "PUT", "/live-activity/stream/k", body)[1]["operation"] == "updated"
+    assert (service.cards["k"].updates, service.cards["k"].alert) == (1, {"title": "Look"})
+
+
+def test_tags_alone_cost_no_update(service: Service) -> None:
+    """Tags and metadata are kept, but the phone is sent nothing."""
+    put(service)
+    answer = ask(service, "PUT", "/live-activity/stream/k", {"content_state": STATE, "tags": ["b"]})[1]
+    assert (answer["operation"], answer["tags"]) == ("noop", ["b"])
+    assert (service.cards["k"].tags, service.cards["k"].updates) == (["b"], 0)
+
+
+def test_a_push_sets_the_badge(service: Service) -> None:
+    """A push and a replacement set the app icon's badge, where they carry one."""
+    seen = []
+    sent = ask(service, "POST", "/push-notification", {"title": "x", "badge": 4})[1]["notification_id"]
+    seen.append(service.badge)
+    for body in ({"title": "y"}, {"title": "z", "badge": 0}):
+        ask(service, "PUT", f"/push-notification/{sent}", body)
+        seen.append(service.badge)
+    assert seen == [4, 4, 0]
+
+
+def test_nobody_has_a_badge() -> None:
+    """A badge that reaches nobody is refused in the words of a push, not of a Live Activity."""
+    service = Service(channels=["a"])
+    status, answer = ask(service, "POST", "/badge", {"badge": 1, "target": {"channels": ["b"]}})
+    assert (status, answer["message"]) == (422, "No devices matched the effective channel target")
+
+
+def test_pushes_are_snapshots(sim: Simulator) -> None:
+    """A replacement does not change what was read before it."""
+    service = sim.service
+    sent = ask(service, "POST", "/push-notification", {"title": "x"})[1]["notification_id"]
+    (before,) = sim.pushes
+    ask(service, "PUT", f"/push-notification/{sent}", {"title": "y"})
+    assert (before.title, before.replaced, sim.pushes[0].title) == ("x", 0, "y")
+
+
+def test_life_ends_without_a_request() -> None:
+    """Whoever looks after the eight hours sees that iOS ended the activity, and a timer that stands still."""
+    now = [0.0]
+    sim = Simulator()
+    sim.service.clock = lambda: now[0]
+    put(sim.service, type="timer", counts_down=False)
+    now[0] = 8 * 3600
+    card = sim.cards["k"]
+    assert (card.ended, card.ended_by, card.stale) == (True, "system", False)
+    assert [each.ended for each in sim.activities.values()] == [True]
+
+
+@pytest.mark.parametrize("name", ["scope", "channels", "metrics"])
+def test_lists_of_names(name: str) -> None:
+    """A comma-separated text is a list of names, not of letters; anything else is refused."""
+    service = Service(**{name: "ops, sales"})
+    assert {"ops", "sales"} in (service._scope, service._known_channels, service._known_metrics)
+    for wrong in ([1], [""], 7):
+        with pytest.raises(InvalidRequest, match=name):
+            Service(**{name: wrong})
+
+
+def test_names_of_hosts() -> None:
+    """Names of hosts are compared without regard to case, and may be comma-separated."""
+    sim = Simulator(allow_hosts="Desk.Local, other.local")
+    hosts = ("desk.local:80", "DESK.LOCAL", "other.local.", "localhost.", "d", "desk.local:x", "a@desk.local", "")
+    assert [sim._is_ours(host) for host in hosts] == [True] * 4 + [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("box.local", "box.local"),
+    ],
+)
+def test_urls(host: str, shown: str) -> None:
+    """The address is the given one, or loopback where it listens everywhere; it may be called by it."""
+    sim = Simulator(host=host, port=81)
+    assert (sim.url, sim.base_url) == (f"http://{shown}:81/", f"http://{shown}:81/api")
+    assert sim._is_ours(f"{shown}:81")
+
+
+def test_pauses_are_checked(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a stream can be paused, and not any number of them."""
+    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_PAUSED", 2)
+    for _ in range(2):
+        service.pause("a")
+        service.pause("b")
+    for wrong in ("a b", "c", ""):
+        with pytest.raises(InvalidRequest, match="stream_key"):
+            service.pause(wrong)
+    with pytest.raises(InvalidRequest, match="stream_key"):
+        service.resume("a b")
+    assert service.paused == ["a", "b"]
+
+
+def test_what_is_forgotten(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests and ended activities are remembered up to a number, the oldest go first."""
+    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_REQUESTS", 3)
+    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_ACTIVITIES", 1)
+    for _ in range(3):
+        begun = ask(service, "POST", "/live-activity/start", {"content_state": STATE})[1]["activity_id"]
+        body = {"activity_id": begun, "content_state": STATE}
+        ask(service, "POST", "/live-activity/end", body)
+        assert ask(service, "POST", "/live-activity/update", body)[1]["devices_notified"] == 0
+    assert ([each.number for each in service.requests], service.forgotten) == ([7, 8, 9], 6)
+    assert list(service.activities) == [begun]
+
+
+def test_making_room() -> None:
+    """With `end_oldest` a start ends the oldest activity; another word is refused."""
+    service = Service(slots=1, when_full="end_oldest")
+    first = put(service, "a")[1]["activity_id"]
+    assert put(service, "b")[1]["ended_activity_id"] == first
+    assert put(service, "c", percentage=None, type="stats")[0] == 400
+    assert [key for key, card in service.cards.items() if not card.ended] == ["b"]
+    with pytest.raises(InvalidRequest, match="when_full"):
+        Service(when_full="maybe")
+
+
 def test_over_http(sim: Simulator) -> None:
     """The same over real HTTP: answers are JSON, and what came can be read from Python."""
     headers = {"Authorization": f"Bearer {sim.api_key}"}
     with httpx.Client(base_url=sim.base_url, headers=headers) as client:
         assert client.put("/live-activity/stream/k", json={"content_state": STATE}).json()["operation"] == "started"
-        assert client.get("/live-activity/stream/k").status_code == 405
+        other = client.get("/live-activity/stream/k")
+        assert (other.status_code, other.headers["allow"]) == (405, "PUT, DELETE")
         assert client.post("/badge", content=b"x" * (1024 * 1024 + 1)).status_code == 413
-        assert client.put("/live-activity/stream/a%2Fb", json={"content_state": STATE}).status_code == 404
+        refused = client.put("/live-activity/stream/a%2Fb", json={"content_state": STATE})
+        assert (refused.status_code, refused.json()["error"]) == (400, "Invalid stream_key")
         assert client.get(sim.base_url.removesuffix("/api") + "/elsewhere").status_code == 404
     assert [(each.method, each.path, each.status) for each in sim.requests][:1] == [
         ("PUT", "/live-activity/stream/k", 200)

@@ -15,6 +15,16 @@ FASTEST = 1_000_000.0
 FURTHEST = 366 * 86_400.0  # seconds that one step may take
 
 
+def check_speed(speed: object) -> float:
+    """Check simulated seconds in a second: 0 to 1,000,000."""
+    return check_number("speed", speed, at_least=0, at_most=FASTEST)
+
+
+def check_advance(seconds: object) -> float:
+    """Check seconds that a clock is moved ahead: 0 to 366 days."""
+    return check_number("advance", seconds, at_least=0, at_most=FURTHEST)
+
+
 class Clock:
     """Seconds that run at a speed, and that can be moved ahead; called, it tells them.
 
@@ -27,7 +37,7 @@ class Clock:
     """
 
     def __init__(self, speed: float = 1.0, *, source: Callable[[], float] = time.monotonic) -> None:
-        self._source, self._speed = source, check_number("speed", speed, at_least=0, at_most=FASTEST)
+        self._source, self._speed = source, check_speed(speed)
         self._lock = threading.Lock()
         self._since, self._then = source(), 0.0
         self._began = datetime.now(timezone.utc)
@@ -48,7 +58,7 @@ class Clock:
     @speed.setter
     def speed(self, speed: float) -> None:
         """Let it run at another speed from now on."""
-        checked = check_number("speed", speed, at_least=0, at_most=FASTEST)
+        checked = check_speed(speed)
         with self._lock:
             self._then, self._since, self._speed = self._now(), self._source(), checked
 
@@ -61,7 +71,7 @@ class Clock:
         Raises:
             InvalidRequest: for anything else; a clock never goes back.
         """
-        checked = check_number("advance", seconds, at_least=0, at_most=FURTHEST)
+        checked = check_advance(seconds)
         with self._lock:
             self._then += checked
 

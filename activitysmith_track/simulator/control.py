@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from importlib import resources
@@ -18,10 +17,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from ..errors import InvalidRequest
-from ..payloads import check_number, check_object, check_text
+from ..payloads import check_number, check_text
+from .clock import check_advance, check_speed
 from .device import Card, ReceivedPush, on_screen
 from .faults import FAULT_KINDS, Fault
-from .service import MAX_BODY_BYTES, Received, Refusal, Tap
+from .service import MAX_BODY_BYTES, Received, Refusal, Tap, as_json, read_object
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from .server import Simulator
 
 ROWS = 200  # requests that a page is given at once
+DRAWN_PUSHES, DRAWN_TAPS = 20, 20  # the newest
 POINTS = 120  # of each line of a chart
 FRAME_SECONDS, LOOK_SECONDS, HEARTBEAT_SECONDS = 0.1, 0.5, 15.0
 WEBHOOK_SECONDS = 10.0
+BODY_SECONDS = 30.0  # that a body may take to come
+MAX_READ_BYTES = 4 * MAX_BODY_BYTES  # of a body that is too long: a client that sends no more reads why it is refused
+ENDING = (408, 413)
 
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -50,31 +54,46 @@ class JSON(Response):
 
     media_type = "application/json"
 
+    def __init__(self, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        ends = {"connection": "close"} if status in ENDING else {}  # there may be more of its body than is read
+        super().__init__(content, status, {"x-content-type-options": "nosniff", **ends, **(headers or {})})
+
     def render(self, content: Any) -> bytes:
         """Write the content as JSON."""
         return as_json(content)
 
 
-def as_json(content: Any) -> bytes:
-    """Write a value as compact JSON in ASCII."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-
-
 # --------------------------------------------------------------------------------------------- what is told
 
 
-def card_json(card: Card, now: float, *, seen: bool) -> dict[str, Any]:
-    """Write a card: what the phone shows, what was sent, and its budget."""
+LONGEST, MOST = 4_096, 1_000  # characters of a text and members of a list that a page is given
+_DRAWN_BUTTON = ("title", "type", "url", "method")
+_DRAWN_PUSH = ("title", "subtitle", "message", "icon", "media", "redirection", "interruption_level")
+
+
+def clipped(value: Any) -> Any:
+    """Shorten what no screen has room for."""
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+    if isinstance(value, dict):
+        return {name: clipped(member) for name, member in value.items()}
+    return [clipped(member) for member in value[:MOST]] if isinstance(value, list) else value
+
+
+def _drawn_button(button: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {name: clipped(button[name]) for name in _DRAWN_BUTTON if name in button} if button else None
+
+
+def drawn_card(card: Card, now: float) -> dict[str, Any]:
+    """Write what a page draws of a card."""
     window = card.shown.window
     return {
         "id": card.activity_id,
         "stream_key": card.stream_key,
-        "on_screen": seen,
-        "shown": card.shown.state,
-        "sent": card.sent.state,
+        "shown": clipped(card.shown.state),
         "stale": card.stale,
-        "action": card.action,
-        "secondary_action": card.secondary_action,
+        "action": _drawn_button(card.action),
+        "secondary_action": _drawn_button(card.secondary_action),
         "timer": window
         and {
             "reading": window.reading(now),
@@ -82,11 +101,8 @@ def card_json(card: Card, now: float, *, seen: bool) -> dict[str, Any]:
             "counts_down": window.counts_down,
             "duration": window.duration,
         },
-        "alert": card.alert,
+        "alert": clipped(card.alert),
         "alert_at": card.alert_at,
-        "tags": card.tags,
-        "metadata": card.metadata,
-        "channels": card.channels,
         "started_at": card.started_at,
         "ended": card.ended,
         "ended_by": card.ended_by,
@@ -97,6 +113,22 @@ def card_json(card: Card, now: float, *, seen: bool) -> dict[str, Any]:
         "over_budget": card.over_budget,
         "throttled_until": card.throttled_until,
         "chart": _chart(card),
+    }
+
+
+def card_json(card: Card, now: float, *, seen: bool) -> dict[str, Any]:
+    """Write all of a card: what the phone shows, what was sent, and its budget."""
+    return {
+        **drawn_card(card, now),
+        "on_screen": seen,
+        "shown": card.shown.state,
+        "sent": card.sent.state,
+        "action": card.action,
+        "secondary_action": card.secondary_action,
+        "alert": card.alert,
+        "tags": card.tags,
+        "metadata": card.metadata,
+        "channels": card.channels,
     }
 
 
@@ -126,15 +158,21 @@ def _percentage(state: Mapping[str, Any]) -> float:
     return 0.0
 
 
-def push_json(push: ReceivedPush) -> dict[str, Any]:
-    """Write a push as the phone has it."""
+def drawn_push(push: ReceivedPush) -> dict[str, Any]:
+    """Write what a page draws of a push."""
     return {
         "id": push.notification_id,
         "at": push.at,
         "loud": push.loud,
         "replaced": push.replaced,
-        **push.body,
+        "actions": [_drawn_button(button) for button in push.actions or ()],
+        **{name: clipped(push.body[name]) for name in _DRAWN_PUSH if name in push.body},
     }
+
+
+def push_json(push: ReceivedPush) -> dict[str, Any]:
+    """Write all of a push."""
+    return {**drawn_push(push), "on_screen": not push.swiped, **push.body}
 
 
 def request_json(request: Received, *, whole: bool = False) -> dict[str, Any]:
@@ -174,7 +212,7 @@ class Control:
                 "GET",
                 "/simulator/requests",
                 self._requests,
-                "what was received: ?method=&path=&status=&verdict=&after=",
+                "what was received: ?method=&path=&status=&verdict=&after=&limit=&whole=1",
             ),
             ("GET", "/simulator/requests/{number:int}", self._request, "one request with its body and answer"),
             ("POST", "/simulator/clear", self._clear, "forget what was received"),
@@ -219,7 +257,7 @@ class Control:
         return {f"{method} {path}": about for method, path, _, about in self._commands}
 
     async def _state(self, request: Request, given: dict[str, Any]) -> Any:
-        return self.snapshot(everything=True)
+        return self.snapshot()
 
     async def _requests(self, request: Request, given: dict[str, Any]) -> Any:
         query = request.query_params
@@ -257,9 +295,11 @@ class Control:
 
     async def _set_clock(self, request: Request, given: dict[str, Any]) -> Any:
         _only(given, ("advance", "speed"))
-        if "speed" in given:
-            self._simulator.clock.speed = given["speed"]
-        self._simulator.advance(given.get("advance", 0.0))
+        clock = self._simulator.clock
+        speed = check_speed(given.get("speed", clock.speed))
+        advance = check_advance(given.get("advance", 0.0))
+        clock.speed = speed
+        self._simulator.advance(advance)
         return await self._clock(request, given)
 
     async def _faults(self, request: Request, given: dict[str, Any]) -> Any:
@@ -273,6 +313,7 @@ class Control:
         return self._simulator.fault(**given).as_json()
 
     async def _clear_faults(self, request: Request, given: dict[str, Any]) -> Any:
+        _only(given, ())
         self._simulator.faults.clear()
         return {}
 
@@ -282,10 +323,12 @@ class Control:
         return {}
 
     async def _pause(self, request: Request, given: dict[str, Any]) -> Any:
+        _only(given, ())
         self._service.pause(request.path_params["key"])
         return {"paused": self._service.paused}
 
     async def _resume(self, request: Request, given: dict[str, Any]) -> Any:
+        _only(given, ())
         self._service.resume(request.path_params["key"])
         return {"paused": self._service.paused}
 
@@ -330,27 +373,49 @@ class Control:
 
     # -- the state, and its stream
 
-    def snapshot(self, *, everything: bool) -> dict[str, Any]:
-        """Write what the phone shows; with `everything` also what has left the screen."""
-        service, clock = self._service, self._simulator.clock
+    def snapshot(self) -> dict[str, Any]:
+        """Write everything that is remembered of the phone."""
+        service = self._service
         with service.changed:
-            now = clock()
+            service.look()
+            now = service.clock()
             seen = on_screen(service.activities.values(), now, service.device)
-            cards = list(service.activities.values()) if everything else seen
             return {
-                "now": now,
-                "speed": clock.speed,
-                "date": clock.date().timestamp(),
-                "cards": [card_json(card, now, seen=card in seen) for card in cards],
-                "pushes": [push_json(push) for push in service.pushes.values()][-(1_000 if everything else 20) :],
-                "widgets": service.metrics,
-                "badge": service.badge,
-                "taps": [tap_json(tap) for tap in service.taps][-20:],
-                "paused": service.paused,
+                **self._desk(now),
+                "cards": [card_json(card, now, seen=card in seen) for card in service.activities.values()],
+                "pushes": [push_json(push) for push in service.pushes.values()],
+                "taps": [tap_json(tap) for tap in service.taps],
                 "faults": [fault.as_json() for fault in self._simulator.faults],
-                "delivers_webhooks": self._deliver,
-                "forgotten": service.forgotten,
             }
+
+    def drawing(self) -> dict[str, Any]:
+        """Write what a page draws: what is on the screen, as much of it as there is room for."""
+        service = self._service
+        with service.changed:
+            service.look()
+            now = service.clock()
+            seen = on_screen(service.activities.values(), now, service.device)
+            pushes = [push for push in service.pushes.values() if not push.swiped][-DRAWN_PUSHES:]
+            return {
+                **self._desk(now),
+                "cards": [drawn_card(card, now) for card in seen],
+                "pushes": [drawn_push(push) for push in pushes],
+                "taps": [clipped({**tap_json(tap), "body": None}) for tap in service.taps][-DRAWN_TAPS:],
+                "faults": [{**fault.as_json(), "body": None} for fault in self._simulator.faults],
+            }
+
+    def _desk(self, now: float) -> dict[str, Any]:
+        service, clock = self._service, self._simulator.clock
+        return {
+            "now": now,
+            "speed": clock.speed,
+            "date": clock.date().timestamp(),
+            "widgets": dict(service.metrics),
+            "badge": service.badge,
+            "paused": service.paused,
+            "delivers_webhooks": self._deliver,
+            "forgotten": service.forgotten,
+        }
 
     def screen(self) -> tuple[int, tuple[str, ...], tuple[bool, ...]]:
         """Name what decides whether the page needs another snapshot."""
@@ -404,8 +469,8 @@ def tap_json(tap: Tap) -> dict[str, Any]:
 class Feed:
     """Server-sent events: a `state` whenever the screen changed, and the `requests` since the last ones.
 
-    One task makes the frames, ten a second at most, whatever the number of subscribers; one that reads slowly gets
-    fewer of them, never a backlog.
+    One task makes the frames, ten a second at most, and each is written once, whatever the number of subscribers; one
+    that reads slowly gets fewer of them, never a backlog.
     """
 
     def __init__(self, control: Control) -> None:
@@ -413,6 +478,7 @@ class Feed:
         self.run = uuid.uuid4().hex  # tells a page that reconnects whether it knows this history
         self._subscribers = 0
         self._frame, self._number = b"", 0
+        self._rows: dict[int, tuple[int, bytes]] = {}  # written once for all who stand at the same request
         self._next: asyncio.Event | None = None
         self._woken: asyncio.Event | None = None
         self._pump_task: asyncio.Task[None] | None = None
@@ -434,11 +500,7 @@ class Feed:
             seen = -1
             while True:
                 frame = self._number
-                rows = self._control.rows(after)
-                event = b""
-                if rows:
-                    after = rows[-1]["number"]
-                    event += b"event: requests\nid: %b:%d\ndata: %b\n\n" % (self.run.encode(), after, as_json(rows))
+                after, event = self._requests_after(after)
                 if frame != seen:
                     event += self._frame
                     seen = frame
@@ -447,6 +509,15 @@ class Feed:
         finally:
             self._subscribers -= 1
             self.wake()
+
+    def _requests_after(self, after: int) -> tuple[int, bytes]:
+        """Return the number of the last request, and the event that tells those after a number."""
+        if after not in self._rows:
+            rows = self._control.rows(after)
+            last = rows[-1]["number"] if rows else after
+            event = b"event: requests\nid: %b:%d\ndata: %b\n\n" % (self.run.encode(), last, as_json(rows))
+            self._rows[after] = (last, event if rows else b"")
+        return self._rows[after]
 
     async def _wait(self, seen: int) -> None:
         assert self._next is not None
@@ -467,8 +538,9 @@ class Feed:
                 await asyncio.sleep(FRAME_SECONDS)
 
     def _make(self) -> None:
-        self._frame = b"event: state\ndata: %b\n\n" % as_json(self._control.snapshot(everything=False))
+        self._frame = b"event: state\ndata: %b\n\n" % as_json(self._control.drawing())
         self._number += 1
+        self._rows.clear()
         if self._next is not None:
             self._next.set()
         self._next = asyncio.Event()
@@ -478,29 +550,36 @@ class Feed:
 
 
 async def read_body(request: Request) -> bytes:
-    """Read a body, but no more of it than the service takes."""
-    content = bytearray()
+    """Read a body; of one that is too long as much as shows that, which the service then refuses.
+
+    Raises:
+        Refusal: with 408 when it has not come within 30 s.
+    """
+    try:
+        return await asyncio.wait_for(_content(request), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise Refusal(408, "Request timeout", f"the body did not come within {BODY_SECONDS:g} s") from None
+
+
+async def _content(request: Request) -> bytes:
+    content, read = bytearray(), 0
     async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise Refusal(413, "Payload too large", f"a body has at most {MAX_BODY_BYTES} bytes")
+        read += len(chunk)
+        content += chunk[: MAX_BODY_BYTES + 1 - len(content)]
+        if read > MAX_READ_BYTES:
+            break
     return bytes(content)
 
 
 async def _given(request: Request) -> dict[str, Any]:
-    content = await read_body(request)
-    try:
-        given = json.loads(content) if content.strip() else {}
-    except (ValueError, RecursionError):
-        raise Refusal(400, "Invalid command", "the body is not JSON") from None
-    return check_object("body", given)
+    return read_object(await read_body(request)) or {}
 
 
-def _only(given: Iterable[str], known: Iterable[str]) -> None:
+def _only(given: Mapping[str, Any], known: Iterable[str]) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            raise InvalidRequest(name, "something", f"only {', '.join(known)}" if known else "nothing")
+            raise InvalidRequest(name, given[name], f"only {', '.join(known)}" if known else "nothing")
 
 
 def _digits(query: Mapping[str, str], name: str, default: int) -> int:

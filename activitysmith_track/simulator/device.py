@@ -4,32 +4,37 @@ The service answers 200 for every update that Apple's push service took; whether
 What is modelled here, with the figures of `Device`:
 
 - The budget. An activity that has received more than 12 updates and has averaged more than one every two minutes is
-  throttled: for an hour its updates are dropped, not kept for later. Then it has a fresh budget. Ends always show.
+  throttled: for an hour its updates are dropped, with their alerts, not kept for later. Then it has a fresh budget.
+  Ends always show.
 - Life. A running activity is ended by iOS after 8 hours. An ended one stays until it is dismissed, 4 hours at most.
 - Room. Five cards at most are on the Lock Screen: running ones come before ended ones, older before newer among
   the running, newer before older among the ended.
 - Timers run on the phone, without updates. `duration_seconds` restarts the window, `is_running` pauses and resumes
   it, and an end without a duration freezes it.
 - Pushes. `passive` ones neither ring nor light the screen; in a Focus only `time-sensitive` ones do. A replacement
-  takes the old one's place in silence.
+  takes the old one's place in silence, and is not seen where that one was swiped away.
 
 The hour and the limit of five are what Apple and the service describe in words; that dropped updates are not shown
-later, and that the budget is fresh after the hour, is assumed.
+later, that the budget is fresh after the hour, and what is said of swiped pushes, is assumed.
 """
 
 from __future__ import annotations
 
+import copy
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .. import payloads
+from ..errors import InvalidRequest
 
 __all__ = ["Card", "Device", "Face", "Moment", "ReceivedPush", "Window", "on_screen"]
 
 MAX_MOMENTS = 1_000  # states that a card remembers
-MAX_HISTORY_BYTES = 1024 * 1024  # of requests behind those
+MAX_HISTORY_BYTES = 1024 * 1024  # of those states
+MOST = 10_000_000_000  # of any parameter
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ class Device:
         life_seconds: after which iOS ends an activity.
         stay_seconds: how long an ended card stays at most.
         focus: True while a Focus holds back what is not time-sensitive.
+
+    Raises:
+        InvalidRequest: for a number that is negative, not finite or above 10,000,000,000; there is room for one card
+            at least.
     """
 
     free_updates: int = 12
@@ -54,9 +63,30 @@ class Device:
     stay_seconds: float = 4 * 3_600.0
     focus: bool = False
 
+    def __post_init__(self) -> None:
+        payloads.check_integer("free_updates", self.free_updates, at_most=MOST)
+        payloads.check_integer("cards", self.cards, at_least=1, at_most=MOST)
+        for name in ("seconds_per_update", "refill_seconds", "life_seconds", "stay_seconds"):
+            payloads.check_number(name, getattr(self, name), at_least=0, at_most=MOST)
+        if not isinstance(self.focus, bool):
+            raise InvalidRequest("focus", self.focus, "True or False")
+
     def within_budget(self, updates: int, seconds: float) -> bool:
         """Tell whether so many updates in so many seconds are shown."""
-        return updates <= self.free_updates or updates <= seconds / self.seconds_per_update
+        return updates <= self.free_updates or updates * self.seconds_per_update <= seconds
+
+
+def weight(*values: Any) -> int:
+    """Return about how many bytes of memory JSON values take."""
+    total, left = 0, list(values)
+    while left:
+        value = left.pop()
+        total += sys.getsizeof(value)
+        if isinstance(value, Mapping):
+            left += [*value, *value.values()]
+        elif isinstance(value, (list, tuple)):
+            left += value
+    return total
 
 
 class Moment(NamedTuple):
@@ -154,6 +184,7 @@ class Card:
         swiped: True once somebody swiped it off the screen.
         history: the states that it received, start and end included, the last 1,000 of them.
         truth: what the job itself told of its percentage, if anybody did: pairs of seconds and percentage.
+        size: about how many bytes of memory it takes.
     """
 
     activity_id: str
@@ -178,6 +209,7 @@ class Card:
     throttled_until: float | None = None
     history: deque[Moment] = field(default_factory=deque)
     truth: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MAX_MOMENTS))
+    size: int = 0
 
     def __post_init__(self) -> None:
         self._counted, self._counted_since = 0, self.started_at  # of the phone's budget
@@ -227,24 +259,25 @@ class Card:
         copy._counted, copy._counted_since = self._counted, self._counted_since
         return copy
 
-    def start(self, request: Mapping[str, Any], now: float, size: int) -> None:
+    def start(self, request: Mapping[str, Any], now: float) -> None:
         """Take over the state of a start."""
-        self._keep(request, now)
-        self.sent = self.shown = self.sent.take(request, now)
-        self._remember(now, size, shown=True)
+        self.keep(request)
+        self.sent = self.sent.take(request, now)
+        self._show(request, now)
+        self._remember(now, shown=True)
 
-    def update(self, request: Mapping[str, Any], now: float, size: int) -> bool:
+    def update(self, request: Mapping[str, Any], now: float) -> bool:
         """Take over an update; returns whether the phone shows it."""
-        self._keep(request, now)
+        self.keep(request)
         self.updates += 1
         self.sent = self.sent.take(request, now)
         self.over_budget |= not self.device.within_budget(self.updates, now - self.started_at)
         shown = self._is_shown(now)
         if shown:
-            self.shown = self.sent
+            self._show(request, now)
         else:
             self.dropped += 1
-        self._remember(now, size, shown=shown)
+        self._remember(now, shown=shown)
         return shown
 
     def _is_shown(self, now: float) -> bool:
@@ -258,39 +291,52 @@ class Card:
         self.throttled_until = now + self.device.refill_seconds
         return False
 
-    def end(self, request: Mapping[str, Any], now: float, *, by: str, dismiss_after: float, size: int = 0) -> None:
+    def end(self, request: Mapping[str, Any], now: float, *, by: str, dismiss_after: float) -> None:
         """End it, with a last state or the one that was sent last."""
-        self._keep(request, now)
-        self.sent = self.shown = self.sent.take(request, now, ends=True)
+        self.keep(request)
+        self.sent = self.sent.take(request, now, ends=True)
+        self._show(request, now)
         self.ended, self.ended_by, self.ended_at, self.dismiss_after = True, by, now, dismiss_after
         self.throttled_until = None
-        self._remember(now, size, shown=True)
+        self._remember(now, shown=True)
 
     def expire(self, now: float) -> bool:
         """Let iOS end it when its life is over; returns whether it did."""
         over = self.started_at + self.device.life_seconds
         if self.ended or now < over:
             return False
-        self.shown = self.shown.take({}, over, ends=True)  # nothing new comes to the screen by that
+        self.sent, self.shown = (face.take({}, over, ends=True) for face in (self.sent, self.shown))
+        self.throttled_until = None
         self.ended, self.ended_by, self.ended_at = True, "system", over
         self.dismiss_after = self.device.stay_seconds
         return True
 
-    def _keep(self, request: Mapping[str, Any], now: float) -> None:
-        """Take over what the service keeps for itself, or shows once."""
-        for name in ("tags", "metadata"):
-            if name in request:
-                setattr(self, name, request[name])
+    def keep(self, request: Mapping[str, Any]) -> None:
+        """Take over what the service keeps for itself: tags and metadata."""
+        self.tags, self.metadata = (
+            request.get(name, kept) for name, kept in (("tags", self.tags), ("metadata", self.metadata))
+        )
+        self._weigh()
+
+    def _show(self, request: Mapping[str, Any], now: float) -> None:
+        """Bring what was sent to the screen, with the alert that came along."""
+        self.shown = self.sent
         if "alert" in request:
             self.alert, self.alert_at = request["alert"], now
 
-    def _remember(self, now: float, size: int, *, shown: bool) -> None:
+    def _weigh(self) -> None:
+        faces = (self.sent,) if self.sent is self.shown else (self.sent, self.shown)
+        parts = [part for face in faces for part in (face.state, face.action, face.secondary_action)]
+        self.size = self._bytes + weight(self.alert, self.tags, self.metadata, self.channels, *parts)
+
+    def _remember(self, now: float, *, shown: bool) -> None:
         self.history.append(Moment(now, dict(self.sent.state), shown))
-        self._sizes.append(size)
-        self._bytes += size
+        self._sizes.append(weight(self.sent.state))
+        self._bytes += self._sizes[-1]
         while len(self.history) > MAX_MOMENTS or (self._bytes > MAX_HISTORY_BYTES and len(self.history) > 1):
             self.history.popleft()
             self._bytes -= self._sizes.popleft()
+        self._weigh()
 
 
 @dataclass
@@ -301,6 +347,8 @@ class ReceivedPush:
         at: when it came, in seconds of the clock.
         replaced: how often it was replaced.
         loud: whether it rang and lit the screen when it came; a replacement never does.
+        swiped: True once somebody swiped it off the screen; a replacement does not bring it back.
+        size: about how many bytes of memory it takes.
     """
 
     notification_id: str
@@ -308,6 +356,11 @@ class ReceivedPush:
     at: float
     loud: bool = True
     replaced: int = 0
+    swiped: bool = False
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.size = weight(self.body)
 
     def __getattr__(self, name: str) -> Any:
         if name in payloads.BODIES["send"][0]:
@@ -319,6 +372,11 @@ class ReceivedPush:
         kept = ("tags", "metadata", "target", "sound", "interruption_level")
         self.body = {**{name: self.body[name] for name in kept if name in self.body}, **body}
         self.replaced += 1
+        self.size = weight(self.body)
+
+    def copied(self) -> ReceivedPush:
+        """Return a snapshot that later requests do not change."""
+        return copy.copy(self)
 
 
 def is_loud(push: Mapping[str, Any], device: Device) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import json
 import random
 import threading
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ FAULT_KINDS = {
 }
 MAX_SECONDS = 3_600.0
 MAX_FAULTS = 100
+MAX_BODY = 64 * 1024  # bytes of JSON of a body of one's own
 DEFAULT_SECONDS = {"latency": 1.0, "drip": 10.0, "refuse": 1.0}
 
 _WORDS: dict[int, tuple[str, str, dict[str, Any]]] = {
@@ -58,8 +60,8 @@ class Fault:
 
     Attributes:
         kind: what goes wrong.
-        path: a shell pattern for the path behind `/api`, such as `/live-activity/*`.
-        method: an HTTP method, or `*`.
+        path: a shell pattern for the path behind `/api` as it was sent, such as `/live-activity/*`.
+        method: an HTTP method in any case, or `*`.
         times: how many requests it hits; `None` for all.
         skip: how many matching requests pass before it begins.
         probability: of hitting a matching request, 0 to 1.
@@ -71,6 +73,13 @@ class Fault:
         retry_after: the answer's `Retry-After`: seconds, or a date as HTTP writes it.
         handled: whether the service carries the request out all the same; by default it does where the answer is
             late, truncated, garbage or dripping, and does not where it is a status, a reset or a hang.
+        id: given when it is set.
+        hits: how many requests it has hit.
+
+    `refuse` keeps requests from being made at all, so it takes `seconds` and nothing else.
+
+    Raises:
+        InvalidRequest: for a value that cannot be, or one that `refuse` has no use for.
     """
 
     kind: str
@@ -90,6 +99,7 @@ class Fault:
 
     def __post_init__(self) -> None:
         _check(self)
+        self.method = self.method.upper()
         if self.handled is None:
             self.handled = self.kind in ("latency", "truncate", "garbage", "drip")
         if self.seconds is None:
@@ -113,11 +123,22 @@ class Fault:
         self.hits += 1
         return True
 
-    def answer(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return the body and the headers of a `status` fault."""
+    @property
+    def loses_answer(self) -> bool:
+        """True where the client sees no whole answer."""
+        return self.kind in ("reset", "hang", "truncate")
+
+    def spoil(self, status: int, answer: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Return what is said instead of an answer: only a `status` fault says something of its own."""
+        if self.kind != "status":
+            return status, answer
         error, message, more = _WORDS.get(self.status, ("Internal server error", "Something went wrong.", {}))
-        body = dict(self.body) if self.body is not None else {"error": error, "message": message, **more}
-        return body, {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return self.status, dict(self.body) if self.body is not None else {"error": error, "message": message, **more}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that it adds to an answer."""
+        return {} if self.kind != "status" or self.retry_after is None else {"retry-after": str(self.retry_after)}
 
     @property
     def is_set(self) -> bool:
@@ -143,8 +164,10 @@ class Fault:
 
 
 def _check(fault: Fault) -> None:
-    if fault.kind not in FAULT_KINDS:
+    if not isinstance(fault.kind, str) or fault.kind not in FAULT_KINDS:
         raise InvalidRequest("kind", fault.kind, "one of " + ", ".join(FAULT_KINDS))
+    if fault.kind == "refuse":
+        _check_refusal(fault)
     check_text("path", fault.path, shortest=1, longest=1_000)
     check_text("method", fault.method, shortest=1, longest=20)
     if fault.times is not None:
@@ -156,10 +179,23 @@ def _check(fault: Fault) -> None:
     if fault.seconds is not None:
         check_number("seconds", fault.seconds, at_least=0, at_most=MAX_SECONDS)
     if fault.body is not None:
-        check_object("body", fault.body)
-    if fault.handled not in (None, True, False):
+        _check_body(fault.body)
+    if fault.handled is not None and not isinstance(fault.handled, bool):
         raise InvalidRequest("handled", fault.handled, "true, false or null")
     _check_retry_after(fault.retry_after)
+
+
+def _check_refusal(fault: Fault) -> None:
+    for each in fields(fault):
+        value = getattr(fault, each.name)
+        if each.name not in ("kind", "seconds") and (type(value), value) != (type(each.default), each.default):
+            raise InvalidRequest(each.name, value, "nothing: refuse takes seconds only")
+
+
+def _check_body(body: object) -> None:
+    size = len(json.dumps(check_object("body", body)))
+    if size > MAX_BODY:
+        raise InvalidRequest("body", f"{size} bytes of JSON", f"at most {MAX_BODY} bytes of JSON")
 
 
 def _check_retry_after(value: object) -> None:
@@ -203,6 +239,11 @@ class Faults:
             found = self._faults.pop(number, None) is not None
         self._changed()
         return found
+
+    @property
+    def refuse(self) -> bool:
+        """True while one is set that refuses connections."""
+        return any(fault.kind == "refuse" for fault in self)
 
     def clear(self) -> None:
         """Take all of them away."""

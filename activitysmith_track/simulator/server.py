@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 try:
     import uvicorn
@@ -18,6 +18,7 @@ try:
     from starlette.exceptions import HTTPException
     from starlette.responses import Response
     from starlette.routing import Route
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as missing:  # pragma: no cover  # the tests install the extra
     raise ImportError(
         f'{missing}; the simulator needs its extra: pip install "activitysmith-track[simulator]"'
@@ -28,7 +29,7 @@ from .clock import Clock
 from .control import JSON, Control, read_body
 from .device import Card, Device, ReceivedPush, on_screen
 from .faults import Fault, Faults
-from .service import Received, Refusal, Service, Tap
+from .service import Received, Refusal, Service, Tap, methods_of, names
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulator"]
 
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 NOT_JSON = b"<html><body>this is not JSON"
 ANSWER_SECONDS = 0.05  # until a server that was told to refuse connections does so
+HEAD_SECONDS = 30.0  # that the head of a request may take to come
 START_SECONDS = 10.0  # what a start or a stop takes at most before it is an error
 
 
@@ -57,7 +60,8 @@ class Simulator:
         clock: a `Clock` to share with something else, instead of one of its own.
         device: the phone's parameters.
         deliver_webhooks: whether pressing a webhook's button on the page really calls it.
-        allow_hosts: names, beside this machine's loopback names and IP addresses, that a Host header may carry.
+        allow_hosts: names, beside this machine's loopback names and `host` itself, that a Host header may carry: a
+            list, or comma-separated. Where it listens to the network, any IP address may be named.
         **rules: the arguments of `Service`: `api_key`, `slots`, `when_full`, `requests_per_minute`,
             `metric_requests_per_minute`, `metrics`, `channels`, `scope`, `billing`, `devices`.
 
@@ -82,14 +86,14 @@ class Simulator:
         clock: Clock | None = None,
         device: Device | None = None,
         deliver_webhooks: bool = False,
-        allow_hosts: Iterable[str] = (),
+        allow_hosts: Iterable[str] | str = (),
         **rules: Any,
     ) -> None:
         self.clock = clock or Clock(speed)
         self.service = Service(clock=self.clock, device=device, **rules)
-        self.faults = Faults(self.service.touch)
+        self.faults = Faults(self._heed_faults)
         self._host, self._port = host, check_integer("port", port, at_most=65_535)
-        self._allowed = frozenset(allow_hosts)
+        self._allowed = frozenset(_plain_name(name) for name in names("allow_hosts", allow_hosts) or ())
         self._control = Control(self, deliver_webhooks=deliver_webhooks)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -100,13 +104,14 @@ class Simulator:
         """Serve, and return when requests are answered."""
         listening = _listen(self._host, self._port)
         self._port = int(listening.getsockname()[1])
-        self._server = _Server(self._application())
+        server = _Server(self._application(), lambda: self.faults.refuse, lambda: _listen(self._host, self._port))
         self._thread = threading.Thread(
-            target=self._server.run, args=([listening],), name="activitysmith-simulator", daemon=True
+            target=server.run, args=([listening],), name="activitysmith-simulator", daemon=True
         )
         self._thread.start()
-        if not self._server.serving.wait(START_SECONDS):
+        if not server.serving.wait(START_SECONDS):
             raise RuntimeError("the simulator did not start")
+        self._server = server
         self.service.listeners.append(self._wake_page)
         return self
 
@@ -118,6 +123,9 @@ class Simulator:
         self._server.leave()
         self._thread.join(START_SECONDS)
         self._server = None
+        for fault in self.faults:
+            if fault.kind == "refuse":
+                fault.remove()
 
     def __enter__(self) -> Self:
         return self if self._server is not None else self.start()
@@ -137,7 +145,7 @@ class Simulator:
     @property
     def url(self) -> str:
         """The address of the Lock Screen."""
-        host = self._host if is_loopback_address(self._host) else "127.0.0.1"
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     @property
@@ -162,6 +170,7 @@ class Simulator:
     def cards(self) -> dict[str, Card]:
         """The card of each stream by its key, ended ones included."""
         with self.service.changed:
+            self.service.look()
             return {key: card.copied() for key, card in self.service.cards.items()}
 
     @property
@@ -176,13 +185,14 @@ class Simulator:
     def activities(self) -> dict[str, Card]:
         """Every Live Activity by its id, those of streams and those of `start`."""
         with self.service.changed:
+            self.service.look()
             return {key: card.copied() for key, card in self.service.activities.items()}
 
     @property
     def pushes(self) -> list[ReceivedPush]:
-        """The pushes, as the phone has them now."""
+        """The pushes as they stand now, those that were swiped away included."""
         with self.service.changed:
-            return list(self.service.pushes.values())
+            return [push.copied() for push in self.service.pushes.values()]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -223,28 +233,38 @@ class Simulator:
             **fields: those of `Fault`.
 
         Returns:
-            The fault, which may be used as a `with` block or taken away with `remove()`.
+            The fault, which may be used as a `with` block or taken away with `remove()`. Where it refuses
+            connections, they are refused when this returns, and answered again when the last such fault was removed.
 
         Raises:
             InvalidRequest: for a value that cannot be.
+            RuntimeError: for `refuse` where the simulator has not been started.
             TypeError: for a field that is none.
         """
-        fault = self.faults.add(Fault(kind, **fields))
-        if fault.kind == "refuse":
-            self._refuse(fault)
+        fault = Fault(kind, **fields)
+        if fault.kind == "refuse" and self._server is None:
+            raise RuntimeError("the simulator has not been started")
+        self.faults.add(fault)
+        if fault.kind == "refuse" and self._server is not None:
+            self._server.later(float(fault.seconds or 0), fault.remove)
         return fault
 
-    def _refuse(self, fault: Fault) -> None:
+    def _heed_faults(self) -> None:
         if self._server is None:
-            raise RuntimeError("the simulator has not been started")
-        self._server.refuse(float(fault.seconds or 0), lambda: _listen(self._host, self._port), fault)
+            self.service.touch()
+        else:
+            self._server.heed(self.service.touch)
 
     def _wake_page(self) -> None:
         if self._server is not None:
             self._server.call(self._control.feed.wake)
 
     def pause(self, stream_key: str) -> None:
-        """Pause a stream, as its owner can in the app."""
+        """Pause a stream, as its owner can in the app.
+
+        Raises:
+            InvalidRequest: for what is no stream key, or when 1,000 streams are paused already.
+        """
         self.service.pause(stream_key)
 
     def resume(self, stream_key: str) -> None:
@@ -286,35 +306,30 @@ class Simulator:
             content = await read_body(request)
         except Refusal as refusal:
             return JSON(refusal.body, refusal.status)
-        path = "/" + request.path_params["path"]
-        fault = self.faults.strike(request.method, path)
-        authorization = request.headers.get("authorization")
+        method, path, authorization = request.method, _path(request), request.headers.get("authorization")
+        fault = self.faults.strike(method, path)
         if fault is None:
-            status, answer = self.service.handle(request.method, path, authorization, content)
-            return JSON(answer, status)
+            status, answer = self.service.handle(method, path, authorization, content)
+            return JSON(answer, status, {"allow": ", ".join(methods_of(path))} if status == 405 else None)
         await asyncio.sleep(fault.seconds if fault.seconds and fault.kind != "drip" else 0)
-        status, answer, headers = 0, dict[str, Any](), dict[str, str]()
-        if fault.handled:
-            status, answer = self.service.handle(request.method, path, authorization, content)
-        if fault.kind == "status":
-            status = fault.status
-            answer, headers = fault.answer()
-        client_sees = 0 if fault.kind in ("reset", "hang", "truncate") else status
-        if fault.handled:
-            self.service.spoil(fault.kind, client_sees)
-        else:
-            self.service.strike(fault.kind, request.method, path, content, client_sees, answer)
-        return _Spoiled(fault, JSON(answer, status or 200, headers), self)
+        status, answer = self.service.handle(method, path, authorization, content, fault=fault)
+        return _Spoiled(fault, JSON(answer, status, fault.headers), self)
 
     def _is_ours(self, host: str) -> bool:
         """Tell whether a Host header may name this server; a name that a stranger's DNS resolves to it may not."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
+        found = _HOST.fullmatch(host)
+        if found is None:
             return False
-        if name == "localhost" or name.endswith(".localhost") or name in self._allowed:
+        name = _plain_name(found["name"])
+        if name == "localhost" or name.endswith(".localhost") or name in (*self._allowed, _plain_name(self._host)):
             return True
         return is_loopback_address(name) or (_is_address(name) and not is_loopback_address(self._host))
+
+
+def _path(request: Request) -> str:
+    """Return the path behind /api as it was sent: an escaped slash does not part it."""
+    raw: str = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
+    return "/" + (raw.split("/", 2)[2:] or [""])[0]
 
 
 def is_loopback_address(host: str) -> bool:
@@ -323,6 +338,10 @@ def is_loopback_address(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _plain_name(name: str) -> str:
+    return name.strip().lower().strip("[]").removesuffix(".")
 
 
 def _is_address(host: str) -> bool:
@@ -365,7 +384,7 @@ class _Gate:
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
         if not self._is_ours(host):
             return "the Host header does not name this simulator; --allow-host lets another name in"
-        if origin is not None and origin != f"http://{host}":
+        if origin is not None and origin.lower() != f"http://{host}".lower():
             return "requests from other origins are not answered"
         return None
 
@@ -416,14 +435,50 @@ class _Spoiled:
         gone.cancel()
 
 
+class _Connection(H11Protocol):
+    """A connection that does not wait for ever until the head of a request has come."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        self._wait_for_head()
+        super().data_received(data)
+        if self._has_request:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    @property
+    def _has_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        if self._patience is None and not self._has_request:
+            self._patience = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+
 class _Server(uvicorn.Server):
     """A server that says when it serves, and leaves the process's signal handlers alone."""
 
-    def __init__(self, application: ASGIApp) -> None:
+    def __init__(
+        self, application: ASGIApp, refuses: Callable[[], bool], listen: Callable[[], socket.socket]
+    ) -> None:
+        self._refuses, self._listen = refuses, listen
         super().__init__(
             uvicorn.Config(
                 application,
-                http="h11",
+                http=_Connection,
                 log_level=logging.CRITICAL,
                 access_log=False,
                 lifespan="off",
@@ -435,10 +490,11 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        if not self.serving.is_set():
+        if not hasattr(self, "_loop"):
             self._loop, self._leaving = asyncio.get_running_loop(), asyncio.Event()
             self._thread_id = threading.get_ident()
             self._tasks: set[asyncio.Task[None]] = set()
+            self._turn = asyncio.Lock()
             self.serving.set()
 
     async def main_loop(self) -> None:
@@ -477,28 +533,50 @@ class _Server(uvicorn.Server):
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.transport.abort()
 
-    def refuse(self, seconds: float, listen: Callable[[], socket.socket], fault: Fault) -> None:
-        """Stop listening, and begin again after so many seconds or when the fault is taken away."""
-        closed = threading.Event()
+    def later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Run a function on the server's thread after so many seconds."""
+        self.call(lambda: self._loop.call_later(seconds, function))
 
-        async def refuse() -> None:
-            self._close([])
-            await asyncio.sleep(0)
-            closed.set()
-            until = self._loop.time() + seconds
-            while self._loop.time() < until and fault.is_set and not self._leaving.is_set():
-                await asyncio.sleep(0.02)
-            if not self._leaving.is_set():
-                await self.startup(sockets=[listen()])
-            fault.remove()
+    def heed(self, then: Callable[[], None]) -> None:
+        """Listen exactly while no fault refuses connections; where another thread asks, return when it is so.
 
-        def begin() -> None:
-            task = self._loop.create_task(refuse())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        Args:
+            then: called when it is so.
 
+        Raises:
+            RuntimeError: when it is not so after 10 s, because somebody else took the port.
+        """
+        if self._refuses() is not self.serving.is_set():
+            then()
+            return
         if threading.get_ident() == self._thread_id:  # a command over HTTP: its own answer goes out first
-            self._loop.call_later(ANSWER_SECONDS, begin)
+            self._loop.call_later(ANSWER_SECONDS, self._settle, then)
+            return
+        done = threading.Event()
+        self.call(lambda: self._settle(done.set))
+        if not done.wait(START_SECONDS) and not self.should_exit:
+            raise RuntimeError("the simulator cannot listen at its port again: somebody else took it")
+        then()
+
+    def _settle(self, then: Callable[[], None]) -> None:
+        task = self._loop.create_task(self._follow_faults())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: then())
+
+    async def _follow_faults(self) -> None:
+        async with self._turn:
+            if self._refuses() and self.serving.is_set():
+                self.serving.clear()
+                self._close([])
+                await asyncio.sleep(0)
+            while not self._refuses() and not self.serving.is_set() and not self._leaving.is_set():
+                await self._listen_again()
+
+    async def _listen_again(self) -> None:
+        try:
+            await self.startup(sockets=[self._listen()])
+        except OSError:  # somebody else has the port: it may be free again in a moment
+            await asyncio.sleep(ANSWER_SECONDS)
         else:
-            self.call(begin)
-            closed.wait(START_SECONDS)
+            self.serving.set()

@@ -2,8 +2,11 @@
 
 `Service.handle` takes a request apart from HTTP and returns a status and a JSON object. What no source states about
 the real service is assumed here as follows: a request's content state replaces the shown one, except for the type and
-a timer's fields, which stay where they are left out; so do buttons, tags and metadata. A PUT that carries a timer's
-duration restarts it, so it is never a `noop`. What the phone makes of all that is in `device`.
+a timer's fields, which stay where they are left out; so do buttons, tags and metadata, and over a rotation tags,
+metadata and channels. A PUT that carries a timer's duration or an alert is never a `noop`: the one restarts the
+timer, the other rings. A PUT that changes tags or metadata alone is one: they are kept, and nothing is sent to the
+phone. The first PUT of a stream, and one that rotates it, needs what a start needs. What the phone makes of all that
+is in `device`.
 """
 
 from __future__ import annotations
@@ -18,17 +21,25 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 from .. import payloads
 from ..errors import InvalidRequest
-from .device import Card, Device, ReceivedPush, is_loud
+from .device import Card, Device, ReceivedPush, is_loud, on_screen, weight
+
+if TYPE_CHECKING:
+    from .faults import Fault
 
 __all__ = ["Received", "Refusal", "Service"]
 
 MAX_BODY_BYTES = 1024 * 1024
-MAX_REQUESTS, MAX_REQUEST_BYTES = 10_000, 32 * 1024 * 1024  # remembered
-MAX_ACTIVITIES, MAX_PUSHES, MAX_WIDGETS, MAX_TAPS = 200, 200, 100, 200  # remembered
+MAX_DEPTH = 64  # of objects and lists within each other
+MAX_BYTES = 32 * 1024 * 1024  # of memory for all that is remembered
+MAX_REQUESTS, MAX_ACTIVITIES, MAX_PUSHES, MAX_WIDGETS, MAX_TAPS = 10_000, 200, 200, 100, 200  # remembered
+MAX_PAUSED = 1_000
+RECORD_BYTES = 1_000  # of memory for a request beside its texts
+_SENDS = ("send", "replace", "stream", "start", "badge")
 BILLING = ("trial_expired", "trial_exhausted", "billing_overage_cap_reached")
 
 
@@ -37,7 +48,10 @@ class Received:
     """One request, as it came and as it was answered.
 
     Attributes:
-        path: without the `/api` in front.
+        method: the HTTP method.
+        path: without the `/api` in front, as it was sent: with its escapes.
+        content: the bytes of the body.
+        answered: the bytes of the answer.
         status: of the answer; 0 where a fault left the request without one.
         at: when it came, in seconds of the clock.
         number: counts the requests, from 1.
@@ -48,25 +62,42 @@ class Received:
 
     method: str
     path: str
-    body: dict[str, Any] | None
+    content: bytes
     status: int
-    answer: dict[str, Any]
+    answered: bytes
     at: float
     number: int = 0
     verdict: str = "sent"
     fault: str | None = None
-    size: int = 0
+    why: str = ""
 
     @property
-    def why(self) -> str:
-        """Say in a few words what became of it."""
-        answer = self.answer
-        if self.fault is not None and self.verdict == "fault":
-            return f"fault: {self.fault}"
-        if self.status >= 400:
-            return ": ".join(str(answer[name]) for name in ("error", "message") if answer.get(name))
-        said = answer.get("operation") or ("ignored" if answer.get("ignored") else "ok")
-        return f"{said}: {answer['warning']}" if answer.get("warning") else str(said)
+    def body(self) -> dict[str, Any] | None:
+        """What it carried; `None` for nothing, and for what the service could not read."""
+        try:
+            return read_object(self.content)
+        except Refusal:
+            return None
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """What was answered."""
+        return json.loads(self.answered)  # type: ignore[no-any-return]  # the service wrote it
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return RECORD_BYTES + len(self.path) + len(self.content) + len(self.answered)
+
+
+def _why(status: int, answer: Mapping[str, Any], verdict: str, fault: str | None) -> str:
+    """Say in a few words what became of a request."""
+    if fault is not None and verdict == "fault":
+        return f"fault: {fault}"
+    if status >= 400:
+        return ": ".join(str(answer[name]) for name in ("error", "message") if answer.get(name))
+    said = answer.get("operation") or ("ignored" if answer.get("ignored") else "ok")
+    return f"{said}: {answer['warning']}" if answer.get("warning") else str(said)
 
 
 @dataclass(frozen=True)
@@ -80,6 +111,11 @@ class Tap:
     method: str | None = None
     body: dict[str, Any] | None = None
     outcome: str = "recorded"
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return weight(self.title, self.url, self.body)
 
 
 class Refusal(Exception):  # it is an answer, not a fault
@@ -123,9 +159,9 @@ class Service:
         when_full: what a start does when they are taken: `"refuse"` it with 429, or `"end_oldest"` to make room.
         requests_per_minute: the account's rate; metrics have their own.
         metric_requests_per_minute: the rate of widgets' metrics.
-        metrics: the keys of the metrics that exist; `None` for any.
-        channels: the channel slugs that exist; `None` for any.
-        scope: the channel slugs that the key is limited to; `None` for no limit.
+        metrics: the keys of the metrics that exist, a list or comma-separated; `None` for any.
+        channels: the channel slugs that exist, likewise; `None` for any.
+        scope: the channel slugs that the key is limited to, likewise; `None` for no limit.
         billing: `"trial_expired"`, `"trial_exhausted"` or `"billing_overage_cap_reached"` for an account that may not
             send (402); `None` for one that may.
         devices: how many phones a request reaches; with 0 of them nobody receives anything (422).
@@ -144,9 +180,9 @@ class Service:
         when_full: str = "refuse",
         requests_per_minute: int = 60,
         metric_requests_per_minute: int = 300,
-        metrics: Iterable[str] | None = None,
-        channels: Iterable[str] | None = None,
-        scope: Iterable[str] | None = None,
+        metrics: Iterable[str] | str | None = None,
+        channels: Iterable[str] | str | None = None,
+        scope: Iterable[str] | str | None = None,
         billing: str | None = None,
         devices: int = 1,
         device: Device | None = None,
@@ -164,9 +200,9 @@ class Service:
             "account": payloads.check_integer("requests_per_minute", requests_per_minute, at_least=1),
             "metrics": payloads.check_integer("metric_requests_per_minute", metric_requests_per_minute, at_least=1),
         }
-        self._known_metrics = None if metrics is None else frozenset(metrics)
-        self._known_channels = None if channels is None else frozenset(channels)
-        self._scope = None if scope is None else frozenset(scope)
+        self._known_metrics = names("metrics", metrics)
+        self._known_channels = names("channels", channels)
+        self._scope = names("scope", scope)
         self._numbers, self._counts = itertools.count(1), itertools.count(1)
         self.version = 0
         self.requests: deque[Received] = deque()
@@ -217,55 +253,85 @@ class Service:
 
     # -- the way in
 
-    def handle(self, method: str, path: str, authorization: str | None, content: bytes) -> tuple[int, dict[str, Any]]:
+    def handle(
+        self, method: str, path: str, authorization: str | None, content: bytes, *, fault: Fault | None = None
+    ) -> tuple[int, dict[str, Any]]:
         """Answer one request.
 
         Args:
             method: the HTTP method.
-            path: the path behind `/api`.
+            path: the path behind `/api`, as it was sent: with its escapes.
             authorization: the Authorization header.
             content: the body's bytes.
+            fault: the one that strikes the request; it may keep it from being carried out.
 
         Returns:
             The status and the body of the answer.
         """
         with self.changed:
             self._expire()
-            self._size, self._verdict = len(content), "sent"
-            body: dict[str, Any] | None = None
-            try:
-                body = _parsed(content)
-                status, answer = 200, self._answer(method, path, authorization, body)
-            except Refusal as refusal:
-                status, answer, self._verdict = refusal.status, refusal.body, "refused"
+            self._verdict = "sent" if fault is None or fault.handled else "fault"
+            status, answer = 200, dict[str, Any]()
+            if self._verdict != "fault":
+                status, answer = self._carry_out(method, path, authorization, content)
+            kept = content if len(content) <= MAX_BODY_BYTES else b""
+            seen, kind = status, None
+            if fault is not None:
+                status, answer = fault.spoil(status, answer)
+                seen, kind = 0 if fault.loses_answer else status, fault.kind
+            why = _why(seen, answer, self._verdict, kind)
             self._record(
-                Received(method, path, body, status, answer, self.clock(), 0, self._verdict, None, self._size)
+                Received(method, path, kept, seen, as_json(answer), self.clock(), 0, self._verdict, kind, why)
             )
         return status, answer
 
-    def strike(self, kind: str, method: str, path: str, content: bytes, status: int, answer: dict[str, Any]) -> None:
-        """Remember a request that a fault kept from the service."""
-        with self.changed:
-            try:
-                body = _parsed(content)
-            except Refusal:
-                body = None
-            self._record(Received(method, path, body, status, answer, self.clock(), 0, "fault", kind, len(content)))
-
-    def spoil(self, kind: str, status: int | None) -> None:
-        """Mark the latest request as one whose answer a fault spoils; `None` leaves it the status that it has."""
-        with self.changed:
-            last = self.requests[-1]
-            self.requests[-1] = replace(last, fault=kind, status=last.status if status is None else status)
-            self._tell()
+    def _carry_out(
+        self, method: str, path: str, authorization: str | None, content: bytes
+    ) -> tuple[int, dict[str, Any]]:
+        try:
+            return 200, self._answer(method, path, authorization, read_object(content))
+        except Refusal as refusal:
+            self._verdict = "refused"
+            return refusal.status, refusal.body
 
     def _record(self, request: Received) -> None:
         self.requests.append(replace(request, number=next(self._counts)))
         self._request_bytes += request.size
-        while len(self.requests) > MAX_REQUESTS or self._request_bytes > MAX_REQUEST_BYTES:
-            oldest = self.requests.popleft()
-            self.forgotten, self._request_bytes = oldest.number, self._request_bytes - oldest.size
+        while len(self.requests) > MAX_REQUESTS:
+            self._forget_request()
+        while self.remembered_bytes > MAX_BYTES and (oldest := self._oldest()) is not None:
+            oldest()
         self._tell()
+
+    @property
+    def remembered_bytes(self) -> int:
+        """About how many bytes of memory the requests, pushes, taps and cards take."""
+        others: Iterable[ReceivedPush | Tap | Card]
+        others = itertools.chain(self.pushes.values(), self.taps, self.activities.values())
+        return self._request_bytes + sum(each.size for each in others)
+
+    def _oldest(self) -> Callable[[], object] | None:
+        """Return what forgets the oldest of all that may be forgotten: everything but what runs."""
+        push = next(iter(self.pushes.values()), None)
+        card = next((card for card in self.activities.values() if card.ended), None)
+        found: list[tuple[float | None, Callable[[], object]]] = [
+            (self.requests[0].at if self.requests else None, self._forget_request),
+            (self.taps[0].at if self.taps else None, self.taps.popleft),
+            (push.at if push else None, lambda: self.pushes.pop(push.notification_id) if push else None),
+            (card.ended_at if card else None, lambda: self._forget_card(card) if card else None),
+        ]
+        return min(
+            ((at, forget) for at, forget in found if at is not None), default=(0, None), key=lambda each: each[0]
+        )[1]
+
+    def _forget_request(self) -> None:
+        oldest = self.requests.popleft()
+        self.forgotten, self._request_bytes = oldest.number, self._request_bytes - oldest.size
+
+    def _forget_card(self, card: Card) -> None:
+        del self.activities[card.activity_id]
+        if card.stream_key is not None and self.cards.get(card.stream_key) is card:
+            del self.cards[card.stream_key]
 
     def _answer(
         self, method: str, path: str, authorization: str | None, body: dict[str, Any] | None
@@ -279,11 +345,11 @@ class Service:
         if route.name in ("stream", "end_stream") and not _is_valid(payloads.check_stream_key, key):
             raise Refusal(400, "Invalid stream_key", _STREAM_KEY_WORDS)
         checked = _checked(route.name, body or {})
-        if self._billing is not None and route.name in ("send", "replace", "stream", "start", "badge"):
+        if self._billing is not None and route.name in _SENDS:
             raise Refusal(402, self._billing, _BILLING_WORDS, upgrade_url=_UPGRADE_URL)
         if "target" in checked or "channels" in checked:
-            self._check_channels(_channels_of(checked) or [], pushes=route.name == "send")
-        if not self.devices and route.name in ("send", "replace", "stream", "start", "badge"):
+            self._check_channels(_channels_of(checked) or [], pushes=route.name in ("send", "badge"))
+        if not self.devices and route.name in _SENDS:
             self._nobody(route.name, _channels_of(checked))
         answer: dict[str, Any] = getattr(self, f"_{route.name}")(key, checked)
         return {"success": True, **answer}
@@ -308,15 +374,16 @@ class Service:
         if name == "badge":
             more = {"code": "badge_device_disconnected", "badge": self.badge or 0, "devices_updated": 0}
             raise Refusal(422, "Badge update failed", "The device is disconnected.", **more)
-        slugs = channels if channels is not None else sorted(self._scope or ())
-        raise _no_recipients(slugs, pushes=name in ("send", "replace"))
+        raise _no_recipients(self._effective(channels), pushes=name in ("send", "replace"))
+
+    def _effective(self, channels: list[str] | None) -> list[str]:
+        return channels if channels is not None else sorted(self._scope or ())
 
     def _reached(self, channels: list[str] | None) -> dict[str, Any]:
-        slugs = channels if channels is not None else sorted(self._scope or ())
         return {
             "devices_notified": self.devices,
             "users_notified": 1,
-            "effective_channel_slugs": slugs,
+            "effective_channel_slugs": self._effective(channels),
             "timestamp": self._timestamp(),
         }
 
@@ -333,6 +400,7 @@ class Service:
         push = ReceivedPush(self._name("ntf"), body, self.clock(), is_loud(body, self.device))
         self.pushes[push.notification_id] = push
         _keep_last(self.pushes, MAX_PUSHES)
+        self.badge = body.get("badge", self.badge)
         answer = {"notification_id": push.notification_id, **self._reached(_channels_of(body))}
         return {**answer, "tags": body["tags"]} if "tags" in body else answer
 
@@ -341,6 +409,7 @@ class Service:
         if push is None:
             raise Refusal(404, "Notification not found", f"No notification found for notification_id: {key}")
         push.replace(body)
+        self.badge = body.get("badge", self.badge)
         return {"notification_id": key, **self._reached(_channels_of(push.body))}
 
     def _metric(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -361,41 +430,60 @@ class Service:
     # -- streams
 
     def _stream(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = {"stream_key": key, "activity_id": None, **self._reached(_channels_of(body))}
+        card = self.cards.get(key)
+        runs = card is not None and not card.ended
+        channels = _channels_of(body)
+        if channels is None and card is not None and runs:
+            channels = card.channels
+        answer = {"stream_key": key, "activity_id": None, **self._reached(channels)}
+        if "tags" in body:
+            answer["tags"] = body["tags"]
         if key in self._paused:
             self._verdict = "nothing new"
             return {**answer, "operation": "paused", "devices_notified": 0}
-        card = self.cards.get(key)
-        if card is None or card.ended:
-            new, made_room = self._begin(key, body)
+        if card is None or not runs:
+            new, made_room = self._begin(key, body, channels)
             return {**answer, "operation": "started", "activity_id": new.activity_id, **made_room}
-        if _rotates(card, body):
-            self._finish(card, {}, 0, by="request")
-            new, _ = self._begin(key, body)
-            ids = {"activity_id": new.activity_id, "previous_activity_id": card.activity_id}
-            return {**answer, "operation": "rotated", **ids}
-        answer["activity_id"] = card.activity_id
-        if not _changes(card, body):
-            self._verdict = "nothing new"
-            return {**answer, "operation": "noop", "devices_notified": 0}
-        return {**answer, "operation": "updated", **self._update_card(card, body)}
+        if self._rotates(card, body):
+            return {**answer, "operation": "rotated", **self._rotate(card, body, channels)}
+        return {**answer, "activity_id": card.activity_id, **self._update_stream(card, body)}
+
+    def _rotates(self, card: Card, body: Mapping[str, Any]) -> bool:
+        before, channels = card.sent.state.get("type"), _channels_of(body)
+        is_retargeted = channels is not None and set(channels) != set(self._effective(card.channels))
+        return bool(is_retargeted or body["content_state"].get("type", before) != before)
+
+    def _rotate(self, card: Card, body: dict[str, Any], channels: list[str] | None) -> dict[str, Any]:
+        """End a stream's activity and begin another one; what a start needs is looked at first."""
+        _check_start(body)
+        self._finish(card, {}, 0, by="request")
+        new, _ = self._begin(str(card.stream_key), {"tags": card.tags, "metadata": card.metadata, **body}, channels)
+        return {"activity_id": new.activity_id, "previous_activity_id": card.activity_id}
+
+    def _update_stream(self, card: Card, body: dict[str, Any]) -> dict[str, Any]:
+        if _changes(card, body):
+            return {"operation": "updated", **self._update_card(card, body)}
+        card.keep(body)
+        self._verdict = "nothing new"
+        return {"operation": "noop", "devices_notified": 0}
 
     def _update_card(self, card: Card, body: dict[str, Any]) -> dict[str, Any]:
         now = self.clock()
-        if not card.update(body, now, self._size):
+        if not card.update(body, now):
             self._verdict = "over budget"
         if within_service_budget(card.updates, now - card.started_at):
             return {}
         return {"warning": f"{card.updates} updates are more than iOS shows; send at most one every two minutes."}
 
-    def _begin(self, key: str | None, body: dict[str, Any]) -> tuple[Card, dict[str, Any]]:
+    def _begin(
+        self, key: str | None, body: dict[str, Any], channels: list[str] | None
+    ) -> tuple[Card, dict[str, Any]]:
         """Start an activity; returns it, and what the answer says of an older one that made room."""
-        if "type" not in body["content_state"]:
-            raise Refusal(400, "Invalid content_state", "content_state.type is required to start a Live Activity")
+        _check_start(body)
         made_room = self._make_room()
         now = self.clock()
-        card = Card(self._name("act"), key, now, self.device, channels=_channels_of(body))
-        card.start(body, now, self._size)
+        card = Card(self._name("act"), key, now, self.device, channels=channels)
+        card.start(body, now)
         self.activities[card.activity_id] = card
         if key is not None:
             self.cards.pop(key, None)
@@ -419,15 +507,13 @@ class Service:
         """Drop the oldest ended activities, so that a long life does not fill the memory."""
         surplus = len(self.activities) - MAX_ACTIVITIES
         for card in [each for each in self.activities.values() if each.ended][: max(0, surplus)]:
-            del self.activities[card.activity_id]
-            if card.stream_key is not None and self.cards.get(card.stream_key) is card:
-                del self.cards[card.stream_key]
+            self._forget_card(card)
 
     def _finish(self, card: Card, body: Mapping[str, Any], default: float, *, by: str) -> None:
         state = body.get("content_state", {})
         minutes = state.get("auto_dismiss_minutes")
         stays = state.get("auto_dismiss_seconds", default if minutes is None else minutes * 60)
-        card.end(body, self.clock(), by=by, dismiss_after=stays, size=self._size)
+        card.end(body, self.clock(), by=by, dismiss_after=stays)
 
     def _end_stream(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         if key not in self._streams_known:
@@ -444,7 +530,7 @@ class Service:
     # -- the lifecycle
 
     def _start(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
-        card, made_room = self._begin(None, body)
+        card, made_room = self._begin(None, body, _channels_of(body))
         return {"activity_id": card.activity_id, **self._reached(_channels_of(body)), **made_room}
 
     def _running(self, body: Mapping[str, Any], verb: str) -> Card:
@@ -474,8 +560,15 @@ class Service:
     # -- what somebody does with the phone, or in the app
 
     def pause(self, stream_key: str) -> None:
-        """Pause a stream: its activity ends, and PUTs answer `paused`."""
+        """Pause a stream: its activity ends, and PUTs answer `paused`.
+
+        Raises:
+            InvalidRequest: for what is no stream key, or when 1,000 streams are paused already.
+        """
+        payloads.check_stream_key("stream_key", stream_key)
         with self.changed:
+            if len(self._paused) >= MAX_PAUSED and stream_key not in self._paused:
+                raise InvalidRequest("stream_key", stream_key, f"at most {MAX_PAUSED} paused streams")
             self._paused.add(stream_key)
             card = self.cards.get(stream_key)
             if card is not None and not card.ended:
@@ -483,7 +576,12 @@ class Service:
             self._tell()
 
     def resume(self, stream_key: str) -> None:
-        """Let a paused stream run again; its next PUT starts it."""
+        """Let a paused stream run again; its next PUT starts it.
+
+        Raises:
+            InvalidRequest: for what is no stream key.
+        """
+        payloads.check_stream_key("stream_key", stream_key)
         with self.changed:
             self._paused.discard(stream_key)
             self._tell()
@@ -491,7 +589,8 @@ class Service:
     @property
     def paused(self) -> list[str]:
         """The streams that are paused."""
-        return sorted(self._paused)
+        with self.changed:
+            return sorted(self._paused)
 
     def button(self, identifier: str, name: str) -> dict[str, Any] | None:
         """Return a button that is on the screen.
@@ -501,7 +600,7 @@ class Service:
             name: `action` or `secondary_action` of an activity, the index of a push's button, or `redirection`.
         """
         with self.changed:
-            card, push = self.activities.get(identifier), self.pushes.get(identifier)
+            card, push = self._seen(identifier)
             if card is not None and name in ("action", "secondary_action"):
                 return getattr(card.shown, name)  # type: ignore[no-any-return]
             if push is None:
@@ -522,15 +621,21 @@ class Service:
         """Swipe a card or a push off the screen; a running card goes on without being seen, as on the phone.
 
         Returns:
-            Whether there was one of that id.
+            Whether one of that id was on the screen.
         """
         with self.changed:
-            card = self.activities.get(identifier)
-            if card is not None:
-                card.swiped = True
-            found = card is not None or self.pushes.pop(identifier, None) is not None
+            found = next((each for each in self._seen(identifier) if each is not None), None)
+            if found is not None:
+                found.swiped = True
             self._tell()
-        return found
+        return found is not None
+
+    def _seen(self, identifier: str) -> tuple[Card | None, ReceivedPush | None]:
+        """Return the card or the push of an id, where it is on the screen."""
+        self.look()
+        card, push = self.activities.get(identifier), self.pushes.get(identifier)
+        seen = on_screen(self.activities.values(), self.clock(), self.device)
+        return card if card in seen else None, None if push is None or push.swiped else push
 
     def tell_truth(self, stream_key: str, percentage: float) -> bool:
         """Note how far the job itself says it is, for the chart of true against shown.
@@ -567,7 +672,10 @@ _UPGRADE_URL = "https://activitysmith.com/app/billing"
 
 def within_service_budget(updates: int, seconds: float) -> bool:
     """Tell whether the service answers an update without a warning: its own rule, whatever the phone shows."""
-    return Device().within_budget(updates, seconds)
+    return _SERVICE.within_budget(updates, seconds)
+
+
+_SERVICE = Device()
 
 
 def _no_recipients(channels: list[str], *, pushes: bool) -> Refusal:
@@ -581,18 +689,53 @@ def _keep_last(entries: dict[str, Any], most: int) -> None:
         del entries[next(iter(entries))]
 
 
-def _parsed(content: bytes) -> dict[str, Any] | None:
+def as_json(content: Any) -> bytes:
+    """Write a value as compact JSON in ASCII."""
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def read_object(content: bytes) -> dict[str, Any] | None:
+    """Read a body: an object, or `None` where it is empty.
+
+    Raises:
+        Refusal: with 413 for more than 1 MiB; with 400 for what is not JSON in UTF-8, for anything but an object, and
+            for more than 64 objects and lists within each other.
+    """
     if len(content) > MAX_BODY_BYTES:
         raise Refusal(413, "Payload too large", f"a body has at most {MAX_BODY_BYTES} bytes")
     if not content.strip():
         return None
     try:
-        body = json.loads(content, parse_constant=_no_constant, parse_float=_finite)
+        body = json.loads(content.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
-        raise Refusal(400, "Invalid JSON", "the body is not JSON") from None
+        raise Refusal(400, "Invalid JSON", "the body is not JSON in UTF-8") from None
     if not isinstance(body, dict):
         raise Refusal(400, "Invalid request", "the body must be an object")
+    if _is_deep(body):
+        raise Refusal(400, "Invalid request", f"the body nests more than {MAX_DEPTH} objects and lists")
     return body
+
+
+def _is_deep(body: dict[str, Any]) -> bool:
+    level: list[Any] = [body]
+    for _ in range(MAX_DEPTH):
+        level = [member for each in level for member in (each.values() if isinstance(each, dict) else each)]
+        level = [member for member in level if isinstance(member, (dict, list))]
+    return bool(level)
+
+
+def names(path: str, given: Iterable[str] | str | None) -> frozenset[str] | None:
+    """Read a list of names, or a comma-separated one; `None` stays `None`.
+
+    Raises:
+        InvalidRequest: for what is neither, and for an empty name.
+    """
+    split = payloads.split_channels(given)
+    if split is None:
+        return None
+    if not isinstance(split, Iterable):
+        raise InvalidRequest(path, given, "a list of names, or a comma-separated one")
+    return frozenset(payloads.check_text(path, each, shortest=1) for each in split)
 
 
 def _no_constant(name: str) -> Any:
@@ -606,13 +749,18 @@ def _finite(text: str) -> float:
     return number
 
 
+def methods_of(path: str) -> list[str]:
+    """Name the methods that an endpoint takes; none where there is no such endpoint."""
+    return [route.method for route in _ROUTES if route.path.fullmatch(path)]
+
+
 def _route(method: str, path: str) -> tuple[_Route, str]:
-    found = [(route, match) for route in _ROUTES if (match := route.path.fullmatch(path))]
-    for route, match in found:
-        if route.method == method:
-            return route, match.groupdict().get("key", "")
-    if found:
-        raise Refusal(405, "Method not allowed", f"{path} takes {' and '.join(each.method for each, _ in found)}")
+    for route in _ROUTES:
+        match = route.path.fullmatch(path)
+        if match is not None and route.method == method:
+            return route, unquote(match.groupdict().get("key", ""))
+    if methods := methods_of(path):
+        raise Refusal(405, "Method not allowed", f"{path} takes {' and '.join(methods)}")
     raise Refusal(404, "Not found", "there is no such endpoint")
 
 
@@ -657,17 +805,21 @@ def _channels_of(body: Mapping[str, Any]) -> list[str] | None:
     return None if channels is None else list(channels)
 
 
-def _rotates(card: Card, body: Mapping[str, Any]) -> bool:
-    before = card.sent.state.get("type")
-    channels = _channels_of(body)
-    kind = body["content_state"].get("type", before)
-    return bool(kind != before or (channels is not None and channels != card.channels))
+def _check_start(body: Mapping[str, Any]) -> None:
+    """Refuse a state from which no activity can start."""
+    if "type" not in body["content_state"]:
+        raise Refusal(400, "Invalid content_state", "content_state.type is required to start a Live Activity")
+    try:
+        payloads.check_content_state(
+            body["content_state"], dismissal=("auto_dismiss_seconds", "auto_dismiss_minutes"), starts=True
+        )
+    except InvalidRequest as problem:
+        raise Refusal(400, "Invalid request", str(problem)) from None
 
 
 def _changes(card: Card, body: Mapping[str, Any]) -> bool:
-    """Tell whether a request would change what the service sent last; a timer's duration restarts it."""
+    """Tell whether a request has something for the phone; a timer's duration restarts it, an alert rings."""
     after = card.sent.take(body, card.started_at)
     faces = [(face.state, face.action, face.secondary_action) for face in (after, card.sent)]
     restarts = after.state.get("type") == "timer" and "duration_seconds" in body["content_state"]
-    kept = all(name not in body or body[name] == getattr(card, name) for name in ("tags", "metadata"))
-    return faces[0] != faces[1] or restarts or not kept
+    return faces[0] != faces[1] or restarts or "alert" in body

@@ -1,6 +1,6 @@
 // Keeps the page at what the simulator last said, and passes on what is pressed.
 
-import { drawBanner, drawCard, drawChart, drawDock, drawIsland, drawPush, drawWidgets, share } from "./cards.js";
+import { drawBanner, drawCard, drawChart, drawDock, drawIsland, drawPush, drawSet, drawWidgets, share } from "./cards.js";
 import { fill, h } from "./dom.js";
 import { ago, asClock, asSpan, date, now, reading, setClock } from "./time.js";
 
@@ -9,7 +9,8 @@ const LONGEST_LOG = 300;
 
 let state = null;
 let receivedAt = 0;
-let expanded = false;
+let expanded = false; // the Dynamic Island
+let spread = false; // the stack of pushes
 let known = null; // ids of the pushes that were announced
 let run = null;
 let rows = [];
@@ -18,25 +19,41 @@ let rows = [];
 
 function draw() {
   if (state === null) return;
+  const focused = document.activeElement;
+  drawPhone();
+  drawDesk();
+  if (focused !== document.body && !focused.isConnected) at("scroll").focus({ preventScroll: true });
+}
+
+function drawPhone() {
   const { cards, now: then } = state;
   fill(at("island"), drawIsland(cards, then, expanded));
   fill(at("banner"), drawBanner(cards, receivedAt));
   fill(at("widgets"), drawWidgets(state.widgets));
   fill(at("cards"), cards.map((card) => drawCard(card, then)));
-  fill(at("pushes"), stack([...state.pushes].reverse().map(drawPush)));
+  fill(at("pushes"), stack([...state.pushes].reverse()));
   fill(at("dock"), drawDock(state.badge));
+}
+
+function drawDesk() {
+  const { cards } = state;
   const charts = cards.filter((card) => card.chart !== null).map(drawChart);
   fill(at("charts"), charts.length ? charts : h("p", { class: "quiet" }, "No progress on the screen."));
   at("taps-section").hidden = state.taps.length === 0;
   fill(at("taps"), [...state.taps].reverse().map(tapped));
+  at("set-section").hidden = state.faults.length + state.paused.length === 0;
+  fill(at("set"), drawSet(state.faults, state.paused));
   drawClock();
 }
 
-/** The newest pushes, and the older ones behind a stack. */
+/** The newest push and the edges of those behind it, or all of them. What is open or has the focus is never hidden. */
 function stack(pushes) {
-  if (pushes.length <= 3) return pushes;
-  return [...pushes.slice(0, 3), h("details", { class: "stack", "data-key": "older" },
-    h("summary", {}, `${pushes.length - 3} more`), pushes.slice(3))];
+  const shown = (push) => at("pushes").querySelector(`:scope > [data-key="${CSS.escape(push.id)}"]`);
+  const isHeld = (push) => shown(push)?.open || shown(push)?.contains(document.activeElement);
+  spread = pushes.length > 1 && (spread || pushes.slice(1).some(isHeld));
+  const words = spread ? "Show less" : `${pushes.length - 1} more`;
+  const toggle = h("button", { type: "button", class: "unstack", "data-stack": true, "data-key": "unstack", "aria-expanded": String(spread) }, words);
+  return [...pushes.map((push, index) => drawPush(push, spread ? 0 : index)), pushes.length > 1 ? toggle : null];
 }
 
 function tapped(tap) {
@@ -79,7 +96,8 @@ function drawLog() {
   rows = rows.filter((row) => row.number > (state?.forgotten ?? 0)).slice(-LONGEST_LOG);
   const counts = new Map();
   for (const row of rows) counts.set(row.verdict, (counts.get(row.verdict) ?? 0) + 1);
-  at("counts").textContent = rows.length ? [...counts].map(([verdict, count]) => `${count} ${verdict}`).join(", ") : "Nothing yet.";
+  const told = [...counts].map(([verdict, count]) => `${count} ${verdict}`).join(", ");
+  at("counts").textContent = rows.length ? `The last ${rows.length}: ${told}` : "Nothing yet.";
   fill(at("log"), rows.filter((row) => !wanted || row.verdict === wanted).reverse().map(drawRow));
 }
 
@@ -89,7 +107,7 @@ function drawRow(row) {
     h("details", { "data-request": row.number },
       h("summary", {}, h("time", {}, when), h("span", { class: `verdict ${row.verdict.replace(" ", "-")}` }, row.verdict),
         h("code", {}, `${row.method} ${row.path}`), h("span", { class: "why" }, `${row.status || "no answer"} · ${row.why}`)),
-      h("pre", { "data-own": true, tabindex: 0, "aria-label": `Request ${row.number}` })));
+      h("pre", { "data-own": true, tabindex: 0, role: "region", "aria-label": `Request ${row.number}` })));
 }
 
 async function showRequest(details) {
@@ -106,9 +124,9 @@ async function showRequest(details) {
 
 // ------------------------------------------------------------------------------------------------ pressing
 
-async function command(path, body) {
+async function command(path, body, method = "POST") {
   try {
-    const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+    const answer = await fetch(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
     if (!answer.ok) say((await answer.json()).message);
     return answer.ok;
   } catch {
@@ -122,16 +140,24 @@ function say(words) {
 }
 
 document.addEventListener("click", (event) => {
-  const pressed = event.target.closest("[data-tap], [data-dismiss], [data-advance], [data-island]");
+  const pressed = event.target.closest("[data-tap], [data-dismiss], [data-advance], [data-island], [data-stack], [data-remove], [data-resume]");
   if (pressed === null) return;
   if (pressed.dataset.tap !== undefined) command("/simulator/taps", { id: pressed.dataset.id, button: pressed.dataset.tap });
   else if (pressed.dataset.dismiss !== undefined) command("/simulator/dismiss", { id: pressed.dataset.dismiss });
   else if (pressed.dataset.advance !== undefined) command("/simulator/clock", { advance: Number(pressed.dataset.advance) });
+  else if (pressed.dataset.remove !== undefined) command(`/simulator/faults/${pressed.dataset.remove}`, {}, "DELETE");
+  else if (pressed.dataset.resume !== undefined) command(`/simulator/streams/${pressed.dataset.resume}/resume`, {});
   else {
-    expanded = !expanded;
+    if (pressed.dataset.stack !== undefined) [spread] = [!spread, fold()];
+    else expanded = !expanded;
     draw();
   }
 });
+
+/** Close what is open among the pushes, so that it can go behind the newest one. */
+function fold() {
+  for (const push of at("pushes").querySelectorAll("details[open]")) push.open = false;
+}
 
 at("log").addEventListener("toggle", (event) => showRequest(event.target), true);
 at("verdict").addEventListener("change", drawLog);

@@ -149,27 +149,32 @@ export function drawIsland(cards, at, expanded) {
   }[state.type]?.();
   return h("button", { type: "button", class: "island live", "data-key": "live", "data-island": true,
     "aria-expanded": String(expanded), "aria-label": `Dynamic Island: ${state.title}` },
-    symbol(state.icon ?? { symbol: "star" }, tint(state.color)),
+    symbol(state.icon ?? { symbol: STANDS_FOR[state.type] ?? "star" }, tint(state.color)),
     expanded ? h("span", { class: "island-title" }, state.title, state.subtitle ? ` · ${state.subtitle}` : "") : null,
-    h("span", { class: `figure on-black-${tint(state.color)}` }, figure));
+    h("span", { class: `figure tint-${tint(state.color)}` }, figure));
 }
+
+const STANDS_FOR = { progress: "arrow.clockwise", segmented_progress: "checkmark", metrics: "chart", stats: "chart",
+  alert: "bell", timer: "timer", value: "chart" };
 
 const clip = (kind, address) =>
   h("figure", { class: "placeholder" }, h("span", { "aria-hidden": "true" }, kind === "icon" ? "◻" : "▶"),
     h("figcaption", {}, `${kind}: ${address}`));
 
-/** A push: it expands to its media and its actions. */
-export function drawPush(push) {
-  return h("details", { class: `push ${push.interruption_level ?? "active"}`, "data-key": push.id, "data-id": push.id },
+/** A push: it expands to its media and its actions; behind another one only its edge is seen, if anything. */
+export function drawPush(push, behind) {
+  const classes = `push ${push.interruption_level ?? "active"}${behind ? ` behind behind-${behind}` : ""}`;
+  return h("details", { class: classes, hidden: behind > 2, inert: behind > 0, "data-key": push.id, "data-id": push.id },
     h("summary", {},
       h("img", { class: "app", src: "/page/icon.svg", alt: "" }),
       h("div", { class: "titles" },
+        push.interruption_level === "time-sensitive" ? h("p", { class: "level" }, "TIME SENSITIVE") : null,
         h("p", { class: "line" }, h("strong", {}, push.title),
           h("span", { class: "small", "data-ago": push.at }, ago(push.at))),
         push.subtitle ? h("p", { class: "subtitle" }, push.subtitle) : null,
         push.message ? h("p", { class: "message" }, push.message) : null,
         h("p", { class: "small" },
-          [push.interruption_level === "time-sensitive" ? "TIME SENSITIVE" : null, push.loud ? null : "delivered quietly",
+          [push.loud ? null : "delivered quietly",
             push.replaced ? `replaced ${push.replaced} ×` : null].filter(Boolean).join(" · ")))),
     h("div", { class: "more" },
       push.icon ? clip("icon", push.icon) : null,
@@ -200,27 +205,40 @@ export function drawBanner(cards, receivedAt) {
     latest.alert.body ? h("span", {}, ` ${latest.alert.body}`) : null)];
 }
 
+/** The faults that are set and the streams that are paused, each with what takes it away. */
+export function drawSet(faults, paused) {
+  const remove = (name, value, words) => h("button", { type: "button", [name]: value }, words);
+  return [
+    ...faults.map((fault) => h("li", { "data-key": `fault-${fault.id}` },
+      h("strong", {}, fault.kind), fault.kind === "status" ? ` ${fault.status}` : "",
+      fault.kind === "refuse" ? ` for ${asSpan(fault.seconds)} ` : [" ", h("code", {}, `${fault.method} ${fault.path}`), ` · hit ${fault.hits} × `],
+      remove("data-remove", fault.id, "Take away"))),
+    ...paused.map((key) => h("li", { "data-key": `paused-${key}` },
+      h("strong", {}, "paused"), " ", h("code", {}, key), " ", remove("data-resume", key, "Resume"))),
+  ];
+}
+
 /** True against shown, for a progress. */
 export function drawChart(card) {
   const { sent, shown, truth } = card.chart;
   const [from, to] = [card.started_at, Math.max(card.ended_at ?? now(), card.started_at + 1)];
-  const x = (at) => 34 + (560 * (Math.min(Math.max(at, from), to) - from)) / (to - from);
-  const y = (value) => 112 - value;
-  const steps = (points) => points.map(([at, value], index) =>
-    `${index ? `H${x(at).toFixed(1)}` : `M${x(at).toFixed(1)}`} ${index ? "V" : ","}${y(value).toFixed(1)}`).join(" ") + ` H${x(to).toFixed(1)}`;
-  const lines = (points) => points.map(([at, value], index) =>
-    `${index ? "L" : "M"}${x(at).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+  const x = (at) => ((600 * (Math.min(Math.max(at, from), to) - from)) / (to - from)).toFixed(1);
+  const y = (value) => (102 - value).toFixed(1);
+  const path = (points, join) => points.length
+    ? `${points.map(([at, value], index) => (index ? join(at, value) : `M${x(at)},${y(value)}`)).join(" ")} H${x(to)}` : "M0,102";
+  const steps = (points) => path(points, (at, value) => `H${x(at)} V${y(value)}`);
+  const lines = (points) => path(points, (at, value) => `L${x(at)},${y(value)}`);
   const told = truth.length > 0;
   const [last, seen] = [(told ? truth : sent).at(-1)?.[1] ?? 0, shown.at(-1)?.[1] ?? 0];
   const words = `${told ? "The job is at" : "Last sent"} ${Math.round(last)} %, the screen shows ${Math.round(seen)} %`;
   return h("figure", { class: "chart", "data-key": card.id },
-    s("svg", { viewBox: "0 0 600 130", role: "img", "aria-label": `${card.shown.title}: ${words}` },
-      [0, 50, 100].map((value) => [
-        s("line", { class: "grid", x1: 34, x2: 594, y1: y(value), y2: y(value) }),
-        s("text", { class: "axis", x: 28, y: y(value) + 4, "text-anchor": "end" }, value)]),
-      s("path", { class: "true", d: lines(told ? truth : sent) }),
-      s("path", { class: "shown", d: steps(shown) }),
-      s("text", { class: "axis", x: 594, y: 128, "text-anchor": "end" }, asSpan(to - from))),
+    h("div", { class: "plot" },
+      [100, 50, 0].map((value) => h("span", { class: `axis at-${value}`, "aria-hidden": "true" }, value)),
+      s("svg", { viewBox: "0 0 600 104", preserveAspectRatio: "none", role: "img", "aria-label": `${card.shown.title}: ${words}` },
+        [0, 50, 100].map((value) => s("line", { class: "grid", x1: 0, x2: 600, y1: y(value), y2: y(value) })),
+        s("path", { class: "true", d: lines(told ? truth : sent) }),
+        s("path", { class: "shown", d: steps(shown) })),
+      h("span", { class: "axis at-end", "aria-hidden": "true" }, asSpan(to - from))),
     h("figcaption", {}, h("strong", {}, card.shown.title), ` · ${words}. `,
       h("span", { class: "key true" }, told ? "true, as the job told" : "true, where it was sent"), " ",
       h("span", { class: "key shown" }, "shown"), ` · ${card.updates} updates, ${card.dropped} not shown`));

@@ -30,6 +30,12 @@ const alike = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName &
 
 /** Make the children of an element equal to the wanted ones; what is alike stays, with its focus and transitions. */
 export function fill(parent, ...wanted) {
+  const focused = document.activeElement;
+  arrange(parent, wanted);
+  if (document.activeElement !== focused && parent.contains(focused)) focused.focus({ preventScroll: true }); // it was moved
+}
+
+function arrange(parent, wanted) {
   const kept = new Map();
   for (const child of parent.children) if (keyOf(child) !== null) kept.set(keyOf(child), child);
   let at = parent.firstChild;
@@ -64,5 +70,5 @@ function patch(old, next) {
     if (name !== "style" && old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
   if (old.style.cssText !== next.style.cssText) old.style.cssText = next.style.cssText;
-  if (!old.hasAttribute("data-own")) fill(old, [...next.childNodes]);
+  if (!old.hasAttribute("data-own")) arrange(old, [[...next.childNodes]]);
 }

@@ -30,6 +30,7 @@ const DRAWINGS = {
   server: "M4 4h16v6H4Z M4 14h16v6H4Z M8 7v.2 M8 17v.2",
   sparkles: "M10 4l2 6 6 2-6 2-2 6-2-6-6-2 6-2Z M18 3v4 M16 5h4",
   star: "M12 3l3 6 6 1-4.500 4 1 6-5.500-3-5.500 3 1-6L3 10l6-1Z",
+  thermometer: "M10 4a2 2 0 0 1 4 0v10a4 4 0 1 1-4 0Z M12 9v8",
   timer: "M12 6a7.500 7.500 0 1 0 .1 0 M12 10v4 M10 2h4",
   tray: "M4 14v5h16v-5 M12 4v9 M8 9l4 4 4-4",
 };
@@ -41,7 +42,7 @@ const WORDS = [
   ["stopwatch", "timer"], ["clock", "clock"], ["cloud", "cloud"], ["cpu", "cpu"], ["memorychip", "cpu"],
   ["cylinder", "database"], ["externaldrive", "server"], ["internaldrive", "server"], ["server", "server"],
   ["dollar", "dollar"], ["gear", "gear"], ["wrench", "hammer"], ["hammer", "hammer"], ["heart", "heart"],
-  ["house", "house"], ["magnifyingglass", "lens"], ["pause", "pause"], ["play", "play"], ["sparkles", "sparkles"], ["star", "star"],
+  ["house", "house"], ["magnifyingglass", "lens"], ["pause", "pause"], ["play", "play"], ["sparkles", "sparkles"], ["thermometer", "thermometer"], ["star", "star"],
 ];
 
 /** Draw an SF Symbol by its name. */

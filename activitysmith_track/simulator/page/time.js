@@ -20,6 +20,7 @@ const two = (number) => String(number).padStart(2, "0");
 /** 75 is "1:15", 3675 is "1:01:15". */
 export function asClock(seconds) {
   const whole = Math.max(0, seconds);
+  if (whole >= 1e4 * 3600) return "> 9999 h";
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
@@ -29,6 +30,7 @@ export function asSpan(seconds) {
   const minutes = Math.floor(Math.max(0, seconds) / 60);
   if (minutes < 1) return `${Math.floor(Math.max(0, seconds))} s`;
   if (minutes < 60) return `${minutes} min`;
+  if (minutes >= 48 * 60) return minutes < 1e4 * 1440 ? `${Math.floor(minutes / 1440)} days` : "> 9999 days";
   return minutes % 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${minutes / 60} h`;
 }
 
