@@ -919,6 +919,7 @@ class Courier:
         self.lost = 0
         self.hurried = False
         self._deadline: float | None = None
+        self._stopped = float("-inf")  # when a signal last ended the cards
         self._owed: dict[Task, None] = {}
         self._open: dict[Card, None] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
@@ -1062,7 +1063,9 @@ class Courier:
     def _hurry(self) -> None:
         """From now on holds and paces count no more, and all requests together have `exit_timeout`."""
         if self._deadline is None:
-            self._deadline = self.clock() + self.exit_timeout()
+            now, seconds = self.clock(), self.exit_timeout()
+            stopped = now - self._stopped
+            self._deadline = now + (seconds if stopped > 2 * seconds else max(0.0, seconds - stopped))
             self.hurried = True
 
     def _watch_children(self) -> None:
@@ -1164,7 +1167,11 @@ class Courier:
             return
 
     def stop(self, words: str) -> None:
-        """End all cards as stopped, and see to it that this is delivered or kept: a signal may end the process."""
+        """End all cards as stopped, and see to it that this is delivered or kept: a signal may end the process.
+
+        Where the user's own handler then leaves in order, the exit has waited already, and has what is left of that.
+        """
+        self._stopped = self.clock()
         self._abandon(words)
         self._wait_for_all(self.exit_timeout())
         self._leave_owed(FAREWELL_SECONDS, stays=True)

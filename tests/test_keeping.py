@@ -441,6 +441,19 @@ def test_a_signal_stops_inner_blocks_too(job: Job, reaped: list[subprocess.Popen
     assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
 
 
+def test_a_signal_and_the_exit_wait_once() -> None:
+    """Where a handler leaves after the cards were stopped, the two waits are one."""
+    clock = [100.0]
+    courier = _courier.Courier(lambda: 2.0, lambda: clock[0])
+    courier.stop("Stopped: SIGTERM")
+    for passed, left in ((0.5, 1.5), (2.5, 0.0), (60.0, 2.0)):
+        clock[0] = 100.0 + passed
+        courier._deadline = None
+        courier._hurry()
+        assert courier._deadline is not None
+        assert courier._deadline - clock[0] == left
+
+
 def test_a_signal_while_the_service_is_down(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
     """What could not be said then is kept, and said by the next flush."""
     process = job.start(TOLD.format(before=""))
