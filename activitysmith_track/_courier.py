@@ -775,11 +775,13 @@ class Delivery(Parcel):
         self._call: Call[Any] | None = None
 
     def _next(self, now: float) -> float | None:
+        # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, in which
+        # an outer block takes it over.
+        starting = not self.withdrawn and self._have_watched()
         if self.withdrawn:
             if self.entry is not None:
                 self.courier.keeper.delivered(self.entry)
             return self._done()
-        starting = self._have_watched()  # before anything else: the job may be killed while it is held back
         if now < self.not_before and not self.courier.hurried:
             return min(self.not_before, now + START_LOOK) if starting else self.not_before
         later = self._ahead(now)

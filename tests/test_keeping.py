@@ -356,6 +356,23 @@ def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     assert keeper._watchdog._thread is None
 
 
+def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Telling the watchdog may wait for an import; a push that an outer block takes over meanwhile is not sent."""
+    courier = _courier.Courier(lambda: 2.0)
+    account = courier.account(sim.api_key, sim.base_url)
+    delivery = _courier.Delivery(courier, account, {"title": "inner failed"}, at_least_once=True, not_before=1e9)
+
+    def told(self: _courier.Delivery) -> bool:
+        self.withdrawn = courier.hurried = True
+        return False
+
+    monkeypatch.setattr(_courier.Delivery, "_have_watched", told)
+    assert delivery.run(0.0) is None
+    assert not delivery.in_flight
+
+
 def test_the_watchdog_by_environment(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
     """`ACTIVITYSMITH_WATCHDOG=on` is enough."""
     code = LIVES.format(death="os._exit(3)").replace("at.configure(watchdog=True)", "pass")
