@@ -731,16 +731,16 @@ class Ending(Parcel):
         return self._done()
 
     def _done(self) -> float | None:
-        """Owe nothing any more; but an end that overtook an update is sent again once that has landed.
+        """Owe nothing any more; but an end that overtook an update is owed once more, until that has landed.
 
         The update may be carried out after the end, and would wake the card.
         """
         card = self.card
-        card.courier.settle(self)
         card.courier.settle(card)
         if self._overtook:
-            self._overtook = False
+            self._overtook, self.entry = False, None
             return None if card.flying is not None else card.courier.clock()
+        card.courier.settle(self)
         card.settled = True
         card.courier.keeper.goodbye(card.number)
         card.courier.release(card)
