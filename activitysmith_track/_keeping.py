@@ -36,6 +36,7 @@ class Keeper:
         self.directory: str | os.PathLike[str] | bool = True  # the outbox's; True for the user's own, False for none
         self._outbox: Outbox | None = None
         self._watchdog: Watchdog | None = None
+        self._closed = False  # nobody could say goodbye to a watchdog that is told of a card from now on
         self._numbers = itertools.count(1)
         self._handed: dict[str, int] = {}  # what the watchdog has, by the entries' ids
         self._owner = f"{os.getpid()}-{os.urandom(8).hex()}"
@@ -134,6 +135,7 @@ class Keeper:
             Whether all of it is in safe hands.
         """
         left = [entry for account, entry in owed if not self.hand_over(account, entry)]
+        self._closed = not stays
         watchdog = self._watchdog
         told = watchdog is None or (watchdog.tell(timeout) if stays else watchdog.close(timeout))
         if not told:
@@ -190,6 +192,8 @@ class Keeper:
             except Exception as error:
                 logger.warning("activitysmith_track: no watchdog here: %s", error)
                 return
+        if self._closed:
+            return
         end, push = words
         watchdog.guard(number, account.secret, account.base_url, stream_key, end=end, push=push)
 

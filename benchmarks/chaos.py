@@ -102,6 +102,35 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
 
 
+class Slots:
+    """How many processes run at once; all of the slots make sure that one runs alone.
+
+    Args:
+        number: how many.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number, self._slots, self._taking = number, threading.Semaphore(number), threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._taking:
+            self._slots.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._slots.release()
+
+    @contextlib.contextmanager
+    def all(self) -> Iterator[None]:
+        """Wait until nothing else runs."""
+        with self._taking:
+            for _ in range(self._number):
+                self._slots.acquire()
+        try:
+            yield
+        finally:
+            self._slots.release(self._number)
+
+
 class Run:
     """One job, its twin, and the judgement.
 
@@ -109,11 +138,11 @@ class Run:
         seed: of all jobs.
         index: of this one.
         place: a directory of its own.
-        slots: how many jobs may run at once.
+        slots: of jobs that run at once.
         timed: whether the added time is judged.
     """
 
-    def __init__(self, seed: int, index: int, place: Path, slots: threading.Semaphore, *, timed: bool = True) -> None:
+    def __init__(self, seed: int, index: int, place: Path, slots: Slots, *, timed: bool = True) -> None:
         self.job = make(seed, index)
         self.verdict = Verdict(f"{seed}:{index}", self.job)
         self.place, self._slots, self._timed = place, slots, timed
@@ -156,15 +185,16 @@ class Run:
 
     def _start(self, name: str, base_url: str, **more: str) -> subprocess.Popen[str]:
         module = ["-m", "job"] if self.job.how["mode"] == "module" else [str(self._script)]
-        return subprocess.Popen(
-            [sys.executable, *module],
-            env={**self._environment(name, base_url), **more},
-            cwd=self.place,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=(self.place / f"{name}.err").open("wb"),
-            text=True,
-        )
+        with (self.place / f"{name}.err").open("wb") as error:
+            return subprocess.Popen(
+                [sys.executable, *module],
+                env={**self._environment(name, base_url), **more},
+                cwd=self.place,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=error,
+                text=True,
+            )
 
     def _run(self, name: str, base_url: str, **more: str) -> Ran:
         began = time.monotonic()
@@ -179,6 +209,7 @@ class Run:
                 line = "ready\n"
             out += line
         code = process.wait()
+        process.stdout.close()
         timer.cancel()
         error = (self.place / f"{name}.err").read_text(errors="replace")
         return Ran(code, out, error, time.monotonic() - began)
@@ -271,7 +302,7 @@ class Run:
         for again in range(2):
             if added <= self.job.exit_timeout + SPARE_SECONDS:
                 break
-            with Recorder(self._key) as sim, self._slots:
+            with Recorder(self._key) as sim, self._slots.all():
                 added = min(added, self._meet_again(sim, again) - self._twin().seconds)
         self.verdict.added = added
         if added > self.job.exit_timeout + SPARE_SECONDS:
@@ -384,7 +415,7 @@ class Run:
             if not wanted and title == "inner failed" and self.job.how["end"] == "killed at exit":
                 self.verdict.notes.append("killed before the outer block took over the push of the inner one")
             elif not wanted:
-                self.wrong(5, f"a push that nobody asked for: {title!r}")
+                self.wrong(5, f"a push that nobody asked for: {[push.body for push in sim.pushes]}")
             elif count > wanted and arrived:
                 self.wrong(5, f"{count} pushes {title!r}, although every answer arrived")
             elif count > wanted:
@@ -469,7 +500,7 @@ def all_of(seed: int, indices: list[int], workers: int, *, timed: bool = True) -
         workers: how many processes run at once; as many again may wait for their service.
         timed: whether the added time is judged.
     """
-    slots = threading.Semaphore(workers)
+    slots = Slots(workers)
 
     def one(index: int) -> Verdict:
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as place:

@@ -345,6 +345,19 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job, reaped: lis
     assert (cards["outer"].color, cards["inner"].color) == ("red", "red")
 
 
+def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
+    """A card that is guarded while the exit writes to the disk has nobody who could say goodbye to its watchdog."""
+    from activitysmith_track._courier import Account
+    from activitysmith_track._keeping import Keeper
+
+    keeper = Keeper()
+    assert keeper.leave([], [], 0.1)
+    keeper.guard(1, Account(sim.api_key, sim.base_url, time.monotonic), "job", ({}, None))
+    assert not keeper.watched
+    assert keeper._watchdog is not None
+    assert keeper._watchdog._thread is None
+
+
 def test_the_watchdog_by_environment(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
     """`ACTIVITYSMITH_WATCHDOG=on` is enough."""
     code = LIVES.format(death="os._exit(3)").replace("at.configure(watchdog=True)", "pass")
