@@ -56,6 +56,7 @@ SERVICES: dict[str, Service] = {
     "answers 0.3 s late": _odd("latency", seconds=0.3),
     "hangs for updates": _down("hang", 4.0, path="/live-activity/*", method="PUT"),
     "hangs for updates from the start": _down("hang", 4.0, path="/live-activity/*", method="PUT", early=True),
+    "answers 2 s late, from the start": _odd("latency", path="/live-activity/*", method="PUT", early=True, seconds=2),
     "hangs from the start": _down("hang", early=True),
     "503 from the start": _down("status", early=True, status=503),
     "503 for the first two": _odd("status", early=True, status=503, times=2),
@@ -305,6 +306,7 @@ PLAIN = [
         "an exception whose `str()` raises",
         script("""
             class Odd(Exception):
+                __module__ = "builtins"
                 def __str__(self): raise OSError("not even that")
         """)
         + block("raise Odd()"),
@@ -588,6 +590,7 @@ SICK = [
     Row("returns", ENDS, "hangs", at_first=RUNNING, phone=DONE, by=BY_FLUSH),
     Row("returns", ENDS, "503 until it is gone", at_first=RUNNING, phone=DONE, by=BY_FLUSH),
     Row("returns", ENDS, "refuses connections", at_first=RUNNING, phone=DONE, by=BY_FLUSH),
+    Row("returns", ENDS, "answers 2 s late, from the start", phone=DONE),
     Row("returns", ENDS, "hangs from the start", by="by nobody: a card that was never there is not shown"),
     Row(
         "`sys.exit(3)`",
