@@ -389,6 +389,7 @@ class Outbox:
         """Do something in one transaction; where that fails, say so once and return `nothing`."""
         until = time.monotonic() + self.patience
         try:
+            _load()
             with _alone(self.patience):
                 path = self.path()
                 found = self._prepare(path, create)
@@ -448,8 +449,18 @@ _INSERT = (
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 
 
+def _load() -> None:
+    """Import what a transaction needs, while nothing is forked: a child would inherit it imported by half."""
+    with loading.lock:
+        import sqlite3  # noqa: F401
+
+        with contextlib.suppress(ImportError):  # Windows
+            import fcntl  # noqa: F401
+
+
 def _state_directory() -> str:
-    from platformdirs import user_state_dir
+    with loading.lock:  # as `_load`
+        from platformdirs import user_state_dir
 
     return user_state_dir("activitysmith-track", appauthor=False)
 

@@ -9,9 +9,10 @@ again then. Where `wakes` is True afterwards, ask again at the next change too, 
 nothing need be looked at until something does. Where it is False the job is moving, and no change is worth a wake-up
 before that time. So the looks at a job are few, however often it changes: see `SHORTEST_LOOK` and `LOOKS`.
 
-The rule for percentages (`docs/pacing.md` has its reasons): with the changes still to come `R`, the seconds still to
-come `S` and `k` updates left, an update goes when the error on the screen, summed over time since the last one and as
-it will be by the next change, reaches `S R / (2 (k + 1)^2)`, which is what an update is worth later on.
+The rule for percentages (`docs/pacing.md` has its reasons) weighs two conditions. That of a job that moves all the
+time: the error on the screen, summed over time since the last update, reaches what an update is worth later on. That
+of a job of steps, whose lengths so far tell nothing: the error is an even share of what is still to come. The more
+steps the screen lacks, the more the first counts.
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ LOOKS = 300  # looks at a moving job are at least its age over this apart
 
 RECENCY = 3.0  # a change at age s counts s to this power in the speed, so that recent speed counts more
 FAR, NEAR = 0.7, 0.6  # exponents that draw a forecast of more, or less, time than has passed towards that
-THRESHOLD = 2.0  # multiple of its even share of what remains at which a change goes at once
-SPARE = 0.5  # updates to have over where all changes still to come are sent
-BLIND = 8  # changes for which one counts that was not seen when it came
+FEW = 2.0  # steps lacking on the screen at which the condition of steps and that of even jobs count alike
+SPARE = 0.5  # updates to have over where the steps still to come are shared out
 LONGEST_STALL = 4.0  # ages of the job after which what stands still goes anyway
 SLOWEST = 1e-3  # least recent speed by the average one, so that a stall has an end
 
@@ -281,7 +281,7 @@ class Pace:
             power = RECENCY + 1
             weight = (late**power - early**power) / (power * (late - early))
             self._progress += weight * change
-            self._changes += weight * (1 if self.wakes else BLIND)
+            self._changes += weight
             self._changed = now
 
     def _fall_back(self, now: float, change: float) -> None:
@@ -303,12 +303,18 @@ class Pace:
         if error == 0:
             return False
         step, gap = self._changes_seen()
-        limit, share, updates = self._limits(now, error, ahead, self._time_left(now, fraction))
-        if ahead <= (updates - SPARE) * step or error >= THRESHOLD * share:
-            return True  # all changes to come fit, or this one is too large to wait
-        stood = now - self._changed
+        left, stood = self._time_left(now, fraction), now - self._changed
         wait = max(0.0, now - self._seen_at) + abs(gap - stood) - gap / 2  # the rest of the gap, or as long again
-        return self._area + error * wait >= limit
+        area = max(0.0, self._area + error * wait)
+        weight = error / (error + FEW * step)
+        for seconds, updates in self._horizons(now, left):
+            rest = ahead * (min(1.0, seconds / left) if left > 0 else 1.0)
+            worth = (seconds + max(0.0, now - self.last)) * (error + rest) / (2 * (updates + 1) ** 2)
+            share = (updates - SPARE) * (error + step / 2)
+            steps = share**2 * max(gap, stood), rest**2 * gap
+            if area**weight * steps[0] ** (1 - weight) < worth**weight * steps[1] ** (1 - weight):
+                return False
+        return True
 
     def _changes_seen(self) -> tuple[float, float]:
         """Return the usual size of a change, and the usual seconds between two."""
@@ -328,20 +334,19 @@ class Pace:
         ratio = (1.0 - fraction) / (speed * age)
         return float(age * ratio ** (FAR if ratio > 1 else NEAR))
 
-    def _limits(self, now: float, error: float, ahead: float, left: float) -> tuple[float, float, int]:
-        """Return the summed error of an even job between two updates, its share of the change, and the updates left.
+    def _horizons(self, now: float, left: float) -> list[tuple[float, int]]:
+        """Return for how many seconds how many updates must last.
 
-        The updates must last until the job ends or its card is replaced, and the free ones until the next is legal.
+        Those that are legal until the job ends or its card is replaced; and the free ones until the next is legal.
         """
-        age, since = max(0.0, now - self.started), max(0.0, now - self.last)
+        age = max(0.0, now - self.started)
         used = self.updates + self._kept(age, left)
         end = min(left, max(ROTATE_AFTER - age, 0.0))
-        updates = max(1, self.budget.by(age + end) - used)
-        limits = _even(error, ahead, left, end, since, updates)
+        horizons = [(end, max(1, self.budget.by(age + end) - used))]
         blind = self._legal_again(age)
-        if used < self.budget.free and blind < left:
-            limits = max(limits, _even(error, ahead, left, blind, since, self.budget.free - used))
-        return *limits, updates
+        if used < self.budget.free and 0 < blind < left:
+            horizons.append((blind, self.budget.free - used))
+        return horizons
 
     def _legal_again(self, age: float) -> float:
         """Return the seconds until more than the free updates are legal."""
@@ -371,21 +376,6 @@ class Pace:
             middle = (early + late) / 2
             early, late = (early, middle) if self._is_due(middle, fraction) else (middle, late)
         return min(late, horizon)
-
-
-def _even(error: float, ahead: float, left: float, end: float, since: float, updates: int) -> tuple[float, float]:
-    """Return the summed error between two updates, and the share of the change, of a job that goes on evenly.
-
-    Args:
-        error: what the screen lacks now, a fraction.
-        ahead: what the job still does, a fraction.
-        left: seconds in which it does that.
-        end: seconds for which the updates must last.
-        since: seconds since the last update.
-        updates: those left.
-    """
-    rest = error + ahead * (min(1.0, end / left) if left > 0 else 1.0)
-    return (max(end, 0.0) + since) * rest / (2 * (updates + 1) ** 2), rest / (updates + 1)
 
 
 @dataclass(slots=True)

@@ -40,15 +40,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "a far end is believed (FAR 1)": {"FAR": 1.0},
     "a near end is believed (NEAR 1)": {"NEAR": 1.0},
     "one exponent (FAR, NEAR 0.6)": {"FAR": 0.6},
-    "no change is too large to wait (no THRESHOLD)": {"THRESHOLD": 1e9},
+    "the steps alone (FEW 1e9)": {"FEW": 1e9},
+    "the area alone (FEW 0)": {"FEW": 0.0},
+    "FEW 1": {"FEW": 1.0},
+    "FEW 4": {"FEW": 4.0},
     "nothing to spare (SPARE 0)": {"SPARE": 0.0},
-    "not all at once where all fit": {"Pace._changes_seen": lambda pace: (0.0, _SEEN(pace)[1])},
-    "no look ahead to the next change": {"Pace._changes_seen": lambda pace: (_SEEN(pace)[0], 0.0)},
     "the wait until minute 26 not planned for": {"Pace._legal_again": lambda *_: 1e9},
     "a third of the looks (LOOKS 100)": {"LOOKS": 100},
-    "BLIND 1": {"BLIND": 1},
 }
-_SEEN = _pacing.Pace._changes_seen
 TOLD = "ours, told the true duration (nobody is)"
 
 

@@ -54,8 +54,9 @@ SERVICES: dict[str, Service] = {
     "answers garbage": _down("garbage"),
     "answers a byte at a time": _down("drip", seconds=60),
     "answers 0.3 s late": _odd("latency", seconds=0.3),
-    "hangs for updates": _odd("hang", path="/live-activity/*", method="PUT"),
-    "hangs for updates from the start": _odd("hang", path="/live-activity/*", method="PUT", early=True),
+    "hangs for updates": _down("hang", 4.0, path="/live-activity/*", method="PUT"),
+    "hangs for updates from the start": _down("hang", 4.0, path="/live-activity/*", method="PUT", early=True),
+    "answers 2 s late, from the start": _odd("latency", path="/live-activity/*", method="PUT", early=True, seconds=2),
     "hangs from the start": _down("hang", early=True),
     "503 from the start": _down("status", early=True, status=503),
     "503 for the first two": _odd("status", early=True, status=503, times=2),
@@ -305,6 +306,7 @@ PLAIN = [
         "an exception whose `str()` raises",
         script("""
             class Odd(Exception):
+                __module__ = "builtins"
                 def __str__(self): raise OSError("not even that")
         """)
         + block("raise Odd()"),
@@ -520,7 +522,6 @@ SICK = [
         says=SAYS,
         phone=FAILED,
         pushes=TOLD,
-        costs="1 s, `exit_timeout` at most",
     ),
     Row(
         "raises an exception",
@@ -530,7 +531,6 @@ SICK = [
         says=SAYS,
         pushes=TOLD,
         by="the push " + BEFORE + "; a card that was never there is not shown",
-        costs="1 s, `exit_timeout` at most",
     ),
     *(
         Row(
@@ -590,6 +590,7 @@ SICK = [
     Row("returns", ENDS, "hangs", at_first=RUNNING, phone=DONE, by=BY_FLUSH),
     Row("returns", ENDS, "503 until it is gone", at_first=RUNNING, phone=DONE, by=BY_FLUSH),
     Row("returns", ENDS, "refuses connections", at_first=RUNNING, phone=DONE, by=BY_FLUSH),
+    Row("returns", ENDS, "answers 2 s late, from the start", phone=DONE),
     Row("returns", ENDS, "hangs from the start", by="by nobody: a card that was never there is not shown"),
     Row(
         "`sys.exit(3)`",
@@ -830,7 +831,8 @@ THREADS = [
                     p.advance(42)
                     p.update(important=True)
                     standing.set()
-                    time.sleep(0.5)
+                    while not os.path.exists("go"): time.sleep(0.02)
+                    time.sleep(0.3)
                     p.advance(58)
             standing = threading.Event()
             threading.Thread(target=work).start()
@@ -886,6 +888,7 @@ LOOPING = [
                 async with at.live_progress("job", total=100) as p:
                     p.advance(42)
                     p.update(important=True)
+                    asyncio.get_running_loop().slow_callback_duration = 60
                     await asyncio.to_thread(ready)
                     p.advance(58)
             asyncio.run(main(), debug=True)
@@ -900,6 +903,7 @@ LOOPING = [
             import asyncio
             @at.track_steps("job", steps=["Read", "Write"])
             async def main():
+                asyncio.get_running_loop().slow_callback_duration = 60
                 await asyncio.to_thread(ready)
                 raise ValueError("no disk")
             asyncio.run(main(), debug=True)

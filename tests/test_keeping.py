@@ -124,7 +124,9 @@ def test_a_newer_run_cancels_the_owed_end(job: Job) -> None:
     assert job.sim.wait_for(lambda sim: "nightly" in sim.cards)
     with job.sim.fault("status", status=503):
         process.communicate("\n", timeout=60)
-    done = job.run("with at.live_progress('nightly', total=10) as p:\n    p.advance(10)\nassert at.flush(10)")
+    done = job.run(
+        "with at.live_progress('nightly', total=10) as p:\n    p.advance(10)\n    at.flush(10)\nassert at.flush(10)"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert job.flush().returncode == 0
     assert (job.sim.cards["nightly"].color, job.sim.cards["nightly"].ended) == ("green", True)

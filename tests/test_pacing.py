@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import math
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -196,6 +199,14 @@ def test_few_steps_are_all_sent_at_once() -> None:
         assert all(abs(t - (n + 1) * seconds / 12) <= seconds / 600 for n, t in enumerate(sent))
 
 
+def test_steps_are_shared_out_by_their_number() -> None:
+    """Of thirty even steps with twelve updates none is shown between two, and never more than three wait."""
+    sent, _ = run(lambda t: math.floor(t / 20) / 30, 600)
+    assert len(sent) == FREE
+    assert all(t % 20 <= 0.5 for t in sent)
+    assert max(later - earlier for earlier, later in itertools.pairwise(sent)) <= 60.5
+
+
 @pytest.mark.parametrize("seconds", [10, 60, 3600, ROTATE_AFTER, 86400])
 def test_looks_are_few(seconds: float) -> None:
     """However often a job changes, it is looked at a few thousand times at most."""
@@ -329,6 +340,41 @@ def test_the_range_of_a_reading() -> None:
     assert seen.change(6.0, 16.0) == pytest.approx(10 / 11)
     assert seen.change(6.0, math.nan) == 1.0
     assert seen.change(math.inf, math.inf) == 0.0
+
+
+# -- what the pacing is measured by
+
+
+def least_by_trying(p: list[float], free: int, each: int) -> float:
+    """Return the least mean error in percentage points of all schedules within a budget, each one tried."""
+    errors = []
+    for number in range(len(p)):
+        for times in itertools.combinations(range(1, len(p)), number):
+            if all(n <= free or n * each <= t for n, t in enumerate(times, 1)):
+                shown = [p[max((at for at in times if at <= t), default=0)] for t in range(len(p))]
+                errors.append(100 * sum(abs(true - seen) for true, seen in zip(p, shown, strict=True)) / len(p))
+    return min(errors)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9).map(sorted), st.integers(1, 3), st.integers(1, 4))
+def test_the_optimum_is_what_trying_every_schedule_finds(p: list[float], free: int, each: int) -> None:
+    """Nothing within the budget does better than the optimum of the benchmark, and its schedule does as well."""
+    numpy: Any = pytest.importorskip("numpy")
+    path = Path(__file__).parents[1] / "benchmarks" / "pacing_optimum.py"
+    spec = importlib.util.spec_from_file_location("pacing_optimum", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.FREE_UPDATES, module.SECONDS_PER_UPDATE = free, each
+    least = least_by_trying(p, free, each)
+    assert max(module.optimum(numpy.array(p)), 0.25) == pytest.approx(max(least, 0.25))
+    sent = dict(module.schedule(numpy.array(p)))
+    assert all(n <= free or n * each <= t for n, t in enumerate(sorted(sent), 1))
+    shown = list(itertools.accumulate(range(1, len(p)), lambda seen, t: sent.get(t, seen), initial=p[0]))
+    mean = 100 * sum(abs(true - seen) for true, seen in zip(p, shown, strict=True)) / len(p)
+    assert mean == pytest.approx(least, abs=1e-9)
 
 
 # -- the life of a card
