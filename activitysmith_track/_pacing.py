@@ -32,7 +32,7 @@ LOOKS = 300  # looks at a moving job are at least its age over this apart
 
 RECENCY = 3.0  # a change at age s counts s to this power in the speed, so that recent speed counts more
 FAR, NEAR = 0.7, 0.6  # exponents that draw a forecast of more, or less, time than has passed towards that
-FEW = 2.0  # steps lacking on the screen at which the condition of steps and that of even jobs count alike
+FEW = 4.0  # steps lacking on the screen at which the condition of steps and that of even jobs count alike
 SPARE = 0.5  # updates to have over where the steps still to come are shared out
 LONGEST_STALL = 4.0  # ages of the job after which what stands still goes anyway
 SLOWEST = 1e-3  # least recent speed by the average one, so that a stall has an end

@@ -1,8 +1,8 @@
 """Synthetic jobs for the pacing benchmark, in sets that are kept apart.
 
 `TUNED`: the 700 jobs that the rule was built on, and `SPARSE`: 120 more whose changes are few. `APART`: 240 jobs of
-other shapes, left out of searches but looked at while the rule was chosen. `UNSEEN`: 240 of again others, evaluated
-once, when the rule was finished.
+other shapes, whose figures were in view while the rule was chosen. `UNSEEN`: 240 of again others, by which nothing
+was chosen; they were evaluated once for each form of the rule, when it was finished.
 
 A job is an array `p`: the true fraction done at second `t`, for `t = 0 .. T-1`. Every job is named by its shape, its
 nominal duration and a seed, and made from those alone.
