@@ -775,7 +775,7 @@ class Delivery(Parcel):
         self._call: Call[Any] | None = None
 
     def _next(self, now: float) -> float | None:
-        # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, in which
+        # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, while
         # an outer block takes it over.
         starting = not self.withdrawn and self._have_watched()
         if self.withdrawn:
