@@ -460,6 +460,14 @@ def test_a_signal_stops_inner_blocks_too(job: Job, reaped: list[subprocess.Popen
     assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
 
 
+def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
+    """No request times out in the moment in which the interpreter is taken down."""
+    courier = _courier.Courier(lambda: 2.0, lambda: 100.0)
+    assert courier.attempt_seconds() == 5.0
+    courier._hurry()
+    assert courier.attempt_seconds() == pytest.approx(1.9)
+
+
 def test_a_signal_and_the_exit_wait_once() -> None:
     """Where a handler leaves after the cards were stopped, the two waits are one."""
     clock = [100.0]
