@@ -47,6 +47,7 @@ SLOT_RETRY, RECIPIENT_RETRY = 20.0, 300.0  # seconds until a start that was turn
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
 PROMPT_BACKOFF, LONGEST_BACKOFF = 4.0, 60.0  # seconds between two attempts, in the first minute and later
 CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
+LANDING_SECONDS = 0.1  # by which a request at the exit is over before its time is
 FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
 START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
 GRACE = 1.0  # seconds that an end waits for an update of its own card that is on its way
@@ -775,7 +776,7 @@ class Delivery(Parcel):
         self._call: Call[Any] | None = None
 
     def _next(self, now: float) -> float | None:
-        # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, in which
+        # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, while
         # an outer block takes it over.
         starting = not self.withdrawn and self._have_watched()
         if self.withdrawn:
@@ -1120,10 +1121,14 @@ class Courier:
         self.lane.schedule(self._dispatcher, now)
 
     def attempt_seconds(self) -> float:
-        """Return how long one request may take: less when the interpreter is leaving."""
+        """Return how long one request may take: less when the interpreter is leaving.
+
+        It is over a little before the exit goes on: what became of it is known then, and no thread wakes while the
+        interpreter is taken down.
+        """
         if self._deadline is None:
             return ATTEMPT_SECONDS
-        return min(ATTEMPT_SECONDS, max(0.1, self._deadline - self.clock()))
+        return min(ATTEMPT_SECONDS, max(0.1, self._deadline - self.clock() - LANDING_SECONDS))
 
     def tell_once(self, kind: object, message: str, *details: object) -> None:
         """Log a warning, once for each kind."""

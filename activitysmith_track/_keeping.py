@@ -104,7 +104,9 @@ class Keeper:
             with loading.lock:
                 from ._outbox import hint
 
-            outbox.cancel_ends(hint(account.secret), account.base_url, stream_key)
+            with self._leaving:
+                if not self._closed:  # else it would take away what the exit has just left there of that very card
+                    outbox.cancel_ends(hint(account.secret), account.base_url, stream_key)
 
     def claim(self, account: Account) -> list[Entry]:
         """Take over what earlier processes owe an account."""
@@ -135,7 +137,8 @@ class Keeper:
             Whether all of it is in safe hands.
         """
         left = [entry for account, entry in owed if not self.hand_over(account, entry)]
-        self._closed = not stays
+        with self._leaving:
+            self._closed = not stays
         watchdog = self._watchdog
         told = watchdog is None or (watchdog.tell(timeout) if stays else watchdog.close(timeout))
         if not told:

@@ -43,8 +43,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from chaos_jobs import COLORS, Job, Truth, make
 
+import activitysmith_track
 from activitysmith_track.simulator import Simulator
 
+PACKAGE = Path(activitysmith_track.__file__).parent
 TRUTH_SECONDS = 10.0
 SPARE_SECONDS = 1.0  # that a job may take longer, beside its `exit_timeout`
 SILENCE_SECONDS = 10.0  # after a 429 that names none
@@ -149,6 +151,8 @@ class Run:
         self._key = f"key-{seed}-{index}-{self.job.secret}"
         self._script = place / "job.py"
         self._script.write_text(self.job.code)
+        (place / "lib").mkdir()
+        (place / "lib" / "activitysmith_track").symlink_to(PACKAGE)  # tells this run's watchdogs from all others
         self._back = 0.0
 
     def judge(self) -> Verdict:
@@ -161,6 +165,7 @@ class Run:
                 ran = self._meet(sim)
             self._await_truth(sim)
             self._look_for_secrets(sim)
+        self._end_watchdogs()
         self._same(twin, ran)
         if self._timed and not job.dies and job.outside is None:
             self._time(twin, ran)
@@ -176,6 +181,7 @@ class Run:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ACTIVITYSMITH_")}
         return {
             **kept,
+            "PYTHONPATH": str(self.place / "lib"),
             "ACTIVITYSMITH_API_KEY": self._key,
             "ACTIVITYSMITH_BASE_URL": base_url,
             "XDG_STATE_HOME": str(self.place / name),
@@ -280,6 +286,22 @@ class Run:
             sim.silence = max(sim.silence, asked)
         if fault.kind == "refuse":
             time.sleep(0.1)  # until it listens again
+
+    def _watchdogs(self) -> list[Path]:
+        """Return where /proc tells of this run's watchdogs."""
+        found = []
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                arguments = Path(path).read_bytes()
+                if b"_last_words" in arguments and str(self.place).encode() in arguments:
+                    found.append(Path(path).parent)
+        return found
+
+    def _end_watchdogs(self) -> None:
+        """End those that would try for an hour to say to a service that is gone what somebody else has said."""
+        for path in self._watchdogs():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.name), signal.SIGKILL)
 
     # -- the judgement
 
@@ -427,13 +449,9 @@ class Run:
         """Note what is stored, and what the watchdogs' arguments are, while they are there."""
         self._left = left_in(self.place / "job")
         self._kept = [path.read_bytes() for path in (self.place / "job").rglob("*") if path.is_file()]
-        for name in ("cmdline", "environ"):
-            for path in glob.glob(f"/proc/[0-9]*/{name}"):
-                with contextlib.suppress(OSError):
-                    content = Path(path).read_bytes()
-                    arguments = content if name == "cmdline" else Path(path).with_name("cmdline").read_bytes()
-                    if b"_last_words" in arguments:
-                        self._kept.append(content)
+        for path in self._watchdogs():
+            with contextlib.suppress(OSError):
+                self._kept += [(path / "cmdline").read_bytes(), (path / "environ").read_bytes()]
 
     def _look_for_secrets(self, sim: Recorder) -> None:
         """Invariant 6."""

@@ -32,11 +32,17 @@ def nap(seconds):
 
 
 def guarded():
-    """Wait until the watchdog stands and knows of the cards, where there is one."""
-    keeper = at.configuration.default_tracker().courier.keeper
+    """Wait until the watchdog, where there is one, stands and knows of the cards and of the failures so far."""
+    courier = at.configuration.default_tracker().courier
     until = time.monotonic() + 30
-    while ON and not keeper.watched and time.monotonic() < until:
+    while ON and not courier.keeper.watched and time.monotonic() < until:
         time.sleep(0.01)
+    while ON and time.monotonic() < until:
+        if all(task.entry for task in list(courier._owed) if getattr(task, "at_least_once", False)):
+            break
+        time.sleep(0.01)
+    if ON:
+        courier.keeper._watchdog.tell(10)
     time.sleep(0.3)
 
 

@@ -345,6 +345,20 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job, reaped: lis
     assert (cards["outer"].color, cards["inner"].color) == ("red", "red")
 
 
+def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_path: Path) -> None:
+    """A request that opens the card while the exit leaves its end does not take that for an older run's."""
+    from activitysmith_track._courier import Account
+    from activitysmith_track._keeping import Keeper
+
+    keeper, account = Keeper(), Account(sim.api_key, sim.base_url, time.monotonic)
+    keeper.directory = tmp_path / "box"
+    body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
+    entry = keeper.entry(account, "end", body, time.time(), stream_key="job")
+    assert keeper.leave([(account, entry)], [], 0.1)
+    keeper.cancel_ends(account, "job")
+    assert [each.id for each in Keeper.claim(keeper, account)] == [entry.id]
+
+
 def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     """A card that is guarded while the exit writes to the disk has nobody who could say goodbye to its watchdog."""
     from activitysmith_track._courier import Account
@@ -458,6 +472,14 @@ def test_a_signal_stops_inner_blocks_too(job: Job, reaped: list[subprocess.Popen
     process.communicate(timeout=60)
     assert process.returncode == 9
     assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
+
+
+def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
+    """No request times out in the moment in which the interpreter is taken down."""
+    courier = _courier.Courier(lambda: 2.0, lambda: 100.0)
+    assert courier.attempt_seconds() == 5.0
+    courier._hurry()
+    assert courier.attempt_seconds() == pytest.approx(1.9)
 
 
 def test_a_signal_and_the_exit_wait_once() -> None:
