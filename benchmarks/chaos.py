@@ -187,6 +187,7 @@ class Run:
             "XDG_STATE_HOME": str(self.place / name),
             "CHAOS_LOG": str(self.place / f"{name}.log"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of a fork beside threads, from 3.12 on
         }
 
     def _start(self, name: str, base_url: str, **more: str) -> subprocess.Popen[str]:
