@@ -187,6 +187,7 @@ class Run:
             "XDG_STATE_HOME": str(self.place / name),
             "CHAOS_LOG": str(self.place / f"{name}.log"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONSAFEPATH": "",  # `-m` finds the job in its directory
             "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of a fork beside threads, from 3.12 on
         }
 

@@ -1546,17 +1546,6 @@ ODD = [
     ),
     Row(
         "raises an exception",
-        block("os.dup2(os.open('/dev/full', os.O_WRONLY), 2)", "raise ValueError('no disk')"),
-        "hangs",
-        process="a standard error on a full disk",
-        code=1,
-        at_first=RUNNING,
-        phone=FAILED,
-        pushes=TOLD,
-        by=BY_FLUSH,
-    ),
-    Row(
-        "raises an exception",
         FAILS,
         process="rank 1 of a job in many processes",
         environment={"RANK": "1"},
