@@ -103,7 +103,8 @@ def test_what_an_exit_could_not_deliver_comes_later(job: Job, kind: str) -> None
     with job.sim.fault(kind, **more):
         _, error = process.communicate("\n", timeout=60)
         assert process.returncode == 1
-        assert "ValueError: no disk" in error
+        assert "ValueError" in error  # the log of other threads may stand between its words
+        assert "no disk" in error
         assert not job.sim.cards["nightly"].ended
         assert len(kept(job)) == 1
     assert job.flush().returncode == 0
@@ -308,7 +309,8 @@ def test_the_watchdog_stays_for_what_is_owed(job: Job, reaped: list[subprocess.P
     process.stdout.readline()
     with job.sim.fault("status", status=503):
         _, error = process.communicate("\n", timeout=60)
-        assert "ValueError: broken" in error
+        assert "ValueError" in error
+        assert "broken" in error
         assert not job.sim.cards["train"].ended
     assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes, 30)
     assert job.sim.cards["train"].color == "red"
