@@ -25,6 +25,7 @@ from .errors import InvalidRequest
 CARD_LIFE = 8 * 3600.0  # seconds after which iOS ends an activity
 ROTATE_AFTER = CARD_LIFE - 900.0  # seconds after which a card is best replaced by a fresh one
 
+INSTANT = 1e-6  # seconds; what happens within it takes no time
 FIRST_PENALTY = 600.0  # seconds of silence after a warning, doubled by each further one
 FIRST_DETAIL, DETAIL_GROWTH = 2.0, 1.8  # seconds before the second change of detail; each next waits that much longer
 SHORTEST_LOOK, LONGEST_LOOK = 0.05, 30.0  # seconds between two looks at a job that moves
@@ -277,7 +278,7 @@ class Pace:
         early, late = self._changed - begun, now - begun
         if change < 0:
             self._fall_back(now, change)
-        elif late > early:
+        elif late - early > INSTANT:
             power = RECENCY + 1
             weight = (late**power - early**power) / (power * (late - early))
             self._progress += weight * change
@@ -327,7 +328,7 @@ class Pace:
         """Forecast the seconds that the job still takes, from its recent speed when it last moved."""
         begun, done = self._begun or 0.0, fraction - self._origin
         age = self._changed - begun
-        if age <= 0 or done <= 0:
+        if age <= INSTANT or done <= 0:
             return max(now - begun, 0.0)
         power = RECENCY + 1
         speed = max(power * self._progress / age**power, SLOWEST * done / age)

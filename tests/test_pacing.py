@@ -103,6 +103,19 @@ def _due(pace: Pace, kind: str, now: float, fraction: float) -> float:
     }[kind]()
 
 
+@pytest.mark.parametrize("gap", [5e-324, 4e-243, 1e-160, 1e-9, 1e-6, 1e-3, 1e9])
+def test_changes_of_any_distance(gap: float) -> None:
+    """A job that does everything within no time at all, or in thirty years, is paced all the same."""
+    pace = Pace()
+    pace.start(0.0, 0.0)
+    for number in range(1, 6):
+        due = pace.progress_at(number * gap, number / 5)
+        assert not math.isnan(due)
+        if due <= number * gap:
+            pace.sent(number * gap, number / 5)
+    assert pace.updates <= 12
+
+
 def test_transitions_go_at_once_while_the_budget_allows() -> None:
     """The first twelve transitions wait for nothing, the thirteenth for minute 26."""
     pace = Pace()
