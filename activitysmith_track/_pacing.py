@@ -26,6 +26,7 @@ CARD_LIFE = 8 * 3600.0  # seconds after which iOS ends an activity
 ROTATE_AFTER = CARD_LIFE - 900.0  # seconds after which a card is best replaced by a fresh one
 
 INSTANT = 1e-6  # seconds; what happens within it takes no time
+NOTHING = 1e-12  # a fraction; what is less is no progress to forecast from
 FIRST_PENALTY = 600.0  # seconds of silence after a warning, doubled by each further one
 FIRST_DETAIL, DETAIL_GROWTH = 2.0, 1.8  # seconds before the second change of detail; each next waits that much longer
 SHORTEST_LOOK, LONGEST_LOOK = 0.05, 30.0  # seconds between two looks at a job that moves
@@ -328,7 +329,7 @@ class Pace:
         """Forecast the seconds that the job still takes, from its recent speed when it last moved."""
         begun, done = self._begun or 0.0, fraction - self._origin
         age = self._changed - begun
-        if age <= INSTANT or done <= 0:
+        if age <= INSTANT or done <= NOTHING:
             return max(now - begun, 0.0)
         power = RECENCY + 1
         speed = max(power * self._progress / age**power, SLOWEST * done / age)
