@@ -15,6 +15,8 @@ import os
 import threading
 from queue import Empty, SimpleQueue
 
+from .errors import ConnectionFailed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,8 +106,12 @@ class Crew:
             self._do(errand)
 
     def _do(self, errand: Errand) -> None:
-        loading.load()
-        errand.do()
+        try:
+            loading.load()
+        except Exception as error:  # the interpreter leaves, and refuses what a module wants to begin
+            errand.error = ConnectionFailed(f"what sending needs cannot be imported: {error!r}", delivered=False)
+        else:
+            errand.do()
         self._report(errand)
 
     def stop(self) -> None:

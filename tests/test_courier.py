@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import activitysmith_track as at
-from activitysmith_track import _courier
+from activitysmith_track import _courier, _lanes
 from activitysmith_track._courier import Account, Courier, Snapshot
 from activitysmith_track._lanes import Lane
 from activitysmith_track.configuration import default_tracker
@@ -412,6 +412,25 @@ def test_handles_may_be_used_in_signal_handlers(phone: Simulator) -> None:
             signal.signal(signal.SIGUSR1, before)
         assert p.completed == 40
     assert at.flush(10)
+
+
+def test_what_cannot_be_imported_any_more_is_owed(
+    script: Script, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A module that the leaving interpreter refuses makes a failed delivery, which is tried again."""
+    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.01)
+    refusals = iter([RuntimeError("can't register atexit after shutdown")] * 3)
+
+    def load() -> None:
+        for refusal in refusals:
+            raise refusal
+
+    monkeypatch.setattr(_lanes.loading, "load", load)
+    with at.live_progress("job"):
+        pass
+    assert at.flush(10)
+    assert [method for method, _, _ in script.asked][-1] == "DELETE"
+    assert "cannot be imported" in caplog.text
 
 
 def test_a_lane_forgets_times_that_were_replaced() -> None:
