@@ -86,7 +86,8 @@ FAILS = """
 def test_all_goes_well_and_nothing_is_written(job: Job) -> None:
     """A job that delivers everything leaves no trace on disk, and loads no database."""
     done = job.run(
-        "with at.live_progress('nightly'):\n    pass\nat.flush(5)\nassert 'sqlite3' not in sys.modules, 'sqlite3'"
+        "before = 'sqlite3' in sys.modules  # coverage has it\nwith at.live_progress('nightly'):\n    pass\n"
+        "at.flush(5)\nassert ('sqlite3' in sys.modules) == before, 'sqlite3'"
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert kept(job) == []
