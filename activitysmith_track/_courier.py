@@ -23,7 +23,8 @@ from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ._keeping import Keeper, late
+from ._failure import late
+from ._keeping import Keeper
 from ._lanes import Crew, Errand, Lane, loading
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
 
@@ -681,6 +682,11 @@ class Ending(Parcel):
         return later
 
     @property
+    def kind(self) -> str:
+        """What it is in the outbox; see `Entry`."""
+        return "keep" if self.final.keep else "end"
+
+    @property
     def _worth_showing(self) -> bool:
         """True where a card that was never on the screen is to appear with its end."""
         wanted = self.final.show and self.final.opening is not None
@@ -690,7 +696,7 @@ class Ending(Parcel):
         return self._worth_showing and self.card.account.slot(self.card, now)
 
     def _perform(self, seconds: float) -> None:
-        from .client import end_stream_call, stream_call
+        from .client import owed_call, stream_call
 
         card, final = self.card, self.final
         if self._opens:
@@ -700,12 +706,10 @@ class Ending(Parcel):
             card.started, self._opens = True, False
             if final.keep:
                 return
-        body = late(final.body, self.happened, "keep" if final.keep else "end")
+        body = late(final.body, self.happened, time.time(), self.kind)
         if final.keep:
-            call: Call[Any] = stream_call(card.stream_key, None, _without_opening(body))
-        else:
-            call = end_stream_call(card.stream_key, None, body)
-        self.account.perform([call], seconds)
+            body = _without_opening(body)
+        self.account.perform([owed_call(self.kind, card.stream_key, body)], seconds)
 
     def _has_copy(self, entry: Entry) -> None:
         super()._has_copy(entry)
@@ -715,9 +719,10 @@ class Ending(Parcel):
         """Return what is to be kept of it; nothing where a newer run has the card."""
         if self.card.successor is not None or not self.final.body:
             return None
-        kind, body = ("keep", self.final.body) if self.final.keep else ("end", self.final.body)
         key = self.card.stream_key
-        return self.courier.keeper.entry(self.account, kind, body, self.happened, id=self.id, stream_key=key)
+        return self.courier.keeper.entry(
+            self.account, self.kind, self.final.body, self.happened, id=self.id, stream_key=key
+        )
 
     def _failed(self, error: Exception, now: float) -> float | None:
         from .errors import ActivityLimitReached, NotFound, TooManyRequests
@@ -807,14 +812,11 @@ class Delivery(Parcel):
         return keeper.prepares
 
     def _perform(self, seconds: float) -> None:
-        from .client import end_stream_call, send_call, stream_call
+        from .client import owed_call
 
-        body = late(self.body, self.happened, self.kind)
+        body = late(self.body, self.happened, time.time(), self.kind)
         key = "" if self.entry is None else self.entry.stream_key or ""
-        if self.kind == "push":
-            self._call = send_call(None, body, at_least_once=self.at_least_once)
-        else:
-            self._call = (end_stream_call if self.kind == "end" else stream_call)(key, None, body)
+        self._call = owed_call(self.kind, key, body, at_least_once=self.at_least_once)
         self.account.perform([self._call], seconds)
 
     def _is_owed_after(self, error: Exception) -> bool:

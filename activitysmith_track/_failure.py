@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 LONGEST_MESSAGE = 300  # characters of an exception's message on the phone
 LONGEST_TEXT = 150  # characters of a title or subtitle: a Lock Screen shows fewer
 LONGEST_PUSH = 4 * LONGEST_TEXT  # characters of a push's message; a push holds 4 KB in all
 WITHHELD = "(message withheld: the redact hook failed)"
+LATE_SECONDS = 60.0  # what arrives later than this says when it happened
+WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
 UNREADABLE = "(its message cannot be read)"
 
 _LONGEST_READ = 4_000  # characters that are looked at; the scrubbing of 1 MB would cost the job time
@@ -141,7 +144,7 @@ _CAUSE, _CONTEXT, _SUPPRESSED, _TRACE = (
 )
 _TYPE_NAME = vars(type)["__name__"].__get__
 _FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInterrupt, SystemExit)  # say nothing as a context
-_UNSHOWN = re.compile(
+_UNSHOWN = (  # compiled when it is first needed, as `_patterns` is
     "\x1b\\[[0-9;?]{0,20}[A-Za-z]|[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff]"
 )
 
@@ -261,7 +264,7 @@ def _line(value: object) -> str:
 
 def _clean(text: str) -> str:
     """Write the beginning of a text on one line, without what a phone cannot show."""
-    return " ".join(_UNSHOWN.sub("", _window(text, _LONGEST_READ)).split())
+    return " ".join(re.sub(_UNSHOWN, "", _window(text, _LONGEST_READ)).split())
 
 
 def _fit(text: str, room: int) -> str:
@@ -360,3 +363,35 @@ def span(seconds: float) -> str:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     days, hours = divmod(hours, 24)
     return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def late(body: Mapping[str, Any], happened: float, now: float, kind: str) -> dict[str, Any]:
+    """Have what arrives late say when it happened.
+
+    Args:
+        body: the body of a push, of an end or of a last PUT; it is not changed.
+        happened: seconds since the epoch.
+        now: seconds since the epoch.
+        kind: `push`, `end` or `keep`.
+
+    Returns:
+        The body with "(happened 14:32, 2 h ago)", by this machine's clock, in a push's message or a card's subtitle;
+        or as it was, if it is less than a minute late.
+    """
+    told = dict(body)
+    if not LATE_SECONDS < now - happened < 1e9:
+        return told
+    note = f"happened {time.strftime('%H:%M', time.localtime(happened))}, {span(now - happened)} ago"
+    if kind == "push":
+        told["message"] = _with_note(body.get("message"), note, "\n", LONGEST_PUSH)
+    elif "content_state" in body:
+        state = body["content_state"]
+        told["content_state"] = {**state, "subtitle": _with_note(state.get("subtitle"), note, " ", LONGEST_TEXT)}
+    return told
+
+
+def _with_note(text: str | None, note: str, between: str, longest: int) -> str:
+    if not text:
+        return note[0].upper() + note[1:]
+    note = f"{between}({note})"
+    return shorten(text, longest - len(note)) + note

@@ -1,7 +1,7 @@
 """Who delivers what the job cannot: the outbox on disk, for a next process, and the watchdog beside this one.
 
-Nothing here is imported or written while all goes well, unless the watchdog was asked for. What touches the disk is
-called on a crew's thread, or at the exit; what feeds the watchdog waits for nothing.
+While all goes well nothing is written, and only a look at the outbox's file is taken, unless the watchdog was asked
+for. What touches the disk is called on a crew's thread, or at the exit; what feeds the watchdog waits for nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("activitysmith_track")
 
 LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
-LATE_SECONDS = 60.0  # what arrives later than this says when it happened
 
 
 class Keeper:
@@ -66,9 +65,9 @@ class Keeper:
     def entry(self, account: Account, kind: str, body: Mapping[str, Any], happened: float, **more: Any) -> Entry:
         """Make an entry of something that is owed to an account; see `Entry`."""
         with loading.lock:
-            from ._outbox import Entry, hint
+            from ._outbox import Entry
 
-        return Entry(kind, hint(account.secret), account.base_url, body, happened, run=self._owner, **more)
+        return Entry(kind, *_address(account), body, happened, run=self._owner, **more)
 
     def keep(self, account: Account, entry: Entry) -> bool:
         """Keep a copy of what this process still tries to deliver itself."""
@@ -101,22 +100,16 @@ class Keeper:
         """Forget the end that an older run owes a card, since a newer one shows under the same key."""
         outbox = self._used_outbox()
         if outbox is not None:
-            with loading.lock:
-                from ._outbox import hint
-
             with self._leaving:
                 if not self._closed:  # else it would take away what the exit has just left there of that very card
-                    outbox.cancel_ends(hint(account.secret), account.base_url, stream_key)
+                    outbox.cancel_ends(*_address(account), stream_key)
 
     def claim(self, account: Account) -> list[Entry]:
         """Take over what earlier processes owe an account."""
         outbox = self._used_outbox()
         if outbox is None:
             return []
-        with loading.lock:
-            from ._outbox import hint
-
-        return outbox.claim(hint(account.secret), account.base_url, self._owner, time.time(), LEASE_SECONDS)
+        return outbox.claim(*_address(account), self._owner, time.time(), LEASE_SECONDS)
 
     def _used_outbox(self) -> Outbox | None:
         outbox = self.outbox
@@ -177,7 +170,7 @@ class Keeper:
             number,
             account.secret,
             account.base_url,
-            "put" if entry.kind == "keep" else entry.kind,
+            entry.kind,
             entry.body,
             stream_key=entry.stream_key,
             at_least_once=entry.at_least_once,
@@ -207,15 +200,13 @@ class Keeper:
             self._watchdog.goodbye(number)
 
 
+def _address(account: Account) -> tuple[str, str]:
+    """Return how the outbox knows an account: by a hint at its key, and by its address."""
+    with loading.lock:
+        from ._outbox import hint
+
+    return hint(account.secret), account.base_url
+
+
 if TYPE_CHECKING:
     LastWords = tuple[Mapping[str, Any], Mapping[str, Any] | None]
-
-
-def late(body: Mapping[str, Any], happened: float, kind: str) -> Mapping[str, Any]:
-    """Have what arrives late say when it happened; see `_outbox.late`."""
-    now = time.time()
-    if now - happened <= LATE_SECONDS:
-        return body
-    from . import _outbox
-
-    return _outbox.late(body, happened, now, kind)

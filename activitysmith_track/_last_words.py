@@ -15,7 +15,7 @@ The frames, by their `frame`:
 - `card`: `id`, `account`, `stream_key`, and the last words: `end`, the body that ends the stream, and `push`, the
   body of a push or null. It comes when a card opens and whenever its last words change; the newest counts.
 - `goodbye`: `id`; the job has ended that card itself.
-- `owed`: `id`, `account`, `method` (`end`, `put` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
+- `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
   (seconds since the epoch); to be delivered when the job is gone, in whatever way.
 - `settled`: `id`; the job has delivered that itself.
 - `bye`: the job leaves in order. Cards without a goodbye are ended, and nobody is alarmed.
@@ -39,11 +39,9 @@ if TYPE_CHECKING:
     from .client import ActivitySmith, Call
 
 PROTOCOL = 2
-WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
 MAX_FRAME = 1024 * 1024  # bytes of one frame
 MAX_HELD = 4 * MAX_FRAME  # bytes of frames that the process keeps
 MAX_ENTRIES = 200  # cards and owed requests that are kept at once
-LATE_SECONDS = 60.0  # what arrives later than this says when it happened
 LONGEST_RETRY = 3_600.0  # seconds that it tries to deliver at most
 PROMPT_SECONDS = 4.0  # between two attempts at least so often, in the first minute of an outage
 LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
@@ -167,7 +165,7 @@ def read_frame(content: bytes) -> dict[str, Any]:
             raise Garbled(f"{frame['frame']}.{name}")
     if frame["frame"] == "hello":
         _check_hello(frame)
-    if frame["frame"] == "owed" and frame["method"] not in ("end", "put", "push"):
+    if frame["frame"] == "owed" and frame["method"] not in ("end", "keep", "push"):
         raise Garbled("owed.method")
     return dict(frame)
 
@@ -188,7 +186,7 @@ class Errand(NamedTuple):
     """One request that must arrive.
 
     Attributes:
-        method: `end` or `put` for a stream, `push` for a push.
+        method: `end` or `keep` for a stream, `push` for a push.
         account: the API key and the address.
         stream_key: the stream's key, where it is one.
         body: the request's body.
@@ -205,34 +203,11 @@ class Errand(NamedTuple):
 
     def call(self, now: float) -> Call[Any]:
         """Build the request; one that is late says when it happened."""
-        from .client import end_stream_call, send_call, stream_call
+        from ._failure import late
+        from .client import owed_call
 
-        body = late(self.body, self.happened, now)
-        if self.method == "push":
-            return send_call(None, body, at_least_once=self.at_least_once)
-        build: Any = end_stream_call if self.method == "end" else stream_call
-        made: Call[Any] = build(self.stream_key, None, body)
-        return made
-
-
-def late(body: Mapping[str, Any], happened: float, now: float) -> dict[str, Any]:
-    """Have a card or a push that comes late say when it happened, by this machine's clock."""
-    from ._failure import span
-
-    told = dict(body)
-    if not LATE_SECONDS < now - happened < 1e9:
-        return told
-    note = f"happened {time.strftime('%H:%M', time.localtime(happened))}, {span(now - happened)} ago"
-    if "content_state" in body:
-        state = body["content_state"]
-        told["content_state"] = {**state, "subtitle": _with_note(state.get("subtitle"), " ", note)}
-    else:
-        told["message"] = _with_note(body.get("message"), "\n", note)
-    return told
-
-
-def _with_note(text: object, between: str, note: str) -> str:
-    return f"{text}{between}({note})" if text else note[0].upper() + note[1:]
+        body = late(self.body, self.happened, now, self.method)
+        return owed_call(self.method, self.stream_key, body, at_least_once=self.at_least_once)
 
 
 class Duty:
@@ -527,10 +502,16 @@ class _Post:
 
         with self._lock:
             self._box = box = self._box or Outbox(None if self._directory is True else self._directory)
-        (api_key, base_url), kind = errand.account, "keep" if errand.method == "put" else errand.method
-        key = None if kind == "push" else errand.stream_key
+        api_key, base_url = errand.account
         entry = Entry(
-            kind, hint(api_key), base_url, errand.body, errand.happened, key, errand.at_least_once, self._owner
+            errand.method,
+            hint(api_key),
+            base_url,
+            errand.body,
+            errand.happened,
+            None if errand.method == "push" else errand.stream_key,
+            errand.at_least_once,
+            self._owner,
         )
         if not box.put([entry], self._owner, LEASE_SECONDS):
             return ""

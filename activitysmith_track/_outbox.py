@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._failure import LONGEST_PUSH, LONGEST_TEXT, shorten, span
 from ._lanes import loading
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
 KEPT_ENTRIES = 1_000
 LONGEST_LEASE = 3600.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
-LATE_SECONDS = 60.0  # what arrives later than this says when it happened
 
 _FILE = "outbox-1.sqlite"  # the figure is the table's: another table gets another file
 _PAGE = 4096  # bytes: the size of a drained file, which is one page
@@ -659,38 +657,3 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
         after_in_parent=_alone.after_in_parent,
         after_in_child=_alone.after_in_child,
     )
-
-
-# --------------------------------------------------------------------------------------------------- late words
-
-
-def late(body: Mapping[str, Any], happened: float, now: float, kind: str) -> dict[str, Any]:
-    """Have what arrives late say when it happened.
-
-    Args:
-        body: the body of a push, of an end or of a last PUT; it is not changed.
-        happened: seconds since the epoch.
-        now: seconds since the epoch.
-        kind: `push`, `end` or `keep`.
-
-    Returns:
-        The body with "(happened 14:32, 2 h ago)", by this machine's clock, in a push's message or a card's subtitle;
-        or as it was, if it is less than a minute late.
-    """
-    told = dict(body)
-    if not LATE_SECONDS < now - happened < math.inf:
-        return told
-    note = f"happened {time.strftime('%H:%M', time.localtime(happened))}, {span(now - happened)} ago"
-    if kind == "push":
-        told["message"] = _with_note(body.get("message"), note, "\n", LONGEST_PUSH)
-    elif "content_state" in body:
-        state = body["content_state"]
-        told["content_state"] = {**state, "subtitle": _with_note(state.get("subtitle"), note, " ", LONGEST_TEXT)}
-    return told
-
-
-def _with_note(text: str | None, note: str, between: str, longest: int) -> str:
-    if not text:
-        return note[0].upper() + note[1:]
-    note = f"{between}({note})"
-    return shorten(text, longest - len(note)) + note

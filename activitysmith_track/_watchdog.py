@@ -150,9 +150,9 @@ class Watchdog:
             owed: a number of the caller's own.
             api_key: the account's key.
             base_url: the service's address.
-            method: `end` or `put` for a stream, `push` for a push.
+            method: `end` of a stream, `keep` for the last state of a card that stays up, or `push`.
             body: the request's body.
-            stream_key: the stream, for `end` and `put`.
+            stream_key: the stream, for `end` and `keep`.
             at_least_once: True where a push may be repeated although it may have arrived.
             happened: seconds since the epoch, which late words name; by default now.
         """

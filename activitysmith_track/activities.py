@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
+from . import _failure
+from ._failure import LONGEST_PUSH, LONGEST_TEXT, WITHOUT_GOODBYE
 from ._lazy import Lazy
 from .errors import InvalidRequest
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from . import _courier, _failure, configuration, payloads
+    from . import _courier, configuration, payloads
     from ._courier import Account, Card, Final, Snapshot
     from ._keeping import LastWords
     from ._signals import Signals
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., Any])
     Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
 else:
-    _courier, _failure, payloads = Lazy("_courier"), Lazy("_failure"), Lazy("payloads")
-    configuration = Lazy("configuration")
+    _courier, configuration, payloads = Lazy("_courier"), Lazy("configuration"), Lazy("payloads")
 
 __all__ = [
     "Alert",
@@ -66,9 +67,7 @@ __all__ = [
 
 logger = logging.getLogger("activitysmith_track")
 
-LONGEST_TEXT = 150  # characters of a title or subtitle: a Lock Screen shows fewer, and a push holds 4 KB in all
 DISMISS_DONE, DISMISS_FAILED, DISMISS_STOPPED = 300, 4 * 3600, 60  # seconds that an ended card stays
-WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
 STALL_LOOKS = 10  # looks at what may have stalled, in the time after which it has
 LATE_SECONDS = 5.0  # after which a clock that appears late says so
 ETA_AFTER = 2.0  # seconds before the first estimate
@@ -249,11 +248,7 @@ def _check_wait(path: str, value: Any) -> float:
     return configuration.check_seconds(path, value)
 
 
-def _check_delay(path: str, value: Any) -> float:
-    return configuration.check_seconds(path, value)
-
-
-def _check_stall(path: str, value: Any) -> float:
+def _check_period(path: str, value: Any) -> float:
     seconds = configuration.check_seconds(path, value)
     if not seconds > 0:
         raise InvalidRequest(path, value, "seconds, more than 0")
@@ -266,45 +261,46 @@ def _check_tracker(path: str, value: Any) -> Tracker:
     return value
 
 
-_KEY_FIELD = re.compile(r"\{(name|host)\}")
+_KEY_FIELD = r"\{(name|host)\}"
 
 
 def _check_key(path: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidRequest(path, value, "a string")
-    rest = _KEY_FIELD.sub("x", value)
+    rest = re.sub(_KEY_FIELD, "x", value)
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", rest):
         raise InvalidRequest(path, value, "1 to 200 letters, digits, underscores, hyphens, {name} and {host}")
     return value
 
 
-def _of_payloads(name: str) -> Callable[[str, Any], Any]:
-    return lambda path, value: getattr(payloads, name)(path, value)
+def _of(module: Any, name: str) -> Callable[[str, Any], Any]:
+    """Return a check of a module that need not be imported before there is something to check."""
+    return lambda path, value: getattr(module, name)(path, value)
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "title": _check_text,
     "subtitle": _check_subtitle,
     "key": _check_key,
-    "color": _of_payloads("check_color"),
+    "color": _of(payloads, "check_color"),
     "icon": _check_icon,
     "badge": _check_badge,
-    "action": _of_payloads("check_action"),
-    "secondary_action": _of_payloads("check_action"),
+    "action": _of(payloads, "check_action"),
+    "secondary_action": _of(payloads, "check_action"),
     "alert": _check_alert,
-    "channels": _of_payloads("check_channels"),
-    "tags": _of_payloads("check_tags"),
-    "metadata": _of_payloads("check_metadata"),
+    "channels": _of(payloads, "check_channels"),
+    "tags": _of(payloads, "check_tags"),
+    "metadata": _of(payloads, "check_metadata"),
     "on_failure": _check_told,
     "on_success": _check_told,
     "cancelled": _check_cancelled,
     "ignore": _check_ignore,
-    "delay": _check_delay,
+    "delay": _of(configuration, "check_seconds"),
     "keep": _check_flag,
     "disable": _check_flag,
     "eta": _check_eta,
     "wait": _check_wait,
-    "stall_after": _check_stall,
+    "stall_after": _check_period,
     "watchdog": _check_flag,
     "tracker": _check_tracker,
 }
@@ -378,7 +374,7 @@ def _stream_key(name: str, key: str | None) -> str:
     fields = {"name": slug(name)}
     if "{host}" in key:
         fields["host"] = slug(_host())
-    return _KEY_FIELD.sub(lambda found: fields[found[1]], key)[:250]
+    return re.sub(_KEY_FIELD, lambda found: fields[found[1]], key)[:250]
 
 
 def _host() -> str:
@@ -672,7 +668,7 @@ class Watch:
             body.update(payloads.with_target(wanted.given()))
         for name in ("title", "message", "subtitle"):
             if name in body:
-                body[name] = fit(body[name], 4 * LONGEST_TEXT)
+                body[name] = fit(body[name], LONGEST_PUSH)
         return body
 
     def _shared(self) -> dict[str, Any]:
@@ -693,9 +689,15 @@ def _message(outcome: Outcome) -> str:
     """Say what failed, where and after how long; or how long a good end took."""
     if outcome.kind == "done":
         return _done_words(outcome)
-    place = f" in {outcome.step}" if outcome.step else f" at {outcome.percentage} %" if outcome.percentage else ""
-    first = outcome.reason or "Failed"
-    return f"{first}\nAfter {_failure.span(outcome.elapsed)}{place}" + (f", {outcome.where}" if outcome.where else "")
+    after = " ".join(each for each in (_failure.span(outcome.elapsed), _stood(outcome)) if each)
+    return f"{outcome.reason or 'Failed'}\nAfter {after}" + (f", {outcome.where}" if outcome.where else "")
+
+
+def _stood(outcome: Outcome) -> str:
+    """Say in which step or at which percentage it was; empty where neither is known."""
+    if outcome.step:
+        return f"in {outcome.step}"
+    return f"at {outcome.percentage} %" if outcome.percentage else ""
 
 
 def _done_words(outcome: Outcome) -> str:
@@ -837,14 +839,7 @@ class Handle(Watch):
         if "content_state" in body:
             body["content_state"] = {**body["content_state"], "subtitle": WITHOUT_GOODBYE}
         wanted = self._options.get("on_failure", True)
-        at = (
-            f"in {outcome.step}"
-            if outcome.step
-            else f"at {outcome.percentage} %"
-            if outcome.percentage
-            else "running"
-        )
-        message = f"{WITHOUT_GOODBYE}\nLast seen {at} on {_failure.host()}"
+        message = f"{WITHOUT_GOODBYE}\nLast seen {_stood(outcome) or 'running'} on {_failure.host()}"
         push = self._push_body(outcome, wanted if isinstance(wanted, (str, payloads.Push)) or not wanted else message)
         return body, push
 
@@ -1530,8 +1525,7 @@ class _Sampled(Handle):
         super().__init__(name, options)
         if sample is not None and not callable(sample):
             raise InvalidRequest("sample", sample, "a callable without arguments")
-        if not configuration.check_seconds("every", every) > 0:
-            raise InvalidRequest("every", every, "seconds, more than 0")
+        _check_period("every", every)
         self._sample, self._every = sample, every
 
     def _arguments(self) -> dict[str, Any]:
@@ -1618,10 +1612,9 @@ class Metrics(_Sampled):
         return {"metrics": readings} if readings else None
 
     def _detail(self) -> object:
-        return super()._detail(), {
-            label: {**each, "value": None} if label in self._numbers() else each
-            for label, each in self._readings.items()
-        }
+        numbers, readings = self._numbers(), self._readings
+        texts = {label: {**each, "value": None} if label in numbers else each for label, each in readings.items()}
+        return super()._detail(), texts
 
     def _numbers(self) -> Mapping[str, float]:
         values = {label: each.get("value") for label, each in self._readings.items()}
@@ -1740,7 +1733,7 @@ class Alert(Handle):
 
     def set(self, message: Any) -> None:
         """Show a message; an empty one is skipped."""
-        text = fit(message, 4 * LONGEST_TEXT)
+        text = fit(message, LONGEST_PUSH)
         if not text.strip():
             self._note("message", "an empty message is skipped")
             return

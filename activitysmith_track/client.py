@@ -387,6 +387,20 @@ def end_stream_call(stream_key: str, request: Object | None, given: Object) -> C
     return Call("DELETE", path, _activity_body("end_stream", request, given) or None, StreamAnswer)
 
 
+def owed_call(kind: str, stream_key: str, body: Object, *, at_least_once: bool = False) -> Call[Any]:
+    """Build what a job still owes.
+
+    Args:
+        kind: `end` of a stream, `keep` for the last state of a card that stays up, or `push`.
+        stream_key: the stream, for `end` and `keep`.
+        body: the request's body.
+        at_least_once: True where a push may be repeated although it may have arrived.
+    """
+    if kind == "push":
+        return send_call(None, body, at_least_once=at_least_once)
+    return end_stream_call(stream_key, None, body) if kind == "end" else stream_call(stream_key, None, body)
+
+
 def start_call(request: Object | None, given: Object, *, at_least_once: bool = False) -> Call[StartAnswer]:
     """Build the start of a Live Activity."""
     body = _activity_body("start", request, given)

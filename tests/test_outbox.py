@@ -21,7 +21,8 @@ import pytest
 from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
 
 from activitysmith_track import _outbox
-from activitysmith_track._outbox import Entry, Outbox, hint, late
+from activitysmith_track._failure import late
+from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.payloads import check_body
 
 KEY = "key-that-nobody-may-see"

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
-from activitysmith_track._last_words import WITHOUT_GOODBYE, Decoder, Duty, Errand, Garbled, Guard, Timing, encode
+from activitysmith_track._failure import WITHOUT_GOODBYE, late
+from activitysmith_track._last_words import Decoder, Duty, Errand, Garbled, Guard, Timing, encode
 from activitysmith_track._outbox import Outbox, hint
 from activitysmith_track._watchdog import Watchdog
 from activitysmith_track.simulator import Simulator
@@ -37,7 +38,8 @@ PUSH = {"title": "job failed", "message": "gone"}
 START = f"""
 import ctypes, json, logging, os, signal, sys, threading, time
 from activitysmith_track import _watchdog
-from activitysmith_track._last_words import WITHOUT_GOODBYE, Timing
+from activitysmith_track._failure import WITHOUT_GOODBYE
+from activitysmith_track._last_words import Timing
 from activitysmith_track.client import ActivitySmith
 
 key, url, *timing = json.loads(sys.stdin.readline())
@@ -243,7 +245,7 @@ def test_what_is_owed_is_delivered_after_the_exit(start: Start, sim: Simulator) 
         show(1); show(2, "kept")
         green = {"content_state": {"title": "job", "type": "progress", "percentage": 100, "color": "green"}}
         dog.hand_over(1, key, url, "end", green, stream_key="job")
-        dog.hand_over(2, key, url, "put", green, stream_key="kept")
+        dog.hand_over(2, key, url, "keep", green, stream_key="kept")
         dog.hand_over(3, key, url, "push", {"title": "owed"}, at_least_once=True)
         dog.hand_over(4, key, url, "push", {"title": "settled"})
         dog.settled(4)
@@ -852,7 +854,7 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
 def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) -> None:
     """What the process cannot deliver in its time a next process finds on disk, free to take, without the key."""
     guard = Guard()
-    owed = {"method": "put", "stream_key": "other", "body": END, "happened": time.time()}
+    owed = {"method": "keep", "stream_key": "other", "body": END, "happened": time.time()}
     timing = list(QUICK._replace(retry=0.2))
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, owed=(owed,))):
         guard.duty.take(*next(Decoder().feed(frame)))
@@ -972,7 +974,7 @@ def test_the_newest_card_of_a_stream_counts() -> None:
     for content in (
         encode("owed", id=1, **older),
         encode("owed", id=3, **{**older, "stream_key": "other"}),
-        encode("owed", id=2, **{**older, "stream_key": "other", "method": "put"}),
+        encode("owed", id=2, **{**older, "stream_key": "other", "method": "keep"}),
         encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH),
         encode("card", id=3, account=1, stream_key="k", end={}, push=None),
     ):
@@ -996,15 +998,16 @@ def test_the_newest_card_of_a_stream_counts() -> None:
 def test_late_words_say_when(body: dict[str, Any], said: dict[str, Any]) -> None:
     """A card or a push that comes late says when it happened; one that comes soon, or whose time is odd, does not."""
     noon = time.mktime((2026, 7, 1, 12, 0, 0, 0, 0, -1))
-    assert _last_words.late(body, noon, noon + 300) == said
+    kind = "end" if "content_state" in body else "push"
+    assert late(body, noon, noon + 300, kind) == said
     for happened in (noon + 290, noon + 400, float("-inf"), float("nan"), -1e300):
-        assert _last_words.late(body, happened, noon + 300) == body
+        assert late(body, happened, noon + 300, kind) == body
 
 
 def test_requests_of_each_kind() -> None:
     """An errand becomes the request that it is, dated when it is late."""
-    end, put, push = (Errand(method, ("k", "u"), "job", END, True, 0.0) for method in ("end", "put", "push"))
-    assert (end.call(1.0).method, put.call(1.0).method) == ("DELETE", "PUT")
+    end, keep, push = (Errand(method, ("k", "u"), "job", END, True, 0.0) for method in ("end", "keep", "push"))
+    assert (end.call(1.0).method, keep.call(1.0).method) == ("DELETE", "PUT")
     assert "ago" in end.call(10_000.0).body["content_state"]["subtitle"]  # type: ignore[index]
     call = push._replace(body=PUSH).call(1.0)
     assert (call.method, call.path, call.body, call.at_least_once) == ("POST", "/push-notification", PUSH, True)
