@@ -30,6 +30,7 @@ class Job:
 
     def __init__(self, sim: Simulator, state: Path) -> None:
         self.sim, self.state = sim, state
+        self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, code: str, **environment: str) -> subprocess.Popen[str]:
         """Start a script; `say("x")` in it tells this process how far it is."""
@@ -41,7 +42,7 @@ class Job:
             **environment,
         }
         say = "def say(word):\n    print(word, flush=True)\n"
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", HEAD + say + textwrap.dedent(code)],
             env=given,
             stdin=subprocess.PIPE,
@@ -49,6 +50,15 @@ class Job:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.processes.append(process)
+        return process
+
+    def begin(self, code: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a script, and return when it says that it is running."""
+        process = self.start(code, **environment)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        return process
 
     def run(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a script to its end."""
@@ -62,9 +72,13 @@ class Job:
 
 
 @pytest.fixture
-def job(sim: Simulator, tmp_path: Path) -> Job:
-    """Scripts against a service on loopback."""
-    return Job(sim, tmp_path / "state")
+def job(sim: Simulator, tmp_path: Path) -> Iterator[Job]:
+    """Scripts against a service on loopback, all of them gone after the test."""
+    made = Job(sim, tmp_path / "state")
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.communicate()
 
 
 def kept(job: Job) -> list[Path]:
@@ -96,9 +110,7 @@ def test_all_goes_well_and_nothing_is_written(job: Job) -> None:
 @pytest.mark.parametrize("kind", ["status", "refuse", "reset", "hang"])
 def test_what_an_exit_could_not_deliver_comes_later(job: Job, kind: str) -> None:
     """The end and the push of a failure are kept on disk, and delivered by the next process, with what happened."""
-    process = job.start(FAILS)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "running\n"
+    process = job.begin(FAILS)
     assert job.sim.wait_for(lambda sim: "nightly" in sim.cards)
     more = {"status": 503} if kind == "status" else {"seconds": 60} if kind == "refuse" else {}
     with job.sim.fault(kind, **more):
@@ -120,9 +132,7 @@ def test_what_an_exit_could_not_deliver_comes_later(job: Job, kind: str) -> None
 
 def test_a_newer_run_cancels_the_owed_end(job: Job) -> None:
     """The card that a new run shows is not ended by what the old one owed; its push still comes."""
-    process = job.start(FAILS)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = job.begin(FAILS)
     assert job.sim.wait_for(lambda sim: "nightly" in sim.cards)
     with job.sim.fault("status", status=503):
         process.communicate("\n", timeout=60)
@@ -258,27 +268,14 @@ LIVES = """
 """
 
 
-@pytest.fixture
-def reaped() -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that are gone after the test."""
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
 @pytest.mark.parametrize(
     "death",
     ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)", "import ctypes; ctypes.string_at(0)", "os.abort()"],
 )
-def test_a_death_is_told(job: Job, reaped: list[subprocess.Popen[str]], death: str) -> None:
+def test_a_death_is_told(job: Job, death: str) -> None:
     """Whatever kills the job, its card ends red where it stood, and one push tells it."""
-    process = job.start(LIVES.format(death=death))
-    reaped.append(process)
-    assert process.stdout is not None
+    process = job.begin(LIVES.format(death=death))
     assert process.stdin is not None
-    assert process.stdout.readline() == "running\n"
     process.stdin.write("\n")
     process.stdin.flush()
     assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes, 20)
@@ -302,12 +299,9 @@ def test_a_good_end_with_a_watchdog(job: Job) -> None:
     assert not os.path.exists(f"/proc/{pid}/cmdline")
 
 
-def test_the_watchdog_stays_for_what_is_owed(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+def test_the_watchdog_stays_for_what_is_owed(job: Job) -> None:
     """A job that fails while the service is down leaves the end and the push to the watchdog."""
-    process = job.start(LIVES.format(death="raise ValueError('broken')"))
-    reaped.append(process)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = job.begin(LIVES.format(death="raise ValueError('broken')"))
     with job.sim.fault("status", status=503):
         _, error = process.communicate("\n", timeout=60)
         assert "ValueError" in error
@@ -319,20 +313,17 @@ def test_the_watchdog_stays_for_what_is_owed(job: Job, reaped: list[subprocess.P
     assert "ValueError: broken" in (push.message or "")
 
 
-def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job) -> None:
     """A block that ended well, whose end a slow service has not taken yet, is not told as failed by a later death."""
     code = LIVES.format(death="p.finish(); time.sleep(0.3); os._exit(1)")
-    process = job.start(code)
-    reaped.append(process)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = job.begin(code)
     with job.sim.fault("status", status=429, retry_after=1):
         process.communicate("\n", timeout=60)
     assert job.sim.wait_for(lambda sim: sim.cards["train"].ended, 20)
     assert (job.sim.cards["train"].color, job.sim.pushes) == ("green", [])
 
 
-def test_a_failure_is_told_although_the_job_is_killed_then(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
     """A push that is held back for an outer block to take over is the watchdog's meanwhile; the taken over is not."""
     code = """
         try:
@@ -343,7 +334,6 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job, reaped: lis
         os.kill(os.getpid(), signal.SIGKILL)
     """
     process = job.start(LIVES.format(death=textwrap.indent(textwrap.dedent(code), " " * 8).strip()))
-    reaped.append(process)
     process.communicate("\n", timeout=60)
     cards = job.sim.cards
     assert job.sim.wait_for(lambda sim: len(sim.pushes) == 2 and sim.cards["train"].ended, 20), job.sim.pushes
@@ -395,11 +385,10 @@ def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
     assert not delivery.in_flight
 
 
-def test_the_watchdog_by_environment(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+def test_the_watchdog_by_environment(job: Job) -> None:
     """`ACTIVITYSMITH_WATCHDOG=on` is enough."""
     code = LIVES.format(death="os._exit(3)").replace("at.configure(watchdog=True)", "pass")
     process = job.start(code, ACTIVITYSMITH_WATCHDOG="on")
-    reaped.append(process)
     process.communicate("\n", timeout=60)
     assert process.returncode == 3
     assert job.sim.wait_for(lambda sim: sim.cards["train"].ended, 20)
@@ -421,12 +410,9 @@ TOLD = """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_card(job: Job, reaped: list[subprocess.Popen[str]], number: signal.Signals) -> None:
+def test_a_signal_ends_the_card(job: Job, number: signal.Signals) -> None:
     """The card says what stopped it before the process is gone, and the exit status is the signal's."""
-    process = job.start(TOLD.format(before=""))
-    reaped.append(process)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = job.begin(TOLD.format(before=""))
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == -number
@@ -435,16 +421,13 @@ def test_a_signal_ends_the_card(job: Job, reaped: list[subprocess.Popen[str]], n
     assert job.sim.pushes == []
 
 
-def test_a_signal_is_no_sudden_death(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+def test_a_signal_is_no_sudden_death(job: Job) -> None:
     """The watchdog hears of the end before the signal ends the process, even where that waits for nothing."""
     before = "at.configure(watchdog=True, exit_timeout=0)"
     code = TOLD.format(before=before).replace(
         'say("running")', 'at.configuration.default_tracker().courier.keeper._watchdog.start(20); say("running")'
     )
-    process = job.start(code)
-    reaped.append(process)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = job.begin(code)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
@@ -454,26 +437,20 @@ def test_a_signal_is_no_sudden_death(job: Job, reaped: list[subprocess.Popen[str
     assert job.sim.pushes == []
 
 
-def test_a_handler_that_was_there_is_called(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+def test_a_handler_that_was_there_is_called(job: Job) -> None:
     """The user's own handler decides what becomes of the process."""
-    process = job.start(TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))"))
-    reaped.append(process)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = job.begin(TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))"))
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 9
     assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
 
 
-def test_a_signal_stops_inner_blocks_too(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+def test_a_signal_stops_inner_blocks_too(job: Job) -> None:
     """What a user's handler raises out of an inner block, which has no card of its own, alarms nobody either."""
     code = TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))")
     code = code.replace("while True:", "with at.live_progress('inner'):\n          while True:")
-    process = job.start(code)
-    reaped.append(process)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = job.begin(code)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 9
@@ -501,12 +478,9 @@ def test_a_signal_and_the_exit_wait_once() -> None:
         assert courier._deadline - clock[0] == left
 
 
-def test_a_signal_while_the_service_is_down(job: Job, reaped: list[subprocess.Popen[str]]) -> None:
+def test_a_signal_while_the_service_is_down(job: Job) -> None:
     """What could not be said then is kept, and said by the next flush."""
-    process = job.start(TOLD.format(before=""))
-    reaped.append(process)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = job.begin(TOLD.format(before=""))
     with job.sim.fault("hang"):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
