@@ -24,8 +24,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._failure import late
+from ._forks import children, loading
 from ._keeping import Keeper
-from ._lanes import Crew, Errand, Lane, loading
+from ._lanes import Crew, Errand, Lane
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
 
 if TYPE_CHECKING:
@@ -1270,4 +1271,4 @@ def _begin_anew() -> None:
         courier.after_fork()
 
 
-loading.children.append(_begin_anew)
+children.append(_begin_anew)

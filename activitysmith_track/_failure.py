@@ -293,7 +293,7 @@ def exit_words(error: BaseException) -> str:
 
 def host() -> str:
     """Return this machine's name without its domain, at most 40 characters; empty if it cannot be told."""
-    from ._lanes import loading
+    from ._forks import loading
 
     with loading.lock:  # called on a thread of ours: a child that is forked now would inherit it imported by half
         import platform

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ._lanes import loading
+from ._forks import loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,10 +11,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import os
 import threading
 from queue import Empty, SimpleQueue
 
+from ._forks import loading
 from .errors import ConnectionFailed
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ class Crew:
 
     def _do(self, errand: Errand) -> None:
         try:
-            loading.load()
+            load_client()
         except Exception as error:  # the interpreter leaves, and refuses what a module wants to begin
             errand.error = ConnectionFailed(f"what sending needs cannot be imported: {error!r}", delivered=False)
         else:
@@ -275,52 +275,9 @@ class Lane:
                 return
 
 
-class Loading:
-    """Keeps a fork from happening while a crew imports httpx.
+def load_client() -> None:
+    """Import what sending needs."""
+    with loading.lock:
+        import encodings.idna  # noqa: F401  # else imported by the first connection
 
-    A child would inherit modules that are imported by half, with nobody left to finish them, and so would the user's
-    own imports there. The wait is for a fraction of a second, once in a process.
-    """
-
-    FORK_SECONDS = 5.0  # a fork waits no longer than this
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()  # reentrant for signal handlers
-        self._held = self._loaded = False
-        self.children: list[Callable[[], None]] = []
-
-    def load(self) -> None:
-        """Import what sending needs."""
-        if self._loaded:
-            return
-        with self.lock:
-            import encodings.idna  # noqa: F401  # else imported by the first connection
-
-            from . import client  # noqa: F401
-
-            self._loaded = True
-
-    def before_fork(self) -> None:
-        """Wait until nothing is being imported."""
-        self._held = self.lock.acquire(timeout=self.FORK_SECONDS)
-
-    def after_in_parent(self) -> None:
-        """Let the crews go on."""
-        if self._held:
-            self.lock.release()
-
-    def after_in_child(self) -> None:
-        """Begin with nothing."""
-        self.lock = threading.RLock()
-        for begin_anew in self.children:
-            begin_anew()
-
-
-loading = Loading()
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(
-        before=loading.before_fork,
-        after_in_parent=loading.after_in_parent,
-        after_in_child=loading.after_in_child,
-    )
+        from . import client  # noqa: F401

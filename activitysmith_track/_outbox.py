@@ -20,14 +20,13 @@ import math
 import os
 import random
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._lanes import loading
+from ._forks import loading, storing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -179,6 +178,7 @@ class Outbox:
         Returns:
             True when every one of them is safely on disk.
         """
+        _load_checks()
         rows = []
         whole = True
         for entry in entries:
@@ -388,13 +388,11 @@ class Outbox:
         until = time.monotonic() + self.patience
         try:
             _load()
+            path = self.path()
             with _alone(self.patience):
-                path = self.path()
                 found = self._prepare(path, create)
                 if found is None:
                     return nothing
-                with loading.lock:  # lest a forked child is left with a module that is imported by half
-                    import sqlite3  # noqa: F401
                 try:
                     return _transaction(path, work, until)
                 except Exception as error:
@@ -447,13 +445,20 @@ _INSERT = (
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 
 
+def _load_checks() -> None:
+    with loading.lock:
+        from . import payloads  # noqa: F401
+
+
 def _load() -> None:
-    """Import what a transaction needs, while nothing is forked: a child would inherit it imported by half."""
+    """Import what a transaction needs, before it begins and while nothing is forked."""
     with loading.lock:
         import sqlite3  # noqa: F401
+        import urllib.parse  # noqa: F401  # which a path imports when it is asked for its address
 
         with contextlib.suppress(ImportError):  # Windows
             import fcntl  # noqa: F401
+    _load_checks()
 
 
 def _state_directory() -> str:
@@ -610,50 +615,17 @@ def _healing(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-class _OneAtATime:
-    """Keeps two threads from using a file at once, and a fork from happening meanwhile.
+@contextlib.contextmanager
+def _alone(patience: float) -> Iterator[None]:
+    """Keep two threads from using a file at once, and a fork from happening meanwhile.
 
     Closing any descriptor of a file drops all of a process's POSIX locks on it, those of another thread too; and a
     child that is forked in the middle of a call inherits SQLite's own locks, with nobody to release them.
     """
-
-    FORK_SECONDS = 1.0  # a fork waits no longer than this
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._forking = 0  # the thread that holds the lock for a fork
-
-    @contextlib.contextmanager
-    def __call__(self, patience: float) -> Iterator[None]:
-        lock = self._lock
-        if not lock.acquire(timeout=max(0.0, patience)):
-            raise TimeoutError("another thread is using it")
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def before_fork(self) -> None:
-        """Wait until no call is under way."""
-        if self._lock.acquire(timeout=self.FORK_SECONDS):
-            self._forking = threading.get_ident()
-
-    def after_in_parent(self) -> None:
-        """Let the other threads go on."""
-        if self._forking == threading.get_ident():
-            self._forking = 0
-            self._lock.release()
-
-    def after_in_child(self) -> None:
-        """Begin with nothing."""
-        self._lock = threading.Lock()
-
-
-_alone = _OneAtATime()
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(
-        before=_alone.before_fork,
-        after_in_parent=_alone.after_in_parent,
-        after_in_child=_alone.after_in_child,
-    )
+    lock = storing.lock
+    if not lock.acquire(timeout=max(0.0, patience)):
+        raise TimeoutError("another thread is using it")
+    try:
+        yield
+    finally:
+        lock.release()

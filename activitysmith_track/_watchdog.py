@@ -25,6 +25,7 @@ import weakref
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._forks import children
 from ._last_words import MAX_ENTRIES, PROTOCOL, READY, Timing, encode, start_time
 from .errors import InvalidRequest
 
@@ -623,5 +624,4 @@ def _forget_in_child() -> None:
 
 _watchdogs: weakref.WeakSet[Watchdog] = weakref.WeakSet()
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(after_in_child=_forget_in_child)
+children.append(_forget_in_child)

@@ -425,7 +425,7 @@ def test_what_cannot_be_imported_any_more_is_owed(
         for refusal in refusals:
             raise refusal
 
-    monkeypatch.setattr(_lanes.loading, "load", load)
+    monkeypatch.setattr(_lanes, "load_client", load)
     with at.live_progress("job"):
         pass
     assert at.flush(10)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
 
-from activitysmith_track import _outbox
+from activitysmith_track import _forks, _outbox
 from activitysmith_track._failure import late
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.payloads import check_body
@@ -764,18 +764,14 @@ def test_a_fork(box: Outbox) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_fork_while_a_thread_is_at_it(box: Outbox) -> None:
+def test_a_fork_while_a_thread_is_at_it(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked child can use the outbox although a thread of its parent was using it."""
     context = multiprocessing.get_context("fork")
     result = context.SimpleQueue()
-    alone = _outbox._alone
-    with alone(1):
-        alone.FORK_SECONDS = 0.01
-        try:
-            child = context.Process(target=_put_in_child, args=(str(box.path().parent), result))
-            child.start()
-        finally:
-            del alone.FORK_SECONDS
+    monkeypatch.setattr(_forks.storing, "fork_seconds", 0.01)
+    with _outbox._alone(1):
+        child = context.Process(target=_put_in_child, args=(str(box.path().parent), result))
+        child.start()
     assert result.get()
     child.join()
     assert box.put([push()])
