@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -11,20 +12,22 @@ from activitysmith_track import flush, override
 from activitysmith_track.configuration import _RANKS, default_tracker
 from activitysmith_track.simulator import Simulator
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the machine's own reaches a test."""
-    for name in [*_RANKS, *(each for each in os.environ if each.startswith("ACTIVITYSMITH_"))]:
-        monkeypatch.delenv(name, raising=False)
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test, and no process that one starts, writes to the outbox of the user who runs them."""
+def clean_environment() -> Iterator[None]:
+    """No setting of the machine's own reaches a test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        for name in [*_RANKS, *(each for each in os.environ if each.startswith("ACTIVITYSMITH_"))]:
+            patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each test has an outbox of its own, and so have the processes that it starts: never the user's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"))
 
 
 @pytest.fixture(autouse=True)

@@ -98,7 +98,7 @@ def alike(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 class Job:
     """A row's script in a process of its own, with a directory and a state directory of its own."""
 
-    def __init__(self, row: Row, sim: Simulator, place: Path, *, off: bool) -> None:
+    def __init__(self, row: Row, sim: Simulator, place: Path, environment: Mapping[str, str], *, off: bool) -> None:
         self.row, self.sim, self.place, self.off = row, sim, place, off
         place.mkdir(parents=True)
         settings = f"exit_timeout={SERVICES[row.service].patience}, {row.settings}"
@@ -107,7 +107,7 @@ class Job:
         code = f"{first}\n{head}{PRELUDE.format(settings=settings)}{rest}"
         (place / "job.py").write_text(code, encoding="utf-8")
         self.environment = {
-            **os.environ,
+            **environment,
             "ACTIVITYSMITH_API_KEY": sim.api_key,
             "ACTIVITYSMITH_BASE_URL": sim.base_url,
             "XDG_STATE_HOME": str(place / "state"),
@@ -196,26 +196,27 @@ class Job:
         return (self.place / name).read_text(encoding="utf-8")
 
 
-def run(row: Row, place: Path) -> tuple[Seen, Seen]:
+def run(row: Row, place: Path, environment: Mapping[str, str]) -> tuple[Seen, Seen]:
     """Run a row, and its twin with the library off."""
     with Simulator() as sim:
-        seen = Job(row, sim, place / "on", off=False).run()
+        seen = Job(row, sim, place / "on", environment, off=False).run()
     with Simulator() as nobody:
-        twin = Job(row, nobody, place / "off", off=True).run()
+        twin = Job(row, nobody, place / "off", environment, off=True).run()
         assert nobody.requests == []
     return seen, twin
 
 
 @pytest.fixture(scope="module")
 def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, own_state_directory: None
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, clean_environment: None
 ) -> Iterator[dict[str, Future[tuple[Seen, Seen]]]]:
     """All the rows that are asked for, a few at a time."""
     names = {item.callspec.params["row"].name for item in request.session.items if _is_of_a_row(item)}
     place = tmp_path_factory.mktemp("rows")
+    environment = dict(os.environ)  # tests change it while the rows run
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = [row for row in ROWS if row.name in names and not row.why_not]
-        yield {row.name: pool.submit(run, row, place / str(number)) for number, row in enumerate(rows)}
+        yield {row.name: pool.submit(run, row, place / str(number), environment) for number, row in enumerate(rows)}
 
 
 def _is_of_a_row(item: Any) -> bool:
