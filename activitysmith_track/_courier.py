@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._failure import late
-from ._forks import children, loading
+from ._forks import children, importing
 from ._keeping import Keeper
 from ._lanes import Crew, Errand, Lane
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
@@ -124,7 +124,7 @@ class Account:
         if seconds < ATTEMPT_SECONDS:
             with ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1) as hurried:
                 return [hurried.perform(call) for call in calls][-1]
-        with loading.lock:
+        with importing():
             if self._client is None:
                 self._client = ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
         client = self._client
@@ -284,9 +284,13 @@ class Card:
 
     # -- the lane's side
 
+    def listen(self) -> None:
+        """Have the next change looked at."""
+        self._woken = self._deaf = False
+
     def run(self, now: float) -> float | None:
         """Have the latest state sent if pacing, slots and rate allow; see `Task.run`."""
-        self._woken = self._deaf = False  # before the state is read: a change after that wakes again
+        self.listen()  # before the state is read: a change after that wakes again
         if self._errand is not None:
             if not self._errand.done:
                 self._woken = True  # it is looked at again when the request has landed
@@ -508,6 +512,8 @@ class Dispatcher:
 
     def give_up(self) -> None:
         """Forget what was ready; each card is looked at again with its next change."""
+        for card in self._ready:
+            card.listen()
         self._ready.clear()
 
 
@@ -1034,7 +1040,7 @@ class Courier:
 
     def take_over(self, failure: object, opened: int) -> None:
         """Withdraw the push of the inner block that this exception left last, if it was opened inside this one."""
-        for delivery in reversed(self._echoes):
+        for delivery in reversed(self._echoes.copy()):  # other threads may fail at the same time
             mark = delivery.failure
             if mark is not None and mark[0] == failure and mark[1] > opened:
                 delivery.failure = None
@@ -1234,7 +1240,7 @@ class Courier:
     def signals(self) -> Signals:
         """What ends the cards when the process is told to leave."""
         if self._signals is None:
-            with loading.lock:
+            with importing():
                 from ._signals import Signals
             self._signals = Signals(self.stop)
         return self._signals

@@ -7,12 +7,13 @@ does it under a `Guard`, so that no fork happens meanwhile; the wait is for a fr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
@@ -31,29 +32,51 @@ class Guard:
         self._make = make
         self.fork_seconds = fork_seconds
         self.lock = make()
-        self._forking: set[int] = set()  # the threads that hold the lock for a fork of theirs
+        self._forking: dict[int, int] = {}  # how often each thread holds the lock for a fork of its own
 
     def before_fork(self) -> None:
         """Wait until nobody holds the lock."""
         if self.lock.acquire(timeout=self.fork_seconds):
-            self._forking.add(threading.get_ident())
+            thread = threading.get_ident()
+            self._forking[thread] = self._forking.get(thread, 0) + 1
 
     def after_in_parent(self) -> None:
         """Let the other threads go on."""
         thread = threading.get_ident()
-        if thread in self._forking:
-            self._forking.remove(thread)
+        times = self._forking.pop(thread, 0)
+        if times > 1:  # a signal handler has forked in the middle of a fork
+            self._forking[thread] = times - 1
+        if times:
             self.lock.release()
 
     def after_in_child(self) -> None:
         """Begin with nothing."""
         self.lock = self._make()
-        self._forking = set()
+        self._forking = {}
 
 
 loading = Guard(threading.RLock, fork_seconds=5.0)  # for imports; reentrant for signal handlers
 storing = Guard(threading.Lock, fork_seconds=1.0)  # for SQLite; who holds it never waits for `loading`
 children: list[Callable[[], None]] = []  # called in a forked child
+PATIENCE = 30.0  # seconds that an import waits for another one
+PATIENCE_OF_MAIN = 1.0  # the same on the main thread, which a signal handler may be keeping from ending the other one
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Import something while no fork happens.
+
+    An import that another one keeps waiting for long goes on without the lock: a signal handler may have interrupted
+    an import of the user's that the other one waits for.
+    """
+    lock = loading.lock
+    on_main = threading.current_thread() is threading.main_thread()
+    held = lock.acquire(timeout=PATIENCE_OF_MAIN if on_main else PATIENCE)
+    try:
+        yield
+    finally:
+        if held:
+            lock.release()
 
 
 def _before() -> None:

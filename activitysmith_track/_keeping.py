@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ._forks import loading
+from ._forks import importing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,7 +48,7 @@ class Keeper:
         if self.directory is False:
             return None
         if self._outbox is None:
-            with loading.lock:
+            with importing():
                 from ._outbox import Outbox
 
                 self._outbox = Outbox(None if self.directory is True else self.directory)
@@ -64,7 +64,7 @@ class Keeper:
 
     def entry(self, account: Account, kind: str, body: Mapping[str, Any], happened: float, **more: Any) -> Entry:
         """Make an entry of something that is owed to an account; see `Entry`."""
-        with loading.lock:
+        with importing():
             from ._outbox import Entry
 
         return Entry(kind, *_address(account), body, happened, run=self._owner, **more)
@@ -182,7 +182,7 @@ class Keeper:
         """Have the watchdog end a card if the job dies; starts it with the first one."""
         watchdog = self._watchdog
         if watchdog is None:
-            with loading.lock:
+            with importing():
                 from ._watchdog import Watchdog
             try:
                 self._watchdog = watchdog = Watchdog(outbox=self._place)
@@ -202,7 +202,7 @@ class Keeper:
 
 def _address(account: Account) -> tuple[str, str]:
     """Return how the outbox knows an account: by a hint at its key, and by its address."""
-    with loading.lock:
+    with importing():
         from ._outbox import hint
 
     return hint(account.secret), account.base_url

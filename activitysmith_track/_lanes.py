@@ -14,7 +14,7 @@ import logging
 import threading
 from queue import Empty, SimpleQueue
 
-from ._forks import loading
+from ._forks import importing
 from .errors import ConnectionFailed
 
 TYPE_CHECKING = False
@@ -141,6 +141,7 @@ class Lane:
         self._order = itertools.count()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._serving: dict[str, int] = {}  # the one thread that serves, should the start of one be interrupted
         self._resting: list[Task] = []
         self.outstanding = 0  # errands on their way
         self.too_late = False  # True once the interpreter has refused a thread because it leaves
@@ -188,7 +189,7 @@ class Lane:
     @property
     def runs(self) -> bool:
         """True once the lane has its thread."""
-        return self._thread is not None
+        return self._thread is not None or bool(self._serving)
 
     def at_rest(self, task: Task) -> bool:
         """Tell whether nothing could be run and nothing is on its way; else the task is woken then.
@@ -220,10 +221,14 @@ class Lane:
         """Run what is due on the calling thread, where the lane has none."""
         while self._clock() < until and (self.outstanding or not self._inbox.empty() or self._timeout() is not None):
             wait = self._timeout()
-            self._take(min(until - self._clock() if wait is None else wait, max(0.0, until - self._clock())))
+            left = max(0.0, until - self._clock())
+            self._take(left if wait is None else min(wait, left))
             self._run_due()
 
     def _serve(self) -> None:
+        thread = threading.get_ident()
+        if self._serving.setdefault("thread", thread) != thread:
+            return  # an earlier one serves, whose start a KeyboardInterrupt kept from being noted
         while self._take(self._timeout()):
             self._run_due()
 
@@ -277,7 +282,7 @@ class Lane:
 
 def load_client() -> None:
     """Import what sending needs."""
-    with loading.lock:
+    with importing():
         import encodings.idna  # noqa: F401  # else imported by the first connection
 
         from . import client  # noqa: F401

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._forks import loading, storing
+from ._forks import importing, storing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -446,13 +446,13 @@ _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # no
 
 
 def _load_checks() -> None:
-    with loading.lock:
+    with importing():
         from . import payloads  # noqa: F401
 
 
 def _load() -> None:
     """Import what a transaction needs, before it begins and while nothing is forked."""
-    with loading.lock:
+    with importing():
         import sqlite3  # noqa: F401
         import urllib.parse  # noqa: F401  # which a path imports when it is asked for its address
 
@@ -462,7 +462,7 @@ def _load() -> None:
 
 
 def _state_directory() -> str:
-    with loading.lock:  # as `_load`
+    with importing():  # as `_load`
         from platformdirs import user_state_dir
 
     return user_state_dir("activitysmith-track", appauthor=False)
