@@ -30,7 +30,7 @@ from ._lanes import Crew, Errand, Lane
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ._keeping import LastWords
     from ._lanes import Task
@@ -51,6 +51,8 @@ PROMPT_BACKOFF, LONGEST_BACKOFF = 4.0, 60.0  # seconds between two attempts, in 
 CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
 LANDING_SECONDS = 0.1  # by which a request at the exit is over before its time is
 FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
+END_LOOK = 0.25  # between two looks whether another process has sent an older run's end
+ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
 START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
 GRACE = 1.0  # seconds that an end waits for an update of its own card that is on its way
 ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
@@ -106,6 +108,7 @@ class Account:
         self._slots_closed_until = 0.0
         self.slots = SLOTS
         self.cards: dict[str, Card] = {}  # by their stream keys
+        self.owed_ends: dict[str, Delivery] = {}  # of earlier processes, by their stream keys
         self.looked_for_owed = False
 
     @property
@@ -177,6 +180,10 @@ class Account:
             return []
         return list(itertools.islice(self._waiting, max(0, self.slots - len(self._running))))
 
+    def slots_open_at(self, now: float) -> float | None:
+        """Return when the service may be asked for a slot again, where it has refused one; `None` for now."""
+        return self._slots_closed_until if now < self._slots_closed_until else None
+
     @property
     def frees_slots(self) -> bool:
         """True while a card that has a slot is about to give it back."""
@@ -192,8 +199,10 @@ class Account:
         return self._slots_closed_until
 
     def release(self, card: Card) -> bool:
-        """Give a slot, or the place in the queue for one, back; returns whether a slot has become free."""
-        self._waiting.pop(card, None)
+        """Give a slot, or the place in the queue for one, back; returns whether it may be another card's turn."""
+        if card in self._waiting:
+            del self._waiting[card]
+            return True
         if card not in self._running:
             return False
         del self._running[card]
@@ -212,6 +221,7 @@ class Card:
         "_looked",
         "_not_before",
         "_ranges",
+        "_rotates",
         "_woken",
         "account",
         "courier",
@@ -250,6 +260,7 @@ class Card:
         self.predecessor: Card | None = None
         self.successor: Card | None = None
         self.settled = self._woken = self._deaf = False
+        self._rotates = False  # its card is being changed for a fresh one
         self._not_before = not_before  # the card is held back until then, for a delay or after a failure
         self._looked: tuple[object, ...] | None = None
         self._ranges: dict[str, Range] | None = None  # of the numbers on it
@@ -268,6 +279,19 @@ class Card:
     def held(self) -> bool:
         """True while a delay keeps it off the screen."""
         return self.courier.clock() < self._not_before
+
+    @property
+    def must_wait(self) -> bool:
+        """True while the end of an older run is on its way, which would end this one's card."""
+        older, owed = self.predecessor, self.account.owed_ends.get(self.stream_key)
+        if owed is not None and owed.in_flight:
+            return True
+        return older is not None and not older.settled and not older.makes_room
+
+    @property
+    def makes_room(self) -> bool:
+        """True while its end could not be delivered, so that a newer run's state may take its place."""
+        return self.ending is not None and self.ending.pauses and self.flying is None
 
     # -- the user's side: never blocks
 
@@ -304,14 +328,15 @@ class Card:
             self.courier.look_for_owed(self.account)
         if now < self._not_before:
             return self._not_before
-        if self.predecessor is not None and not self.predecessor.settled:
+        if not self.started and self.must_wait:
             return None  # woken when the older run's end is through
         snapshot = self.source.snapshot()
         if snapshot is None or self.started:
             return self._wait(now, snapshot)
         if self.account.slot(self, now):
             self._make_ready(now)
-        return None
+            return None
+        return self.account.slots_open_at(now)  # else woken by the one that gives a slot back
 
     def _guard(self) -> None:
         """Tell the watchdog, where there is one, what to say if the process dies."""
@@ -380,7 +405,7 @@ class Card:
         `None` means that there is nothing to send any more.
         """
         snapshot = None if self.ending is not None or self.settled else self.source.snapshot()
-        if snapshot is None or self._errand is not None:
+        if snapshot is None or self._errand is not None or (not self.started and self.must_wait):
             return None
         sent = self.sent
         if sent is None or snapshot.transitions != sent.transitions:
@@ -393,20 +418,20 @@ class Card:
 
     def launch(self, now: float) -> None:
         """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
-        rotates = self.started and now >= self.pace.rotate_at
-        if rotates:
-            self.started, self.sent = False, None
-        if not self.started:
+        self._rotates = self._rotates or (self.started and now >= self.pace.rotate_at)
+        begins = self._rotates or not self.started
+        if begins:
+            self.sent = None
             self.source.opening()
         snapshot = self.source.snapshot()
         if snapshot is None:
             return
         self.flying = snapshot
         self._guard()
-        body = _without_opening(snapshot.body) if self.started else snapshot.body
-        self.account.note_request(now, 1 + rotates)
-        opens = None if self.started or rotates else self.courier.keeper
-        work = partial(_show, self.account, self.stream_key, body, rotates=rotates, opens=opens)
+        body = snapshot.body if begins else _without_opening(snapshot.body)
+        self.account.note_request(now, 1 + self._rotates)
+        opens = None if self.started else self.courier.keeper
+        work = partial(_show, self.account, self.stream_key, body, rotates=self._rotates, opens=opens)
         self._errand = self.courier.lane.send(self.courier.update_crew, self, work)
 
     def _landed(self, now: float) -> None:
@@ -420,10 +445,11 @@ class Card:
                 self._failed(errand.error, snapshot, now)
         if self.ending is not None:
             self.courier.hand_in(self.ending)
+        self.courier.wake_older(self)
 
     def _answered(self, answer: StreamAnswer, snapshot: Snapshot, now: float) -> None:
         self._failures = 0
-        if answer.operation in ("started", "rotated") or not self.started:
+        if answer.operation in ("started", "rotated") or not self.started or self._rotates:
             self.pace.start(now, snapshot.fraction, fresh=answer.operation in ("started", "rotated"))
         elif answer.operation != "noop":
             before = self.sent
@@ -440,6 +466,7 @@ class Card:
             self.courier.tell_once(
                 "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
             )
+        self._rotates = False
         if not self.started:
             self.started = True
             self.courier.wake_waiting(self.account, now)
@@ -449,17 +476,23 @@ class Card:
     def _failed(self, error: Exception, snapshot: Snapshot, now: float) -> None:
         from .errors import DeliveryError
 
+        if isinstance(error, EndUnderWay):
+            self._not_before = now + END_LOOK
+            return
         self._failures += 1
         self.courier.tell_failure("an update", error)
         if isinstance(error, DeliveryError) and error.delivered is None and self.started:
             self.pace.sent(now, snapshot.fraction)  # it may have arrived, and then it counts
         again = self._again_at(error, now)
+        if again is None and self._rotates:
+            again = now + ROTATION_RETRY
         if again is not None:
             self._not_before = again
             return
         if not self.started:
             self.refused = True
             self.courier.release(self)
+            self.courier.look_for_owed(self.account, again=True)  # the older run's end, which this one was to replace
         self.sent = snapshot if self.started else None
         self.courier.settle(self)
 
@@ -524,15 +557,31 @@ def _show(
     from .client import end_stream_call, stream_call
     from .errors import NotFound
 
-    if opens is not None:
-        opens.cancel_ends(account, stream_key)
     if rotates:
         content = {**body["content_state"], "auto_dismiss_seconds": 0}
         content.pop("duration_seconds", None)
         with contextlib.suppress(NotFound):
             account.perform([end_stream_call(stream_key, None, {"content_state": content})])
-    answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
+    with contextlib.nullcontext() if opens is None else _in_place_of_older(opens, account, stream_key):
+        answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
     return answer
+
+
+class EndUnderWay(Exception):
+    """Another process is sending the end of an older run, which would end a card that is begun now."""
+
+
+@contextlib.contextmanager
+def _in_place_of_older(keeper: Keeper, account: Account, stream_key: str) -> Iterator[None]:
+    """Begin a card; what an older run owes it is forgotten if that succeeds."""
+    owed = keeper.cancel_ends(account, stream_key)
+    if owed is None:
+        raise EndUnderWay
+    try:
+        yield
+    except Exception:
+        keeper.put_back(owed)
+        raise
 
 
 def _without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -591,6 +640,11 @@ class Parcel:
         """True while nobody can tell whether it has arrived."""
         return self._errand is not None
 
+    @property
+    def pauses(self) -> bool:
+        """True between two attempts."""
+        return self._failures > 0 and self._errand is None
+
     def _next(self, now: float) -> float | None:
         """Send it, or return when it may go."""
         raise NotImplementedError
@@ -605,8 +659,12 @@ class Parcel:
     def _done(self) -> float | None:
         raise NotImplementedError
 
-    def copy(self) -> Entry | None:
-        """Return what is to be kept of it, or `None` where it is better lost than sent twice."""
+    def copy(self, *, failed: bool = False) -> Entry | None:
+        """Return what is to be kept of it, or `None` where it is better lost than sent twice.
+
+        Args:
+            failed: whether the attempt that is on its way has failed for certain.
+        """
         raise NotImplementedError
 
     def _ahead(self, now: float) -> float | None:
@@ -627,12 +685,13 @@ class Parcel:
         try:
             self._perform(seconds)
         except Exception as error:
-            if self.entry is None and self._is_owed_after(error):
-                entry = self.copy()
-                if entry is not None and keeper.keep(self.account, entry):
-                    self._has_copy(entry)
-            elif self.entry is not None and not self._is_owed_after(error):
-                keeper.delivered(self.entry)
+            if not self._is_owed_after(error):
+                if self.entry is not None:
+                    keeper.delivered(self.entry)
+            elif self.entry is not None:
+                keeper.over(self.account, self.entry)
+            elif (entry := self.copy(failed=True)) is not None and keeper.keep(self.account, entry):
+                self._has_copy(entry)
             raise
         if self.entry is not None:
             keeper.delivered(self.entry)
@@ -675,7 +734,12 @@ class Ending(Parcel):
             self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
         if now < self.final.not_before and not hurried:
             return self.final.not_before
-        if card.predecessor is not None and not card.predecessor.settled:
+        if self.pauses and card.successor is not None:
+            if self.taken_over:
+                return self._superseded()
+            if card.successor.flying is not None:
+                return None  # woken when that has landed
+        if (card.predecessor is not None and not card.predecessor.settled) or (not card.started and card.must_wait):
             return None
         if card.flying is not None and now < self._grace:
             return self._grace
@@ -707,9 +771,10 @@ class Ending(Parcel):
 
         card, final = self.card, self.final
         if self._opens:
-            if self.entry is None:  # else the copy has taken the place of what an older run owed
-                self.courier.keeper.cancel_ends(self.account, card.stream_key)
-            self.account.perform([stream_call(card.stream_key, None, final.opening or {})], seconds)
+            keeper, key = self.courier.keeper, card.stream_key
+            replaces = self.entry is None  # else its copy has taken the place of what an older run owed
+            with _in_place_of_older(keeper, self.account, key) if replaces else contextlib.nullcontext():
+                self.account.perform([stream_call(key, None, final.opening or {})], seconds)
             card.started, self._opens = True, False
             if final.keep:
                 return
@@ -722,9 +787,14 @@ class Ending(Parcel):
         super()._has_copy(entry)
         self.courier.keeper.goodbye(self.card.number)
 
-    def copy(self) -> Entry | None:
+    @property
+    def taken_over(self) -> bool:
+        """True where a newer run has the card."""
+        return self.card.successor is not None and self.card.successor.started
+
+    def copy(self, *, failed: bool = False) -> Entry | None:
         """Return what is to be kept of it; nothing where a newer run has the card."""
-        if self.card.successor is not None or not self.final.body:
+        if self.taken_over or not self.final.body:
             return None
         key = self.card.stream_key
         return self.courier.keeper.entry(
@@ -735,17 +805,26 @@ class Ending(Parcel):
         from .errors import ActivityLimitReached, NotFound, TooManyRequests
 
         card = self.card
+        if isinstance(error, EndUnderWay):
+            return now + END_LOOK
         self._failures += 1
         if isinstance(error, ActivityLimitReached):
             return self._done()  # no room for a card that has already ended
         if isinstance(error, NotFound):
             return self._done()  # nothing is on the screen
         card.courier.tell_failure("an end", error)
+        if card.successor is not None:
+            card.courier.lane.wake(card.successor)  # its state may take the place of this end
         if isinstance(error, TooManyRequests):
             return card.account.rate_limited(now, error.retry_after)
-        if passing(error) and card.successor is None:
+        if passing(error):
             return now + backoff(self._failures)
-        card.courier.lost += card.successor is None
+        card.courier.lost += not self.taken_over
+        return self._done()
+
+    def _superseded(self) -> float | None:
+        if self.entry is not None:
+            self.courier.keeper.delivered(self.entry)
         return self._done()
 
     def _done(self) -> float | None:
@@ -768,7 +847,7 @@ class Ending(Parcel):
 class Delivery(Parcel):
     """A push on its way, or what an earlier process owed: a task that updates cannot hold up."""
 
-    __slots__ = ("_call", "at_least_once", "body", "failure", "kind", "not_before", "withdrawn")
+    __slots__ = ("_begun", "_call", "at_least_once", "body", "failure", "kind", "not_before", "withdrawn")
 
     def __init__(
         self,
@@ -786,6 +865,7 @@ class Delivery(Parcel):
         self.withdrawn = False
         self.failure: tuple[object, int] | None = None  # the exception's marks, and when the block failed
         self._call: Call[Any] | None = None
+        self._begun = False  # an attempt may have reached the service
 
     def _next(self, now: float) -> float | None:
         # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, while
@@ -797,9 +877,16 @@ class Delivery(Parcel):
             return self._done()
         if now < self.not_before and not self.courier.hurried:
             return min(self.not_before, now + START_LOOK) if starting else self.not_before
+        newer = self._newer
+        if newer is not None and newer.started:
+            if self.entry is not None:
+                self.courier.keeper.delivered(self.entry)
+            return self._done()
+        if newer is not None and (newer.flying is not None or (newer.ending is not None and newer.ending.in_flight)):
+            return None  # woken when that has landed
         later = self._ahead(now)
         if later is None:
-            self.failure = None  # from here on nobody takes it over
+            self.failure, self._begun = None, False  # from here on nobody takes it over
             self._send(now)
         return later
 
@@ -821,6 +908,7 @@ class Delivery(Parcel):
     def _perform(self, seconds: float) -> None:
         from .client import owed_call
 
+        self._begun = True
         body = late(self.body, self.happened, time.time(), self.kind)
         key = "" if self.entry is None else self.entry.stream_key or ""
         self._call = owed_call(self.kind, key, body, at_least_once=self.at_least_once)
@@ -832,9 +920,14 @@ class Delivery(Parcel):
         may_repeat = self._call is not None and worth_another_try(self._call, error)
         return may_repeat or (self.at_least_once and super()._is_owed_after(error))
 
-    def copy(self) -> Entry | None:
+    @property
+    def may_have_arrived(self) -> bool:
+        """True while an attempt at what is better lost than sent twice is on its way."""
+        return self.in_flight and self._begun and not self.at_least_once
+
+    def copy(self, *, failed: bool = False) -> Entry | None:
         """Return what is to be kept of it; nothing where it was withdrawn, or may have arrived and need not twice."""
-        if self.withdrawn or (self.in_flight and not self.at_least_once and self._failures == 0):
+        if self.withdrawn or (self.may_have_arrived and not failed):
             return None
         return self.courier.keeper.entry(
             self.account, "push", self.body, self.happened, id=self.id, at_least_once=self.at_least_once
@@ -844,6 +937,7 @@ class Delivery(Parcel):
         from .errors import NotFound, TooManyRequests
 
         self._failures += 1
+        self._make_room()
         if isinstance(error, NotFound) and self.kind == "end":
             return self._done()  # nothing is on the screen
         self.courier.tell_failure("a push" if self.kind == "push" else "an end", error)
@@ -854,7 +948,21 @@ class Delivery(Parcel):
         self.courier.lost += 1
         return self._done()
 
+    @property
+    def _newer(self) -> Card | None:
+        """The card of a newer run under the same key, where this is the end of an older one's."""
+        return None if self.entry is None else self.account.cards.get(self.entry.stream_key or "")
+
+    def _make_room(self) -> None:
+        """Have a newer run's card go on that has waited for this to land."""
+        newer = self._newer
+        if newer is not None:
+            self.courier.wake_both(newer)
+
     def _done(self) -> float | None:
+        self._make_room()
+        if self.entry is not None and self.account.owed_ends.get(self.entry.stream_key or "") is self:
+            del self.account.owed_ends[self.entry.stream_key or ""]
         self.courier.settle(self)
         return None
 
@@ -875,9 +983,15 @@ class Backlog:
         if not self._errand.done:
             return None
         errand, self._errand = self._errand, None
+        owed = courier.owed_ids() if errand.result else set()
         for entry in errand.result or ():
+            if entry.id in owed:
+                continue  # it is this process's own, and the lease has run out meanwhile
             at_least_once = entry.at_least_once or entry.kind != "push"
-            courier.deliver(Delivery(courier, self._account, entry.body, at_least_once=at_least_once, entry=entry))
+            delivery = Delivery(courier, self._account, entry.body, at_least_once=at_least_once, entry=entry)
+            if entry.stream_key is not None:
+                self._account.owed_ends[entry.stream_key] = delivery
+            courier.deliver(delivery)
         courier.settle(self)
         return None
 
@@ -1104,18 +1218,29 @@ class Courier:
             self._open.pop(card, None)
             if card.account.cards.get(card.stream_key) is card:
                 del card.account.cards[card.stream_key]
+        self.wake_older(card)
         card.predecessor = None
         if card.account.release(card):
             self.wake_waiting(card.account, self.clock())
         if card.successor is not None:
-            self._wake_both(card.successor)
+            self.wake_both(card.successor)
+
+    def wake_older(self, card: Card) -> None:
+        """Look at the ends of older runs that have waited for what became of a card."""
+        owed = card.account.owed_ends.get(card.stream_key)
+        if owed is not None:
+            self.lane.wake(owed)
+        older = card.predecessor
+        if older is not None and older.ending is not None and not older.settled:
+            self.lane.wake(older.ending)
 
     def wake_waiting(self, account: Account, now: float) -> None:
         """Look at the cards for which there is a slot now."""
         for card in account.next_ones(now):
-            self._wake_both(card)
+            self.wake_both(card)
 
-    def _wake_both(self, card: Card) -> None:
+    def wake_both(self, card: Card) -> None:
+        """Look at a card and at its end."""
         self.lane.wake(card)
         if card.ending is not None:
             self.lane.wake(card.ending)
@@ -1159,6 +1284,11 @@ class Courier:
         self._wait_for_all(timeout)
         lost, self.lost = self.lost, 0
         return not self._owed and not lost
+
+    def owed_ids(self) -> set[str]:
+        """Return the ids of what this process is delivering that is kept elsewhere too."""
+        parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
+        return {parcel.entry.id for parcel in parcels if parcel.entry is not None}
 
     @property
     def owes(self) -> bool:
@@ -1228,9 +1358,13 @@ class Courier:
         parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
         new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
         for parcel in parcels:
-            if isinstance(parcel, Ending) and parcel.card.successor is not None:
+            if isinstance(parcel, Ending) and parcel.taken_over:
                 self.keeper.goodbye(parcel.card.number)  # a newer run has the card
-        kept = [parcel.entry for parcel in parcels if parcel.entry is not None]
+        kept = [
+            parcel.entry
+            for parcel in parcels
+            if parcel.entry is not None and not (isinstance(parcel, Delivery) and parcel.may_have_arrived)
+        ]
         for parcel, entry in new:
             parcel._has_copy(entry)
         owed = [(parcel.account, entry) for parcel, entry in new]

@@ -85,8 +85,14 @@ class Keeper:
         Returns:
             False where somebody else has it, or a newer run has cancelled it; `None` where that cannot be told.
         """
-        outbox = None if entry.id in self._handed else self.outbox
-        return True if outbox is None else outbox.begin(entry.id, self._owner, LEASE_SECONDS)
+        if entry.id in self._handed:
+            if _once(entry):
+                self.delivered(entry)  # from here on it may have arrived, and nobody else is to send it
+            return True
+        outbox = self.outbox
+        if outbox is None:
+            return True
+        return False if self._closed else outbox.begin(entry.id, self._owner, LEASE_SECONDS)
 
     def delivered(self, entry: Entry) -> None:
         """Forget what was delivered, or will never be."""
@@ -96,13 +102,34 @@ class Keeper:
         elif (outbox := self.outbox) is not None:
             outbox.delivered([entry.id])
 
-    def cancel_ends(self, account: Account, stream_key: str) -> None:
-        """Forget the end that an older run owes a card, since a newer one shows under the same key."""
+    def cancel_ends(self, account: Account, stream_key: str) -> list[Entry] | None:
+        """Forget the end that an older run owes a card, since a newer one shows under the same key.
+
+        Returns:
+            What is to be put back if that one does not come to be shown; `None` where it has to wait until another
+            process has sent it.
+        """
         outbox = self._used_outbox()
+        if outbox is None:
+            return []
+        with self._leaving:
+            if self._closed:  # it would take away what the exit has just left there of that very card
+                return []
+            return outbox.cancel_ends(*_address(account), stream_key, self._owner)
+
+    def put_back(self, entries: list[Entry]) -> None:
+        """Owe again what was forgotten for a newer run that is not shown."""
+        outbox = self.outbox if entries else None
         if outbox is not None:
-            with self._leaving:
-                if not self._closed:  # else it would take away what the exit has just left there of that very card
-                    outbox.cancel_ends(*_address(account), stream_key)
+            outbox.put(entries)
+
+    def over(self, account: Account, entry: Entry) -> None:
+        """Note that an attempt has failed for certain, and that another one follows."""
+        if not _once(entry) or self.hand_over(account, entry):
+            return
+        outbox = self.outbox
+        if outbox is not None and not outbox.over(entry.id, self._owner):
+            self.keep(account, entry)
 
     def claim(self, account: Account) -> list[Entry]:
         """Take over what earlier processes owe an account."""
@@ -134,8 +161,10 @@ class Keeper:
             self._closed = not stays
         watchdog = self._watchdog
         told = watchdog is None or (watchdog.tell(timeout) if stays else watchdog.close(timeout))
-        if not told:
-            left = [entry for _, entry in owed]
+        kept = list(kept)
+        if not told:  # what it has of them may come twice, or not at all
+            handed = [entry for entry in kept if entry.id in self._handed and not (self.watched and _once(entry))]
+            left = [*handed, *(entry for _, entry in owed)]
         mine = [entry.id for entry in kept if entry.id not in self._handed]
         if not left and not mine:
             return told
@@ -198,6 +227,11 @@ class Keeper:
         """Tell the watchdog that a card was ended."""
         if self._watchdog is not None:
             self._watchdog.goodbye(number)
+
+
+def _once(entry: Entry) -> bool:
+    """Tell whether it is better lost than delivered twice."""
+    return entry.kind == "push" and not entry.at_least_once
 
 
 def _address(account: Account) -> tuple[str, str]:

@@ -412,40 +412,47 @@ class Guard:
         errands = self.duty.errands(time.time())
         if not errands:
             return
-        timing = self._prepare()
-        if timing is None or self.duty.hello is None:
+        hello = self.duty.hello
+        if hello is None:
             return
-        self._until = time.monotonic() + min(timing.retry, LONGEST_RETRY, self._patience)
+        self._make_importable(hello)
         import threading
 
-        post = _Post(timing, threading.Lock(), self.duty.hello["outbox"])
-        threads = [threading.Thread(target=self._run, args=(errand, post), daemon=True) for errand in errands]
-        for thread, errand in zip(threads, errands, strict=True):
+        timing = Timing(*hello["timing"])
+        post = _Post(timing, threading.Lock(), hello["outbox"])
+        # First of all, so that a newer run of the job finds what would end its card.
+        kept = iter(post.keep([errand for errand in errands if errand.method != "push"]))
+        if not _can_send():
+            post.close()
+            return
+        self._until = time.monotonic() + min(timing.retry, LONGEST_RETRY, self._patience)
+        work = [(errand, post, "" if errand.method == "push" else next(kept, "")) for errand in errands]
+        threads = [threading.Thread(target=self._run, args=each, daemon=True) for each in work]
+        for thread, each in zip(threads, work, strict=True):
             try:
                 thread.start()
             except RuntimeError:  # no threads left on this machine
-                self._run(errand, post)
+                self._run(*each)
         for thread in threads:
             while thread.is_alive() and (left := self._until - time.monotonic()) > 0:
                 thread.join(min(1.0, left))  # a signal may have made it shorter
         post.close()
 
-    def _prepare(self) -> Timing | None:
-        """Make the library importable as it was in the job; `None` where that cannot be."""
-        hello = self.duty.hello
-        if hello is None:
-            return None
+    @staticmethod
+    def _make_importable(hello: Mapping[str, Any]) -> None:
+        """Have what the library needs found as it was in the job."""
         sys.path += [each for each in hello["sys_path"] if each not in sys.path]
         os.environ.update(hello["environment"])
-        if not _can_send():  # a package that is found by more than its path
+        from importlib.util import find_spec
+
+        if not all(find_spec(name) for name in ("httpx", "platformdirs")):  # found by more than their path
             import site
 
             site.main()
-        return Timing(*hello["timing"]) if _can_send() else None
 
-    def _run(self, errand: Errand, post: _Post) -> None:
+    def _run(self, errand: Errand, post: _Post, kept: str) -> None:
         """Run an errand; an end twice, since an update of the job's may be carried out late and wake the card."""
-        waits, kept, again, until = _waits(post.timing), "", errand.method == "end", float("inf")
+        waits, again, until = _waits(post.timing), errand.method == "end", float("inf")
         while post.may_send(kept):
             try:
                 post.client(errand.account).perform(errand.call(time.time()))
@@ -455,7 +462,7 @@ class Guard:
             if (pause is None and not again) or time.monotonic() >= until:
                 post.forget(kept)
                 return
-            kept = kept or post.keep(errand)
+            kept = post.over(kept) if kept else "".join(post.keep([errand]))
             if pause is None:
                 again, pause, until = False, post.timing.attempt, time.monotonic() + AGAIN_SECONDS
                 if not kept:
@@ -494,33 +501,42 @@ class _Post:
                 self._clients[account] = made
             return self._clients[account]
 
-    def keep(self, errand: Errand) -> str:
-        """Keep what is yet to be sent; returns what it is called there, or nothing."""
-        if self._directory is False:
-            return ""
+    def keep(self, errands: list[Errand]) -> list[str]:
+        """Keep what is yet to be sent; returns what each is called there, or nothing where that cannot be."""
+        if self._directory is False or not errands:
+            return []
         from ._outbox import Entry, Outbox, hint
 
         with self._lock:
             self._box = box = self._box or Outbox(None if self._directory is True else self._directory)
-        api_key, base_url = errand.account
-        entry = Entry(
-            errand.method,
-            hint(api_key),
-            base_url,
-            errand.body,
-            errand.happened,
-            None if errand.method == "push" else errand.stream_key,
-            errand.at_least_once,
-            self._owner,
-        )
-        if not box.put([entry], self._owner, LEASE_SECONDS):
-            return ""
-        self._kept.add(entry.id)
-        return entry.id
+        entries = [
+            Entry(
+                errand.method,
+                hint(errand.account[0]),
+                errand.account[1],
+                errand.body,
+                errand.happened,
+                None if errand.method == "push" else errand.stream_key,
+                errand.at_least_once,
+                self._owner,
+            )
+            for errand in errands
+        ]
+        ids = [entry.id for entry in entries]
+        if not box.put(entries, self._owner, LEASE_SECONDS):
+            return []
+        self._kept.update(ids)
+        return ids
 
     def may_send(self, kept: str) -> bool:
         """Note that an attempt begins; False where a newer run has taken away what is kept, or somebody sends it."""
         return not kept or self._box is None or self._box.begin(kept, self._owner, LEASE_SECONDS) is not False
+
+    def over(self, kept: str) -> str:
+        """Note that an attempt is over, but not the last one, so that a newer run need not wait for it."""
+        if self._box is not None:
+            self._box.over(kept, self._owner)
+        return kept
 
     def forget(self, kept: str) -> None:
         """Keep no longer what was delivered, or is of no use."""

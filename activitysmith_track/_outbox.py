@@ -35,6 +35,7 @@ logger = logging.getLogger("activitysmith_track")
 
 KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
 KEPT_ENTRIES = 1_000
+ATTEMPT_SECONDS = 7.0  # after which an attempt of another process is over, even where that could not say so
 LONGEST_LEASE = 3600.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
 
@@ -236,15 +237,34 @@ class Outbox:
 
         Returns:
             True when it may be sent; False when it was cancelled or claimed by somebody else; `None` when the file
-            does not tell.
+            does not tell. What nobody holds any more is taken again.
         """
         until = self._clock() + min(lease_seconds, LONGEST_LEASE)
 
         def work(base: sqlite3.Connection) -> bool | None:
-            noted = "UPDATE entries SET begun = 1, leased_until = ? WHERE id = ? AND owner = ?"
-            return base.execute(noted, (until, entry_id, owner)).rowcount > 0
+            noted = (
+                f"UPDATE entries SET begun = ?, leased_until = ?, owner = ? WHERE id = ? AND (owner = ? OR {_FREE})"
+            )
+            now = self._clock()
+            values = (int(now), until, owner, entry_id, owner, now, now + LONGEST_LEASE)
+            return base.execute(noted, values).rowcount > 0
 
         return self._transact(work, None)
+
+    def over(self, entry_id: str, owner: str) -> bool:
+        """Note that an attempt has failed for certain, or did no harm, and that the owner will try again.
+
+        Returns:
+            True when that is on disk.
+        """
+
+        def work(base: sqlite3.Connection) -> bool:
+            return (
+                base.execute("UPDATE entries SET begun = 0 WHERE id = ? AND owner = ?", (entry_id, owner)).rowcount
+                > 0
+            )
+
+        return self._transact(work, False)
 
     def delivered(self, ids: Iterable[str]) -> bool:
         """Forget entries that have arrived, or that nobody may send again; True when that is on disk."""
@@ -278,20 +298,38 @@ class Outbox:
 
         return not keys or self._transact(work, False)
 
-    def cancel_ends(self, hint: str, base_url: str, stream_key: str) -> int:
-        """Forget what an older run owes its card, since a newer one shows under the same key: also what is claimed.
+    def cancel_ends(self, hint: str, base_url: str, stream_key: str, owner: str = "") -> list[Entry] | None:
+        """Take away what an older run owes its card, claimed or not, for a newer one shows under the same key.
+
+        Args:
+            hint: the API key at hand; see `hint`.
+            base_url: the service's address.
+            stream_key: the card.
+            owner: whose own attempts are no obstacle.
 
         Returns:
-            How many entries that were; 0 as well where the file cannot be used.
+            What that was, to be put back if the newer run does not come to be shown; `None` where another process is
+            sending it at this moment, so that it would end the newer run's card: ask again when that is over.
         """
         if not self.exists():
-            return 0
+            return []
+        now = self._clock()
 
-        def work(base: sqlite3.Connection) -> int:
-            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ?"
-            return base.execute(f"DELETE FROM entries WHERE {same}", (hint, base_url, stream_key)).rowcount
+        def work(base: sqlite3.Connection) -> list[Entry] | None:
+            same, values = (
+                "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ?",
+                (hint, base_url, stream_key),
+            )
+            under_way = "owner IS NOT NULL AND owner != ? AND begun BETWEEN ? AND ?"
+            recent = (owner, now - ATTEMPT_SECONDS, now + 1.0)
+            if base.execute(f"SELECT 1 FROM entries WHERE {same} AND {under_way}", (*values, *recent)).fetchone():
+                return None
+            found = base.execute(f"SELECT {_COLUMNS} FROM entries WHERE {same}", (MAX_BODY_BYTES, *values)).fetchall()
+            base.execute(f"DELETE FROM entries WHERE {same}", values)
+            return [entry for _, *read in found if (entry := self._read(read)) is not None]
 
-        return self._transact(work, 0)
+        nothing: list[Entry] | None = []
+        return self._transact(work, nothing)
 
     # -- what goes in and comes out
 
@@ -353,9 +391,7 @@ class Outbox:
         taken: list[Entry] = []
         for _ in range(_ROUNDS):  # pragma: no branch  # only in a damaged file do they not suffice
             found = base.execute(
-                "SELECT seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, happened, stream_key,"
-                f" at_least_once, run, id, attempts FROM entries WHERE hint = ? AND base_url = ? AND {_FREE}"
-                " ORDER BY seq LIMIT ?",
+                f"SELECT {_COLUMNS} FROM entries WHERE hint = ? AND base_url = ? AND {_FREE} ORDER BY seq LIMIT ?",
                 (MAX_BODY_BYTES, *account, now, now + LONGEST_LEASE, most - len(taken)),
             ).fetchall()
             for seq, *values in found:
@@ -441,6 +477,10 @@ class Outbox:
 _INSERT = (
     "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_COLUMNS = (
+    "seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, happened, stream_key, at_least_once, run,"
+    " id, attempts"
 )
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 

@@ -286,7 +286,7 @@ class Watchdog:
                 self._look_after()
             except Exception as error:  # whatever it is, the job goes on
                 self._give_up(f"activitysmith_track: the watchdog is off: {type(error).__name__}: {error}")
-            while self._waiting:
+            while self._waiting and not (self._line is not None and self._line.blocked):
                 self._waiting.pop().set()
         with contextlib.suppress(Exception):
             received.heard = self._part(received.until)
@@ -410,7 +410,7 @@ class _Line:
     def __init__(self, outbox: str | bool = False) -> None:
         self.pid: int | None = None
         self._outbox = outbox
-        self._pending: dict[tuple[str, int], bytes] = {}  # the newest of each key, to be written
+        self._pending: dict[tuple[str, int], _Item] = {}  # the newest of each key, to be written
         self._rest = b""  # of a frame that is written by half
         self._known: set[tuple[str, int]] = set()
         self._pipe: int | None = None
@@ -434,7 +434,7 @@ class _Line:
         try:
             self._spawn(python, frames, tells, seconds)
             self._return(frames, tells)
-            self._pending[("hello", 0)] = encode("hello", **self._hello(timing))
+            self.put(_Item(("hello", 0), encode("hello", **self._hello(timing)), True))
             while self.flush() and self.blocked and time.monotonic() < until:
                 self.wait(BLOCKED_SECONDS)
             self.pid = _await_ready(told, until)
@@ -495,7 +495,7 @@ class _Line:
     def put(self, item: _Item) -> None:
         """Have a frame written in the place of the one of its key that has not been."""
         if item.lives or item.key in self._known:
-            self._pending[item.key] = item.frame
+            self._pending[item.key] = item
         else:
             self._pending.pop(item.key, None)
 
@@ -506,9 +506,9 @@ class _Line:
         try:
             while self._rest or self._pending:
                 while self._pending and len(self._rest) < ONE_WRITE:
-                    key = next(iter(self._pending))
-                    self._rest += self._pending.pop(key)
-                    self._known.add(key)
+                    item = self._pending.pop(next(iter(self._pending)))
+                    self._rest += item.frame
+                    (self._known.add if item.lives else self._known.discard)(item.key)
                 self._rest = self._rest[os.write(self._pipe or -1, self._rest) :]
         except BlockingIOError:
             return True

@@ -85,7 +85,7 @@ def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
     """Looking, claiming and cancelling make no file, and neither does putting nothing."""
     assert not box.exists()
     assert claim(box) == []
-    assert box.cancel_ends("hint", BASE_URL, "job") == 0
+    assert box.cancel_ends("hint", BASE_URL, "job") == []
     assert box.put([])
     assert box.delivered([])
     assert box.release([])
@@ -180,7 +180,7 @@ def test_a_newer_end_takes_the_place_of_an_older_one(box: Outbox) -> None:
     assert box.put([kept])
     assert box.put([end(4, happened=NOW - 1)])
     assert [entry.body.get("title", entry.kind) for entry in claim(box)] == ["T0", "end", "keep"]
-    assert box.cancel_ends("hint", BASE_URL, "job") == 1
+    assert len(box.cancel_ends("hint", BASE_URL, "job") or ()) == 1
 
 
 def test_a_newer_run_cancels_an_owed_end(box: Outbox) -> None:
@@ -188,10 +188,10 @@ def test_a_newer_run_cancels_an_owed_end(box: Outbox) -> None:
     entries = [end(), end(stream_key="other"), push()]
     assert box.put(entries)
     assert len(claim(box)) == 3
-    assert box.cancel_ends("hint", BASE_URL, "job") == 1
+    assert len(box.cancel_ends("hint", BASE_URL, "job") or ()) == 1
     assert [box.begin(entry.id, "a", 60) for entry in entries] == [False, True, True]
-    assert box.cancel_ends("hint", BASE_URL, "job") == 0
-    assert box.cancel_ends("else", BASE_URL, "other") == 0
+    assert box.cancel_ends("hint", BASE_URL, "job") == []
+    assert box.cancel_ends("else", BASE_URL, "other") == []
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
         other.execute("BEGIN EXCLUSIVE")
         assert not box.put([push()])
         assert claim(box) == []
-        assert box.cancel_ends("hint", BASE_URL, "job") == 0
+        assert box.cancel_ends("hint", BASE_URL, "job") == []
         assert not box.begin("x", "a", 60)
     assert "database is locked" in caplog.text
     assert len(claim(box)) == 1
