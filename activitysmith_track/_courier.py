@@ -739,7 +739,9 @@ class Ending(Parcel):
                 return self._superseded()
             if card.successor.flying is not None:
                 return None  # woken when that has landed
-        if (card.predecessor is not None and not card.predecessor.settled) or (not card.started and card.must_wait):
+        if card.predecessor is not None and not card.predecessor.settled:
+            return None
+        if card.must_wait and not (card.started or card.refused):
             return None
         if card.flying is not None and now < self._grace:
             return self._grace

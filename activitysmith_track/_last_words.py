@@ -421,12 +421,12 @@ class Guard:
         timing = Timing(*hello["timing"])
         post = _Post(timing, threading.Lock(), hello["outbox"])
         # First of all, so that a newer run of the job finds what would end its card.
-        kept = iter(post.keep([errand for errand in errands if errand.method != "push"]))
+        kept = post.keep(errands) or [""] * len(errands)
         if not _can_send():
             post.close()
             return
         self._until = time.monotonic() + min(timing.retry, LONGEST_RETRY, self._patience)
-        work = [(errand, post, "" if errand.method == "push" else next(kept, "")) for errand in errands]
+        work = [(errand, post, name) for errand, name in zip(errands, kept, strict=True)]
         threads = [threading.Thread(target=self._run, args=each, daemon=True) for each in work]
         for thread, each in zip(threads, work, strict=True):
             try:

@@ -135,3 +135,24 @@ def test_our_threads_import_only_under_guard(sim: Simulator, tmp_path: Path, ans
         printed = run(WATCHED, ACTIVITYSMITH_API_KEY=key, ACTIVITYSMITH_BASE_URL=base_url, WATCHDOG=watchdog)
     assert printed == "[]\n"
     assert ("from an earlier run" in [push.title for push in sim.pushes]) is answers
+
+
+def test_an_import_waits_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the main thread an import goes on without the lock, and gives back only what it took."""
+    monkeypatch.setattr(_forks, "PATIENCE_OF_MAIN", 0.01)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with _forks.importing():
+            held.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    with _forks.importing():
+        assert not _forks.loading.lock.acquire(blocking=False)
+    done.set()
+    thread.join()
+    assert _forks.loading.lock.acquire(blocking=False)
+    _forks.loading.lock.release()

@@ -63,6 +63,17 @@ def test_a_quiet_card_changes_too(phone: Phone) -> None:
         assert (older.ended_by, newer.value, newer.ended) == ("request", 7, False)
 
 
+def test_a_change_of_cards_that_fails_is_tried_again(phone: Phone) -> None:
+    """A card whose end fails when it is to be changed for a fresh one is changed a little later."""
+    with at.live_value("quiet") as value:
+        value.set(7)
+        phone.advance(hours=7, minutes=40)
+        phone.simulator.fault("status", status=503, times=1, method="DELETE")
+        phone.advance(minutes=10)
+        older, newer = cards(phone, "quiet")
+        assert (older.ended_by, newer.value, newer.ended) == ("request", 7, False)
+
+
 def test_a_clock_keeps_its_time_over_a_change_of_cards(phone: Phone) -> None:
     """A countdown goes on from what is left; a clock that counts up says what passed before."""
     with at.live_timer("down", duration=10 * 3600), at.live_timer("up", key="up"):

@@ -925,6 +925,26 @@ def test_without_a_hello(sim: Simulator) -> None:
     assert sim.requests == []
 
 
+def test_the_watchdog_writes_down_an_end_first(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer run that begins before the watchdog's first attempt finds the end, and takes it away."""
+    show(sim)
+    guard, box = Guard(), Outbox(tmp_path / "box")
+    for frame in (hello(environment={}, outbox=str(tmp_path / "box")), *told(sim)):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    taken: list[Any] = []
+
+    def can_send() -> bool:
+        taken.append(box.cancel_ends(hint(sim.api_key), sim.base_url, "job"))
+        return True
+
+    monkeypatch.setattr(_last_words, "_can_send", can_send)
+    guard.deliver()
+    assert len(taken[0]) == 1
+    assert [request.method for request in sim.requests] == ["PUT", "POST"]
+
+
 def test_a_package_that_is_not_on_the_path(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the path alone does not lead to httpx, site is asked; if that is not enough, nothing is sent."""
     import site

@@ -1,0 +1,246 @@
+"""Older and newer runs of one card, and what is kept while it is on its way: nothing lies, nothing comes twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import Script, state
+
+import activitysmith_track as at
+from activitysmith_track import ActivitySmith, _courier, _keeping
+from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track.configuration import default_tracker
+from activitysmith_track.simulator import Simulator
+
+
+@pytest.fixture(autouse=True)
+def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits long for another attempt."""
+    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.2)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Outbox:
+    """The outbox of the scripted service's account."""
+    return Outbox(tmp_path / "box")
+
+
+@pytest.fixture
+def script(box: Outbox, tmp_path: Path) -> Iterator[Script]:
+    """A scripted service that the library is configured for, with an outbox of its own."""
+    made = Script()
+    with at.override(api_key="script-key", base_url=made.url, outbox=tmp_path / "box"):
+        yield made
+        made.answer = lambda method, path, body: (200, made.fine(method))
+        at.flush(5)
+    made.close()
+
+
+def owed(script: Script, kind: str = "end", **more: Any) -> Entry:
+    """Make an end that an earlier process owes the card of the job."""
+    body = {"content_state": {"title": "job", "subtitle": "Failed"}}
+    return Entry(kind, hint("script-key"), script.url, body, time.time(), "job", **more)
+
+
+def methods(script: Script) -> list[str]:
+    """Return the methods of the requests that came."""
+    return [method for method, _, _ in script.asked]
+
+
+# -------------------------------------------------------------------------------------------------------- slots
+
+
+def test_a_card_behind_a_refused_one_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the service had no room for one card, those behind it are shown as soon as it has."""
+    monkeypatch.setattr(_courier, "SLOT_RETRY", 0.3)
+    with Simulator(slots=1) as sim, at.override(api_key=sim.api_key, base_url=sim.base_url):
+        with ActivitySmith(sim.api_key, base_url=sim.base_url) as other:
+            other.live_activities.stream("other", title="other", type="progress", percentage=1)
+            refused = at.live_progress("refused", key="refused")
+            refused.__enter__()
+            assert sim.wait_for(lambda phone: phone.requests[-1].status == 429)
+            refused.__exit__(None, None, None)
+            with at.live_progress("behind", key="behind"):
+                other.live_activities.end_stream("other", title="other", type="progress", percentage=100)
+                assert sim.wait_for(lambda phone: "behind" in phone.cards)
+        assert at.flush(5)
+
+
+# ---------------------------------------------------------------------------------- an older run of this process
+
+
+def test_an_end_is_owed_until_a_newer_run_is_shown(script: Script) -> None:
+    """An end that failed is tried again although a newer run has begun, where that one is never shown."""
+    with at.live_progress("job"):
+        assert script.wait(1)
+    answers = iter([(503, {})])
+    script.answer = lambda method, path, body: next(answers, (200, script.fine(method)))
+    with at.live_progress("job", delay=60):
+        assert script.wait(1, "DELETE")
+    assert at.flush(5)
+    assert methods(script) == ["PUT", "DELETE", "DELETE"]
+
+
+def test_a_newer_run_takes_the_card_over(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer run does not wait for an end that fails again and again, and that end is not sent after it."""
+    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.5)
+    with at.live_progress("job"):
+        assert script.wait(1)
+        script.answer = lambda method, path, body: (503, {}) if method == "DELETE" else (200, script.fine(method))
+    assert script.wait(1, "DELETE")
+    with at.live_progress("job", total=10):
+        assert script.wait(2, "PUT")
+        time.sleep(0.8)  # in which the older end would have been tried again
+        script.answer = lambda method, path, body: (200, script.fine(method))
+    assert at.flush(5)
+    assert methods(script) == ["PUT", "DELETE", "PUT", "DELETE"]
+    assert state(script.asked[-1])["percentage"] == 0
+
+
+# -------------------------------------------------------------------------------- an older run of another process
+
+
+def test_a_run_that_is_refused_leaves_the_older_end_owed(script: Script, box: Outbox) -> None:
+    """What a newer run was to replace is delivered where the service does not take that one."""
+    assert box.put([owed(script)])
+    script.answer = lambda method, path, body: (403, {}) if method == "PUT" else (200, script.fine(method))
+    with at.live_progress("job"):
+        assert script.wait(1, "DELETE")
+    assert at.flush(5)
+    assert methods(script).count("DELETE") == 1
+    assert not box.exists()
+
+
+def test_a_start_waits_for_an_end_that_another_process_sends(script: Script, box: Outbox) -> None:
+    """An end that is on its way at this moment would end the newer run's card."""
+    entry = owed(script)
+    assert box.put([entry], "another", 60)
+    assert box.begin(entry.id, "another", 60)
+    with at.live_progress("job"):
+        time.sleep(0.8)
+        assert script.asked == []
+        assert box.delivered([entry.id])
+        assert script.wait(1, "PUT")
+
+
+def test_a_start_waits_for_an_end_that_this_process_sends(script: Script, box: Outbox) -> None:
+    """The end that an earlier process owes the card is over before a newer run's state is sent."""
+    assert box.put([owed(script)])
+    go = threading.Event()
+
+    def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if method == "DELETE":
+            go.wait(10)
+        return 200, script.fine(method)
+
+    script.answer = slowly
+    account = default_tracker().account()
+    assert account is not None
+    default_tracker().courier.look_for_owed(account, again=True)
+    assert script.wait(1, "DELETE")
+    with at.live_progress("job", delay=0):
+        time.sleep(0.5)
+        assert methods(script) == ["DELETE"]
+        go.set()
+        assert script.wait(1, "PUT")
+    assert at.flush(5)
+    assert methods(script) == ["DELETE", "PUT", "DELETE"]
+
+
+def test_what_is_being_sent_is_not_taken_away(box: Outbox) -> None:
+    """An attempt of another process is waited for, for as long as one may take; one's own is not."""
+    entry = Entry("end", "h", "http://localhost/api", {"content_state": {"title": "t"}}, time.time(), "job")
+    assert box.put([entry], "another", 60)
+    assert box.begin(entry.id, "another", 60)
+    assert box.cancel_ends("h", entry.base_url, "job") is None
+    assert box.over(entry.id, "another")
+    taken = box.cancel_ends("h", entry.base_url, "job")
+    assert [each.body for each in taken or ()] == [entry.body]
+    assert box.put(taken or (), "another", 60)
+    assert box.begin(entry.id, "another", 60)
+    later = Outbox(box.path().parent, clock=lambda: time.time() + 10)
+    assert len(later.cancel_ends("h", entry.base_url, "job") or ()) == 1
+
+
+def test_what_was_released_is_taken_again(box: Outbox) -> None:
+    """What a process has left to others and goes on trying after all is its own again, until another one has it."""
+    entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
+    assert box.put([entry], "mine", 60)
+    assert box.release([entry.id], "mine")
+    assert box.begin(entry.id, "mine", 60)
+    assert not box.begin(entry.id, "another", 60)
+
+
+# -------------------------------------------------------------------------------------------------- the watchdog
+
+
+def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
+    """What was handed to a watchdog that nobody can talk to any more is written to the disk at the exit."""
+
+    class Dead:
+        alive = False
+
+        def close(self, timeout: float) -> bool:
+            return False
+
+    keeper = _keeping.Keeper()
+    keeper.directory = box.path().parent
+    keeper._watchdog = Dead()  # type: ignore[assignment]
+    entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
+    keeper._handed[entry.id] = 1
+    assert keeper.leave([], [entry], 0.1)
+    assert [each.id for each in box.claim("h", entry.base_url, "next", time.time(), 60)] == [entry.id]
+
+
+# ------------------------------------------------------------------------------------------------- at most once
+
+
+def pushes(script: Script, answers: list[int], go: threading.Event) -> None:
+    """Answer pushes so, and each later one when told."""
+    left = iter(answers)
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if method != "POST":
+            return 200, script.fine(method)
+        status = next(left, None)
+        if status is None:
+            go.wait(10)
+        return status or 200, script.fine(method)
+
+    script.answer = answer
+
+
+def test_a_push_that_may_have_arrived_is_left_to_nobody(script: Script, box: Outbox) -> None:
+    """A push of a success whose second attempt is on its way when the process is stopped may not come twice."""
+    go = threading.Event()
+    pushes(script, [429], go)
+    with at.notify("note", on="success"):
+        pass
+    assert script.wait(2, "POST")
+    at.configure(exit_timeout=0.1)
+    try:
+        default_tracker().courier.stop("stopped")
+        next_one = Outbox(box.path().parent, clock=lambda: time.time() + 1000)
+        assert next_one.claim(hint("script-key"), script.url, "next", time.time() + 1000, 60) == []
+    finally:
+        at.configure(exit_timeout=2)
+        go.set()
+    assert at.flush(5)
+    assert len(script.sent("POST")) == 2
+
+
+def test_a_lease_that_ran_out_makes_no_second_push(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process is delivering is not claimed by it once more."""
+    monkeypatch.setattr(_keeping, "LEASE_SECONDS", -1.0)
+    pushes(script, [429, 200, 200], threading.Event())
+    with at.notify("note", on="success"):
+        pass
+    assert script.wait(1, "POST")
+    at.flush(0.3)
+    assert at.flush(5)
+    assert len(script.sent("POST")) == 2
