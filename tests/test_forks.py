@@ -98,7 +98,7 @@ WATCHED = """
         if event == "import" and thread.name.startswith("activitysmith"):
             if not _forks.loading.lock._is_owned():
                 odd.append((thread.name, details[0], "unguarded"))
-            if "in _transaction" in "".join(traceback.format_stack()):
+            if any(frame.f_code.co_name == "_transaction" for frame, _ in traceback.walk_stack(None)):
                 odd.append((thread.name, details[0], "in a transaction"))
     sys.addaudithook(look)
     at.configure(watchdog=os.environ["WATCHDOG"] == "1", exit_timeout=0.3)
