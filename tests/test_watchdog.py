@@ -1117,10 +1117,25 @@ def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
     os.kill(dog.pid, signal.SIGSTOP)
     try:
         assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
+        assert not dog.tell(0.3)
     finally:
         os.kill(dog.pid, signal.SIGCONT)
     assert until(lambda: not line.blocked)
+    assert dog.tell(SECONDS)
     assert dog.alive
+
+
+def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
+    """However many cards come and go, nothing is remembered of those that are gone."""
+    guard(dog, sim)
+    assert dog.start(SECONDS)
+    for number in range(2, 300):
+        dog.guard(number, sim.api_key, sim.base_url, "job", end=END, push=None)
+        dog.goodbye(number)
+    assert dog.tell(SECONDS)
+    line = dog._line
+    assert line is not None
+    assert len(line._known) <= 3  # the hello, the account and the card
 
 
 def test_no_time_for_a_farewell(sim: Simulator) -> None:
