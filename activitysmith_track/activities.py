@@ -324,14 +324,14 @@ def check_options(function: str, given: Mapping[str, Any], kind: str | None = No
         raise wrong
     checked = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
     for name in checked:
-        if kind is not None and not _shows(kind, name):
+        if kind is not None and not shows(kind, name):
             raise InvalidRequest(name, given[name], f"nothing: a {kind} activity does not show it")
     if "eta" in given:
         checked["eta"] = checked.get("eta")
     return checked
 
 
-def _shows(kind: str, name: str) -> bool:
+def shows(kind: str, name: str) -> bool:
     """Tell whether an activity of a type shows an option."""
     if name == "secondary_action":
         return kind in payloads.BADGED
@@ -887,7 +887,7 @@ class Handle(Watch):
     def _show(self, name: str, value: Any) -> None:
         try:
             checked = fit(value) if name in ("title", "subtitle") else CHECKS[name](name, value)
-            if not _shows(self.type, name):
+            if not shows(self.type, name):
                 raise InvalidRequest(name, value, f"nothing: a {self.type} activity does not show it")
         except Exception as problem:
             self._note(name, "%s", problem)

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .activities import Handle, Options, Outcome, Progress, Timer, enter, explain_loops, leave, left_loops
+from .activities import Handle, Options, Outcome, Progress, Timer, enter, explain_loops, leave, left_loops, shows
 from .configuration import unknown_option
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ def track(
     **options: Unpack[Options],
 ) -> Track[T]:
     """Show a loop: a percentage where its length is known, else a clock.
+
+    A clock shows no `badge` and no `secondary_action`, and knows no `stall_after`: where one of these was given, the
+    log says once that it is left out.
 
     The loop is done when it is exhausted, failed when an exception leaves it that nobody catches or that a tracked
     block around it sees, and stopped otherwise: after a `break`, a `return`, an exception caught around the loop,
@@ -290,6 +293,17 @@ class _TimerLoop(_Loop, Timer):
     """A loop of unknown length: a clock, which needs no updates."""
 
     rest = Timer.rest
+
+    def __init__(self, name: str, *, options: Mapping[str, Any]) -> None:
+        self._left_out = [each for each in options if options[each] is not None and not shows(self.type, each)]
+        super().__init__(name, options={each: options[each] for each in options if each not in self._left_out})
+
+    def begin(self) -> None:
+        """Open the block, and say what of the options a clock cannot show."""
+        super().begin()
+        if self._left_out and self._account is not None:
+            left_out = ", ".join(self._left_out)
+            self._note("length", "%s is left out: the length is unknown, pass total=", left_out)
 
     def _figures(self, kind: Kind) -> dict[str, Any]:
         return {**super()._figures(kind), "completed": self.items()}

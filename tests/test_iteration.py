@@ -245,6 +245,27 @@ def test_disabled(phone: Simulator) -> None:
     assert phone.requests == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"badge": "B"}, {"secondary_action": at.Action.open_url("x", "https://a.example")}, {"stall_after": 5}],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_a_clock_cannot_show(phone: Simulator, options: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """In a loop of unknown length an option that a clock does not show costs one line, and never the loop."""
+    for _ in range(2):
+        assert list(at.track((n for n in range(3)), "job", color="blue", **options)) == [0, 1, 2]
+    card = shown(phone)
+    assert (card.type, card.color) == ("timer", "green")
+    assert caplog.text.count(f"{next(iter(options))} is left out: the length is unknown, pass total=") == 1
+
+
+def test_a_clock_that_is_off_says_nothing(phone: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the library is off, the loop is just a loop."""
+    with at.override(enabled=False):
+        assert list(at.track((n for n in range(3)), "job", badge="B")) == [0, 1, 2]
+    assert caplog.text == ""
+
+
 def test_unknown_options() -> None:
     """An unknown option of `track` names the nearest, its own included."""
     with pytest.raises(TypeError, match="did you mean 'total'"):
