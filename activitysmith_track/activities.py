@@ -307,19 +307,22 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
 """How each of the shared options is checked; the names are those of `Options`."""
 
 
-def check_options(function: str, given: Mapping[str, Any], kind: str | None = None) -> dict[str, Any]:
+def check_options(
+    function: str, given: Mapping[str, Any], kind: str | None = None, own: Sequence[str] = ()
+) -> dict[str, Any]:
     """Check shared options and return those that were given, as the service takes them.
 
     Args:
         function: how an error names the caller.
         given: the options.
         kind: the activity type, to refuse what it cannot show.
+        own: the caller's own parameters, which a misspelt option may have meant.
 
     Raises:
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    wrong = configuration.unknown_option(function, given, CHECKS) if given else None
+    wrong = configuration.unknown_option(function, given, (*CHECKS, *own)) if given else None
     if wrong:
         raise wrong
     checked = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
@@ -731,13 +734,15 @@ class Handle(Watch):
     """
 
     type: ClassVar[str] = ""
+    _own: ClassVar[tuple[str, ...]] = ()  # what its function takes beside a name and the shared options
     is_loop = False
     _reads = False  # True for readings, which keep=True leaves as they were
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         if not isinstance(name, str) or not name.strip():
             raise InvalidRequest("name", name, "a string that is not blank")
-        super().__init__(name, check_options(f"live_{type(self).__name__.lower()}", options, self.type))
+        function = f"live_{type(self).__name__.lower()}"
+        super().__init__(name, check_options(function, options, self.type, self._own))
         self._given_options = options
         self._card: Card | None = None
         self._parent: Handle | None = None
@@ -873,7 +878,7 @@ class Handle(Watch):
             **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`; `None` leaves one as
                 it is. What cannot be shown is logged once and left out.
         """
-        wrong = configuration.unknown_option("update", shown, _SHOWN)
+        wrong = configuration.unknown_option("update", shown, (*_SHOWN, *_COUNTED, "important"))
         if wrong:
             raise wrong
         for name, value in shown.items():
@@ -1115,6 +1120,7 @@ class _Stall:
 
 
 _SHOWN = ("title", "subtitle", "color", "icon", "badge", "action", "secondary_action")
+_COUNTED = ("percentage", "completed", "total")  # what `update` of a percentage takes as well
 
 
 _ONE = 1  # the default of `advance`, told from others by identity: the cheapest check that there is
@@ -1124,6 +1130,7 @@ class Progress(Handle):
     """A percentage: `live_progress`."""
 
     type = "progress"
+    _own = ("total",)
 
     def __init__(
         self, name: str, *, total: float | None = None, initial: float = 0, unit: str = "", options: Mapping[str, Any]
@@ -1303,6 +1310,7 @@ class Steps(Handle):
     """Segments: `live_steps`, and the handle of `track_steps`."""
 
     type = "segmented_progress"
+    _own = ("steps",)
 
     def __init__(self, name: str, *, steps: Sequence[str] | int | None = None, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
@@ -1464,6 +1472,7 @@ class Timer(Handle):
     """A clock that the phone moves on its own: `live_timer`."""
 
     type = "timer"
+    _own = ("duration",)
 
     def __init__(self, name: str, *, duration: float | None = None, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
@@ -1521,6 +1530,8 @@ class Timer(Handle):
 class _Sampled(Handle):
     """A handle that may be fed by a callable, on the one thread that all of them share."""
 
+    _own: ClassVar[tuple[str, ...]] = ("sample", "every")
+
     def __init__(self, name: str, sample: Any, every: Any, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
         if sample is not None and not callable(sample):
@@ -1561,6 +1572,7 @@ class Metrics(_Sampled):
     """Up to eight readings: `live_metrics`."""
 
     type = "metrics"
+    _own = ("values", "sample", "every")
     _reads = True
 
     def __init__(

@@ -211,7 +211,7 @@ class Tracker:
     def __init__(self, **settings: Any) -> None:
         from ._courier import Courier
 
-        self._layers: tuple[Settings, ...] = (_changed(Settings(), settings),)
+        self._layers: tuple[Settings, ...] = (_changed("Tracker", Settings(), settings),)
         self.courier: Courier = Courier(lambda: self.settings.exit_timeout)
         if TYPE_CHECKING:  # made when they are first asked for
             from . import activities, decorators, iteration
@@ -248,7 +248,7 @@ class Tracker:
 
     def configure(self, **settings: Any) -> None:
         """Change settings for good; those not named stay as they are. Raises as `Tracker` does."""
-        self._layers = (*self._layers[:-1], _changed(self.settings, settings))
+        self._layers = (*self._layers[:-1], _changed("configure", self.settings, settings))
 
     def override(self, **settings: Any) -> Override:
         """Change settings for the length of a `with` block, in all threads. Raises as `Tracker` does."""
@@ -311,10 +311,10 @@ class Override:
 
     def __init__(self, tracker: Tracker, settings: Mapping[str, Any]) -> None:
         self._tracker, self._settings = tracker, settings
-        _changed(tracker.settings, settings)
+        _changed("override", tracker.settings, settings)
 
     def __enter__(self) -> Settings:
-        self._layer = _changed(self._tracker.settings, self._settings)
+        self._layer = _changed("override", self._tracker.settings, self._settings)
         self._tracker._layers = (*self._tracker._layers, self._layer)
         return self._layer
 
@@ -324,8 +324,8 @@ class Override:
         self._tracker._layers = tuple(layer for layer in self._tracker._layers if layer is not self._layer)
 
 
-def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    wrong = unknown_option("configure", changes, (each.name for each in fields(Settings)))
+def _changed(function: str, settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    wrong = unknown_option(function, changes, (each.name for each in fields(Settings)))
     if wrong:
         raise wrong
     return replace(settings, **changes)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import wrapt
 
 from .activities import Options, Steps, Watch, check_options, enter, leave
+from .configuration import unknown_option
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -234,6 +235,9 @@ def track_steps(name: Any = None, /, *, steps: Sequence[str] | int | None = None
     """
     if name is not None and not isinstance(name, str):
         return track_steps()(name)
+    wrong = unknown_option("track_steps", options, {*Options.__annotations__, "steps"})
+    if wrong:
+        raise wrong
     Steps(name or "job", steps=steps, options=options)  # what is wrong is said here, not at the first call
 
     def decorate(function: F) -> F:
@@ -311,7 +315,7 @@ def notify(
         raise InvalidRequest("name", name, "a string that is not blank")
     if on not in _ON:
         raise InvalidRequest("on", on, f"one of {', '.join(_ON)}")
-    checked = check_options("notify", options)
+    checked = check_options("notify", options, own=("on",))
     for other in checked:
         if other not in _OF_PUSHES:
             raise TypeError(f"notify() shows no card, so it has no {other!r}; it takes {', '.join(_OF_PUSHES)}")

@@ -109,6 +109,25 @@ def test_every_function_takes_the_options(function: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("function", "misspelt", "meant"),
+    [
+        (at.live_progress, "totl", "total"),
+        (at.live_steps, "stpes", "steps"),
+        (at.live_timer, "durration", "duration"),
+        (at.live_metrics, "vals", "values"),
+        (at.live_stats, "evry", "every"),
+        (at.live_value, "smaple", "sample"),
+        (at.track_steps, "stepz", "steps"),
+        (at.notify, "onn", "on"),
+    ],
+)
+def test_own_parameters_are_candidates(function: Callable[..., Any], misspelt: str, meant: str) -> None:
+    """A misspelt parameter of a function's own names that one, and the function that was called."""
+    with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) .* did you mean '{meant}'"):
+        function("job", **{misspelt: 3})
+
+
+@pytest.mark.parametrize(
     "make",
     [
         lambda: at.live_progress(3),  # type: ignore[arg-type]
@@ -297,6 +316,8 @@ def test_update_takes_keywords_only() -> None:
             p.update(1)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="did you mean 'subtitle'"):
             p.update(subtitel="x")
+        with pytest.raises(TypeError, match="did you mean 'completed'"):
+            p.update(complted=3)
 
 
 def test_a_count_without_a_total(phone: Simulator) -> None:
