@@ -328,7 +328,7 @@ def check_options(
     checked = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
     for name in checked:
         if kind is not None and not shows(kind, name):
-            raise InvalidRequest(name, given[name], f"nothing: a {kind} activity does not show it")
+            raise InvalidRequest(name, given[name], f"none: {_card_of(kind)} cannot show it")
     if "eta" in given:
         checked["eta"] = checked.get("eta")
     return checked
@@ -336,11 +336,17 @@ def check_options(
 
 def shows(kind: str, name: str) -> bool:
     """Tell whether an activity of a type shows an option."""
+    if name in _COUNTED:
+        return kind == "progress"
     if name == "secondary_action":
         return kind in payloads.BADGED
     if name == "stall_after":
         return kind != "timer"
     return name not in payloads.CONTENT_STATE or kind in payloads.CONTENT_STATE[name][1]
+
+
+def _card_of(kind: str) -> str:
+    return f"{'an' if kind == 'alert' else 'a'} {kind} card"
 
 
 # -------------------------------------------------------------------------------------------------- small words
@@ -421,7 +427,9 @@ def _handles() -> list[Handle]:
 def current() -> Handle:
     """Return the innermost handle of this context, or a silent stand-in that takes every call.
 
-    A loop of `track` is never the current handle. Threads of a pool do not inherit the context: start their work with
+    The handle is of the kind that the block around has. A call that only another kind shows (`advance`, `step`,
+    `set`, `pause`, `update(completed=...)`) is left out, and the job goes on. A loop of `track` is never the current
+    handle. Threads of a pool do not inherit the context: start each of their tasks with
     `contextvars.copy_context().run`.
     """
     return next((handle for handle in _handles() if not handle.is_loop), _SILENT)
@@ -862,6 +870,7 @@ class Handle(Watch):
 
     def advance(self, n: float = 1) -> Any:
         """Count, where this kind of handle counts; elsewhere nothing happens."""
+        return StepBlock(None, 0)
 
     def step(self, name: str) -> StepBlock:
         """Begin a step, where this kind of handle has steps; elsewhere nothing happens."""
@@ -870,13 +879,23 @@ class Handle(Watch):
     def set(self, *values: Any, **more: Any) -> None:
         """Show a reading, where this kind of handle has readings; elsewhere nothing happens."""
 
+    def pause(self) -> None:
+        """Stop the clock, where this kind of handle has one; elsewhere nothing happens."""
+
+    def resume(self) -> None:
+        """Let the clock run on, where this kind of handle has one; elsewhere nothing happens."""
+
     def update(self, *, important: bool = False, **shown: Any) -> None:
         """Change what the card shows.
 
         Args:
             important: True for a transition: it goes at once while the budget allows.
             **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`; `None` leaves one as
-                it is. What cannot be shown is logged once and left out.
+                it is. What cannot be shown is logged once and left out, and so are `percentage`, `completed` and
+                `total` where this kind of handle counts nothing.
+
+        Raises:
+            TypeError: for an option that no kind of handle has, naming the nearest one.
         """
         wrong = configuration.unknown_option("update", shown, (*_SHOWN, *_COUNTED, "important"))
         if wrong:
@@ -891,13 +910,19 @@ class Handle(Watch):
 
     def _show(self, name: str, value: Any) -> None:
         try:
-            checked = fit(value) if name in ("title", "subtitle") else CHECKS[name](name, value)
             if not shows(self.type, name):
-                raise InvalidRequest(name, value, f"nothing: a {self.type} activity does not show it")
+                raise InvalidRequest(name, value, f"none: {_card_of(self.type)} cannot show it")
+            checked = fit(value) if name in ("title", "subtitle") else CHECKS[name](name, value)
         except Exception as problem:
             self._note(name, "%s", problem)
         else:
             self._custom = {**self._custom, name: checked}
+
+    def _refuses(self, labelled: Mapping[str, Any]) -> bool:
+        """Tell whether there are readings with labels, which only a grid can show."""
+        if labelled:
+            self._note("labels", "labelled readings are skipped: %s shows none", _card_of(self.type))
+        return bool(labelled)
 
     def _note(self, kind: str, message: str, *details: object) -> None:
         """Log what was wrong with run-time data, once for each kind and name."""
@@ -1705,8 +1730,10 @@ class Value(_Sampled):
     def _reset(self) -> None:
         self._value: str | int | float | None = None
 
-    def set(self, value: Any) -> None:
-        """Show a number, or a text that keeps its formatting; NaN and infinities are skipped."""
+    def set(self, value: Any = None, **labelled: Any) -> None:
+        """Show a number, or a text that keeps its formatting; NaN, infinities and labelled readings are skipped."""
+        if self._refuses(labelled):
+            return
         if isinstance(value, str) or (value is not None and not hasattr(value, "__float__")):
             shown: str | int | float | None = fit(value)
         else:
@@ -1743,8 +1770,10 @@ class Alert(Handle):
     def _reset(self) -> None:
         self._message = ""
 
-    def set(self, message: Any) -> None:
-        """Show a message; an empty one is skipped."""
+    def set(self, message: Any = "", **labelled: Any) -> None:
+        """Show a message; an empty one and labelled readings are skipped."""
+        if self._refuses(labelled):
+            return
         text = fit(message, LONGEST_PUSH)
         if not text.strip():
             self._note("message", "an empty message is skipped")
@@ -1771,20 +1800,31 @@ class _Silent(Handle):
     """What `current()` returns outside any block: it takes every call and does nothing."""
 
     type = "progress"
+    completed = percentage = current_step = number_of_steps = 0
+    total = None
 
     def __init__(self) -> None:
-        self.name = "nothing"
-        self._title = ""
-        self._custom = _NOTHING_YET
-        self._opened = -1
+        super().__init__("nothing", {})
+
+    def __call__(self, function: F) -> F:
+        return function
+
+    def again(self) -> Self:
+        return self
+
+    def begin(self) -> None:
+        """Open nothing: as a block it does nothing either."""
 
     def update(self, **shown: Any) -> None:
+        return
+
+    def _conclude(self, *end: Any) -> None:
         return
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(Steps, name, None) and _nothing
+        return _nothing
 
     def __repr__(self) -> str:
         return "<no current handle>"

@@ -818,11 +818,51 @@ def test_the_silent_stand_in(phone: Simulator) -> None:
     nobody.finish()
     nobody.fail("x")
     nobody.cancel()
-    with nobody.step("x"), at.step("y"):
+    with nobody.step("x"), at.step("y"), nobody.advance():
         pass
+    for name in ("pause", "resume", "whatever"):
+        getattr(nobody, name)()
+    with nobody as entered:
+        assert entered is nobody.again() is nobody
+    assert nobody(works_alone) is works_alone
+    assert (nobody.completed, nobody.total, nobody.elapsed) == (0, None, 0.0)  # type: ignore[attr-defined]
+    assert not hasattr(nobody, "_whatever")
     assert repr(nobody) == "<no current handle>"
+
+    async def main() -> None:
+        async with nobody:
+            pass
+
+    asyncio.run(main())
     assert at.flush(1)
     assert phone.requests == []
+
+
+def works_alone() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_calls_of_another_kind(phone: Simulator, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Inside a block, whatever its kind, a call that belongs to another kind is left out and does not raise."""
+    make, use = KINDS[kind]
+    with make():
+        handle: Any = at.current()
+        for _ in range(2):
+            handle.update(completed=3, total=9, percentage=30)
+            handle.pause()
+            handle.resume()
+            with handle.step("x"):
+                handle.advance()
+            handle.set(CPU=4)
+            handle.set("text")
+            use(handle)
+        with pytest.raises(TypeError, match="did you mean 'completed'"):
+            handle.update(complted=3)
+    assert shown_color(end(phone)) == GREEN
+    counts = handle.type == "progress"
+    assert caplog.text.count("completed: 3 is not allowed; expected none: ") == (0 if counts else 1)
+    assert caplog.text.count("labelled readings are skipped") == (1 if kind in ("value", "alert") else 0)
 
 
 def test_entering_twice(phone: Simulator) -> None:
