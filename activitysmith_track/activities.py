@@ -737,8 +737,12 @@ _NOTHING_YET: Mapping[str, Any] = MappingProxyType({})
 class Handle(Watch):
     """One tracked block: what all the kinds of handles share.
 
-    Use it as `with`, as `async with` or as a decorator. After `finish()`, `fail()` or `cancel()` it has ended, the
-    first of them stands, and further calls do nothing.
+    Use it as `with`, as `async with` or as a decorator. Before that it shows nothing, which the log says once. After
+    `finish()`, `fail()` or `cancel()` it has ended, the first of them stands, and further calls do nothing. A handle
+    that has ended may be entered again, which starts it afresh.
+
+    Raises:
+        RuntimeError: where a handle that is open is entered again.
     """
 
     type: ClassVar[str] = ""
@@ -858,6 +862,7 @@ class Handle(Watch):
 
     def _conclude(self, kind: Kind, subtitle: str | None = None, reason: object = "") -> None:
         if not self.is_open:
+            self._tell_unopened()
             return
         try:
             if subtitle is not None:
@@ -900,6 +905,7 @@ class Handle(Watch):
         wrong = configuration.unknown_option("update", shown, (*_SHOWN, *_COUNTED, "important"))
         if wrong:
             raise wrong
+        self._tell_unopened()
         for name, value in shown.items():
             if value is not None:
                 self._show(name, value)
@@ -928,8 +934,14 @@ class Handle(Watch):
         """Log what was wrong with run-time data, once for each kind and name."""
         self._tracker.courier.tell_once((kind, self.name), f"{self.name!r}: {message}", *details)
 
+    def _tell_unopened(self) -> None:
+        """Say of a handle that is used but was never entered why nothing is seen of it."""
+        if self._opened < 0 and not self._options.get("disable") and self._tracker.account() is not None:
+            self._note("unopened", "it was never opened: use it in a with block")
+
     def _touch(self, *, transition: bool = False) -> None:
         """Have the courier look at the card."""
+        self._tell_unopened()
         self._resting = False
         top = self
         while top._parent is not None:
@@ -1818,7 +1830,7 @@ class _Silent(Handle):
     def update(self, **shown: Any) -> None:
         return
 
-    def _conclude(self, *end: Any) -> None:
+    def _tell_unopened(self) -> None:
         return
 
     def __getattr__(self, name: str) -> Any:

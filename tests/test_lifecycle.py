@@ -865,6 +865,24 @@ def test_calls_of_another_kind(phone: Simulator, kind: str, caplog: pytest.LogCa
     assert caplog.text.count("labelled readings are skipped") == (1 if kind in ("value", "alert") else 0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_handle_that_is_never_opened(phone: Simulator, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A handle that is used without a block says so once, and nothing where it is turned off."""
+    make, use = KINDS[kind]
+    with at.override(enabled=False):
+        make().finish()
+    make(disable=True).finish()
+    assert caplog.text == ""
+    handle = make()
+    use(handle)
+    handle.update(subtitle="x")
+    handle.finish()
+    make().fail("x")
+    assert caplog.text.count("'job': it was never opened: use it in a with block") == 1
+    assert at.flush(5)
+    assert phone.requests == []
+
+
 def test_entering_twice(phone: Simulator) -> None:
     """A handle that is open cannot be entered again; one that has ended starts afresh."""
     handle = at.live_progress("job", total=2)
