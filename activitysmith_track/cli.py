@@ -39,11 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="activitysmith-track", description="Long-running jobs on your Lock Screen.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands)
     _add_simulator(commands)
     _add_flush(commands)
     return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: a checkout that is not installed has none."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        from . import __version__
+
+        print(f"{parser.prog} {__version__}")
+        parser.exit()
 
 
 def _add_demo(commands: Any) -> None:
@@ -146,14 +157,23 @@ def _add_flush(commands: Any) -> None:
         "with the key from ACTIVITYSMITH_API_KEY.",
     )
     flush.add_argument("--timeout", type=float, default=30.0, help="seconds to try at most")
+    flush.add_argument("--outbox", metavar="DIR", help="where they were kept, as in configure(outbox=DIR)")
     flush.set_defaults(run=_flush)
 
 
 def _flush(options: argparse.Namespace) -> int:
-    from . import flush
+    from .configuration import default_tracker
 
+    tracker = default_tracker()
     try:
-        return 0 if flush(options.timeout) else 1
+        with tracker.override(**({} if options.outbox is None else {"outbox": options.outbox})):
+            if tracker.account() is None:
+                print(
+                    "nothing can be delivered: no usable API key in ACTIVITYSMITH_API_KEY, or the library is off",
+                    file=sys.stderr,
+                )
+                return 2
+            return 0 if tracker.flush(options.timeout) else 1
     except InvalidRequest as problem:
         print(problem, file=sys.stderr)
         return 2

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import activitysmith_track
 from activitysmith_track import _demo, cli
 from activitysmith_track.simulator import Device, Simulator
 
@@ -161,6 +163,59 @@ def test_demo_keeps_its_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert cli.main(["demo", "--keep"]) == 0
     assert waited == [True]
     assert "stays at http://127.0.0.1:" in capsys.readouterr().out
+
+
+JOB = """
+import sys, activitysmith_track as at
+at.configure(outbox=sys.argv[1], exit_timeout=0.2)
+at.live_progress("job")(sys.exit)("broke")
+"""
+
+
+def test_flush_delivers_what_is_kept(sim: Simulator, tmp_path: Path) -> None:
+    """`flush --outbox` delivers what a job kept in a directory of its own; the status tells what is left."""
+    account = {"ACTIVITYSMITH_API_KEY": sim.api_key, "ACTIVITYSMITH_BASE_URL": sim.base_url}
+    kept = str(tmp_path / "outbox")
+    fault = sim.fault("status", status=503)
+    subprocess.run([sys.executable, "-c", JOB, kept], env={**os.environ, **account}, check=False, timeout=60)
+    assert run("flush", "--outbox", kept, "--timeout", "0.5", **account).returncode == 1
+    fault.remove()
+    assert run("flush", **account).returncode == 0
+    assert sim.pushes == []
+    assert run("flush", "--outbox", kept, "--timeout", "30", **account).returncode == 0
+    assert [push.title for push in sim.pushes] == ["job failed"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"ACTIVITYSMITH_API_KEY": "k", "ACTIVITYSMITH_TRACK": "off"}, {"ACTIVITYSMITH_API_KEY": "k", "RANK": "1"}],
+)
+def test_flush_that_cannot_be(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a key, or where the library is off, nothing was tried: the status is not that of success."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["flush"]) == 2
+    assert "nothing can be delivered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--timeout", "-1"], ["--outbox", ""]])
+def test_flush_refuses(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be a timeout or a directory is said in one line."""
+    monkeypatch.setenv("ACTIVITYSMITH_API_KEY", "key")
+    assert cli.main(["flush", *arguments]) == 2
+    assert "is not allowed" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is that of the package."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"activitysmith-track {activitysmith_track.__version__}\n"
 
 
 def test_unknown_command() -> None:
