@@ -6,12 +6,14 @@ What is not set comes from the environment, and is read when a block opens, neve
 - `ACTIVITYSMITH_BASE_URL`: another address of the service, such as a simulator's.
 - `ACTIVITYSMITH_WATCHDOG`: `on` for a process that tells the phone when the job was killed.
 - `ACTIVITYSMITH_TRACK`: `off`, `no`, `false`, `0` turn the library off; `on`, `yes`, `true`, `1` leave it on.
-- `RANK`, `SLURM_PROCID` and their like: of a job that runs in many processes only rank 0 shows and tells.
+- `RANK`, `SLURM_PROCID`, `OMPI_COMM_WORLD_RANK`, `PMI_RANK`, `PMIX_RANK`: of a job that runs in many processes only
+  rank 0 shows and tells. The others say so at the level of information, since there may be hundreds of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ._pacing import Budget
 
 __all__ = ["Settings", "Tracker", "configure", "flush", "override"]
+
+logger = logging.getLogger("activitysmith_track")
 
 DEFAULT_BASE_URL = "https://activitysmith.com/api"
 
@@ -213,6 +217,7 @@ class Tracker:
 
         self._layers: tuple[Settings, ...] = (_changed("Tracker", Settings(), settings),)
         self.courier: Courier = Courier(lambda: self.settings.exit_timeout)
+        self._has_told_rank = False
         if TYPE_CHECKING:  # made when they are first asked for
             from . import activities, decorators, iteration
 
@@ -288,7 +293,7 @@ class Tracker:
         settings = self.settings
         if settings.enabled is False or (settings.enabled is None and not _switch("ACTIVITYSMITH_TRACK", True)):
             return None
-        if not settings.all_ranks and _rank() > 0:
+        if not settings.all_ranks and self._is_another_rank():
             return None
         key = settings.api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
         try:
@@ -304,6 +309,15 @@ class Tracker:
             "off to silence this line, or preview it locally with: python -m activitysmith_track demo",
         )
         return None
+
+    def _is_another_rank(self) -> bool:
+        """Tell whether this process is one of many and not the one that shows; the first time it is logged."""
+        name, rank = _rank()
+        if rank > 0 and not self._has_told_rank:
+            self._has_told_rank = True
+            hint = "only rank 0 shows and tells (or all_ranks=True)"
+            logger.info("activitysmith_track is off here: %s=%d, and %s", name, rank, hint)
+        return rank > 0
 
 
 class Override:
@@ -344,12 +358,13 @@ def _switch(name: str, default: bool) -> bool:
     return default if text not in _TRUE | _FALSE else text in _TRUE
 
 
-def _rank() -> int:
+def _rank() -> tuple[str, int]:
+    """Return the rank of this process and the variable that says so; 0 where none does."""
     for name in _RANKS:
         text = os.environ.get(name, "").strip()
         if text.isascii() and text.isdigit():
-            return int(text[:9])
-    return 0
+            return name, int(text[:9])
+    return "", 0
 
 
 _default: list[Tracker] = []
@@ -366,7 +381,8 @@ def default_tracker() -> Tracker:
 def configure(**settings: Any) -> None:
     """Change the settings of the whole process; see `Settings` for the names.
 
-    Blocks that are already open keep theirs.
+    Channels, tags, metadata and `redact` count from now on, also for blocks that are already open. These keep their
+    key and address, their budget and interval, and whether they are shown at all.
 
     Raises:
         TypeError: for an unknown setting, naming the nearest one.

@@ -69,6 +69,17 @@ def test_ranks(phone: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> 
         assert works()
 
 
+def test_a_rank_that_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A rank that shows nothing names its variable once, at the level of information: there may be hundreds."""
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    tracker = at.Tracker(api_key="key")
+    with caplog.at_level("INFO", "activitysmith_track"):
+        for _ in range(2):
+            assert not works(tracker=tracker)
+    said = "activitysmith_track is off here: SLURM_PROCID=3, and only rank 0 shows and tells (or all_ranks=True)"
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [("INFO", said)]
+
+
 def test_a_bad_environment_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """An address or a key from the environment that cannot work turns it off, and never breaks the job."""
     tracker = at.Tracker()
@@ -114,6 +125,19 @@ def test_unknown_settings() -> None:
     for change in (at.configure, at.override, at.Tracker):
         with pytest.raises(TypeError, match=rf"^{change.__name__}\(\) .* did you mean 'base_url'"):
             change(baseurl="x")
+
+
+def test_what_an_open_block_keeps(phone: Simulator) -> None:
+    """What goes with every request counts at once; an open block keeps its key, its address and its card."""
+    with at.live_progress("job", total=2) as p:
+        assert at.flush(5)
+        with (
+            at.override(tags=["new"], enabled=False),
+            at.override(api_key="another", base_url="http://127.0.0.1:9/api"),
+        ):
+            p.update(subtitle="on", important=True)
+            assert phone.wait_for(lambda sim: sim.cards["job"].subtitle == "on")
+            assert (phone.requests[-1].body or {})["tags"] == ["new"]
 
 
 def test_overrides_nest_and_end_in_any_order() -> None:
