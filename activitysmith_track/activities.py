@@ -1636,7 +1636,8 @@ class Metrics(_Sampled):
 
         Args:
             values: readings whose labels are no Python names.
-            **more: readings by label. A number of at least 0 or a text of up to 64 characters; NaN is skipped.
+            **more: readings by label: a number, or a text of up to 64 characters; NaN is skipped. The service takes
+                a number below 0 as text only, so it travels as one.
         """
         readings = dict(self._readings)
         try:
@@ -1692,6 +1693,8 @@ def _check_readings(values: Any) -> list[dict[str, Any]]:
     check = payloads.CONTENT_STATE["metrics"][0]
     if isinstance(values, Mapping):
         values = [_declared(label, value) for label, value in values.items()]
+    elif isinstance(values, (list, tuple)):
+        values = [_as_set(each) for each in values]
     checked: list[dict[str, Any]] = check("metrics", values) if values else []
     return checked
 
@@ -1699,7 +1702,15 @@ def _check_readings(values: Any) -> list[dict[str, Any]]:
 def _declared(label: Any, value: Any) -> Any:
     if isinstance(value, payloads.Metric):
         return {**value.given(), "label": label}
-    return {**value, "label": label} if isinstance(value, Mapping) else {"label": label, "value": value}
+    return _as_set({**(value if isinstance(value, Mapping) else {"value": value}), "label": label})
+
+
+def _as_set(metric: Any) -> Any:
+    """Give a declared number the form that `set` gives it; what is none is left to the check."""
+    value = metric.get("value") if isinstance(metric, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return metric
+    return {**metric, **(_reading(value) or {})}
 
 
 def _reading(value: Any) -> dict[str, Any] | None:
@@ -1712,14 +1723,21 @@ def _reading(value: Any) -> dict[str, Any] | None:
     number = _number(value)
     if number is None:
         return None
-    return {"value": number if number >= 0 else f"{number:g}"}
+    return {"value": number if number >= 0 else _written(number)}
+
+
+def _written(number: float) -> str:
+    """Write a number that can only travel as a text: a grid takes no negative one."""
+    return str(number) if isinstance(number, int) else f"{number:.15g}"
 
 
 def _number(value: Any) -> int | float | None:
-    """Read a finite number, keeping whole ones whole."""
-    if isinstance(value, int):
-        return int(value) if abs(value) < 10**15 else _finite(value)
-    return _finite(value)
+    """Read a finite number, keeping whole ones whole; of others the 15 digits that a float is sure of."""
+    if isinstance(value, int) and abs(value) < 10**15:
+        return int(value)
+    number = _finite(value)
+    rounded = None if number is None else _finite(f"{number:.15g}")
+    return number if rounded is None else rounded  # the largest floats have no neighbour of 15 digits
 
 
 class Value(_Sampled):

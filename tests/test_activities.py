@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -143,7 +144,6 @@ def test_own_parameters_are_candidates(function: Callable[..., Any], misspelt: s
         lambda: at.live_timer("job", duration=0),
         lambda: at.live_timer("job", duration=math.nan),
         lambda: at.live_timer("job", badge="x"),
-        lambda: at.live_metrics("job", {"x": -1}),
         lambda: at.live_metrics("job", {str(n): n for n in range(9)}),
         lambda: at.live_metrics("job", {"x": math.nan}),
         lambda: at.live_metrics("job", sample=3),  # type: ignore[arg-type]
@@ -439,6 +439,35 @@ def test_readings(phone: Simulator) -> None:
     assert grid[0] == {"label": "CPU", "value": 2, "unit": "%", "color": "red"}
     assert grid[1] == {"label": "Queue depth", "value": 3}
     assert len(grid) == 8
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (3, 3),
+        (0.1 + 0.2, 0.3),
+        (-5, "-5"),
+        (-5.0, "-5"),
+        (-1_234_567, "-1234567"),
+        (-1_234_567.89, "-1234567.89"),
+        (-1e300, "-1e+300"),
+        (10**18, 1e18),
+        (sys.float_info.max, sys.float_info.max),
+    ],
+)
+def test_numbers_are_written_as_people_do(number: float, shown: Any) -> None:
+    """No binary tail and no needless exponent; a number below 0 is a text, set or declared in whichever way."""
+    handle = at.live_metrics("job", {"x": number}, disable=True)
+    for other in ({"x": {"value": number}}, [{"label": "x", "value": number}], {}):
+        assert at.live_metrics("job", other)._declared in ([], handle._declared)
+    with handle:
+        for _ in range(2):
+            (reading,) = (body_of(handle) or {})["content_state"]["metrics"]
+            assert (reading["value"], type(reading["value"])) == (shown, type(shown))
+            handle.set(x=number)
+    with at.live_value("job", disable=True) as value:
+        value.set(number)
+        assert (body_of(value) or {})["content_state"]["value"] == (number if number < 0 else shown)
 
 
 def test_declared_readings() -> None:
