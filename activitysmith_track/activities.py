@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
 
 from . import _failure
 from ._failure import LONGEST_PUSH, LONGEST_TEXT, WITHOUT_GOODBYE
@@ -751,9 +751,10 @@ class Handle(Watch):
     _reads = False  # True for readings, which keep=True leaves as they were
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidRequest("name", name, "a string that is not blank")
         function = f"live_{type(self).__name__.lower()}"
+        if not isinstance(name, str) or not name.strip():
+            bare = f': a decorator is called with one, @{function}("my job")' if callable(name) else ""
+            raise InvalidRequest("name", name, f"a string that is not blank{bare}")
         super().__init__(name, check_options(function, options, self.type, self._own))
         self._given_options = options
         self._card: Card | None = None
@@ -1198,7 +1199,7 @@ class Progress(Handle):
 
     def update(
         self,
-        *,
+        *given: NoReturn,
         percentage: float | None = None,
         completed: float | None = None,
         total: float | None = None,
@@ -1208,12 +1209,18 @@ class Progress(Handle):
         """Change the percentage, the count, the total, or what else the card shows.
 
         Args:
+            *given: nothing: a number needs a name, and tqdm's `update(1)` is `advance(1)` here.
             percentage: 0 to 100; what is beyond is clamped, NaN is skipped. It stands until `completed` is given.
             completed: how many are done by now.
             total: out of how many, more than 0.
             important: True for a transition: it goes at once while the budget allows.
             **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`.
+
+        Raises:
+            TypeError: for an unknown option, naming the nearest one, or for a number without a name.
         """
+        if given:
+            raise TypeError("update() takes no number without a name: use advance(1), or update(completed=...)")
         if completed is not None and (count := self._readable("completed", completed)) is not None:
             self._count, self._percentage = count, None
         if total is not None and (number := self._readable("total", total)) is not None and number > 0:

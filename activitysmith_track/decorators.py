@@ -313,7 +313,7 @@ def notify(
         return notify()(name)
     if name is not None and not name.strip():
         raise InvalidRequest("name", name, "a string that is not blank")
-    if on not in _ON:
+    if not isinstance(on, str) or on not in _ON:
         raise InvalidRequest("on", on, f"one of {', '.join(_ON)}")
     checked = check_options("notify", options, own=("on",))
     for other in checked:

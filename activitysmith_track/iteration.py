@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .activities import Handle, Options, Outcome, Progress, Timer, enter, explain_loops, leave, left_loops, shows
 from .configuration import unknown_option
+from .errors import InvalidRequest
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType, TracebackType
@@ -82,6 +83,8 @@ def track(
         raise wrong
     if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__aiter__") or hasattr(iterable, "__getitem__")):
         raise TypeError(f"track() takes an iterable, not {type(iterable).__name__!r}")
+    if isinstance(iterable, str) and not isinstance(name, str):
+        raise InvalidRequest("name", name, f"a string: what is iterated comes first, track(items, {iterable!r})")
     title = options.get("title") or desc or description
     given = {**options, "title": title} if title is not None else dict(options)
     return Track(iterable, name, total=total, initial=initial, unit=unit, options=given)
@@ -119,12 +122,16 @@ class Track(Generic[T]):
         return handle
 
     def __iter__(self) -> Iterator[T]:
+        if not hasattr(self._iterable, "__iter__") and hasattr(self._iterable, "__aiter__"):
+            raise TypeError(f"track() of {type(self._iterable).__name__!r} is gone through with 'async for'")
         items: Iterator[T] = iter(self._iterable)  # type: ignore[arg-type]  # Python's own TypeError says what is wrong
         loop = self._open(items, sys._getframe(1))
         return itertools.chain(loop.count(self._iterable, items), _Tail(loop))
 
     def __aiter__(self) -> AsyncIterator[T]:
-        items = self._iterable.__aiter__()  # type: ignore[union-attr]  # Python's own error says what is wrong
+        if not hasattr(self._iterable, "__aiter__"):
+            raise TypeError(f"track() of {type(self._iterable).__name__!r} is gone through with 'for', without async")
+        items = self._iterable.__aiter__()
         loop = self._open(items, sys._getframe(1))
         return _AsyncItems(items, loop, loop.number())
 

@@ -164,6 +164,19 @@ def test_bad_arguments(make: Callable[[], Any]) -> None:
         make()
 
 
+def test_bare_decorators_that_need_a_name() -> None:
+    """A decorator that was not called says how it is."""
+    with pytest.raises(InvalidRequest, match=r"""called with one, @live_progress\("my job"\)"""):
+        at.live_progress(lambda: None)  # type: ignore[arg-type]
+
+
+def test_what_notify_tells_on() -> None:
+    """Which end is told is one of three words."""
+    for on in ("sometimes", ["failure"]):
+        with pytest.raises(InvalidRequest, match="expected one of failure, success, always"):
+            at.notify(on=on)  # type: ignore[call-overload]
+
+
 def test_a_push_with_an_unknown_field() -> None:
     """A push given as an object is checked as one."""
     with pytest.raises(TypeError, match="did you mean 'message'"):
@@ -312,8 +325,8 @@ def test_percentages(phone: Simulator) -> None:
 def test_update_takes_keywords_only() -> None:
     """Tqdm's `update(1)` is an error here, and not one percent; an unknown keyword names the nearest."""
     with at.live_progress("job", disable=True) as p:
-        with pytest.raises(TypeError):
-            p.update(1)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=r"use advance\(1\), or update\(completed=\.\.\.\)"):
+            p.update(1)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="did you mean 'subtitle'"):
             p.update(subtitel="x")
         with pytest.raises(TypeError, match="did you mean 'completed'"):

@@ -80,6 +80,29 @@ def test_what_is_not_iterable() -> None:
         at.track(3, "job")  # type: ignore[call-overload]
 
 
+def test_arguments_the_wrong_way_round() -> None:
+    """A name in the place of the items is told what comes first."""
+    with pytest.raises(at.InvalidRequest, match=r"comes first, track\(items, 'reindex'\)"):
+        at.track("reindex", [1, 2])  # type: ignore[call-overload]
+
+
+def test_the_other_kind_of_loop() -> None:
+    """`for` over what is async names `async for`, and the other way round; neither opens anything."""
+
+    async def pages() -> Any:
+        yield 1
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match="of 'list' is gone through with 'for'"):
+            async for _ in at.track([1], "job"):
+                pass
+
+    with pytest.raises(TypeError, match="of 'async_generator' is gone through with 'async for'"):
+        for _ in at.track(pages(), "job"):
+            pass
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("length", "total", "kind"),
     [(3, None, "progress"), (None, 3, "progress"), (9, 3, "progress"), (ValueError("no"), None, "progress")],
