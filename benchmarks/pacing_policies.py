@@ -94,8 +94,8 @@ def threshold(p: Array) -> Sent:
     return _run(wants, p)
 
 
-def best_before(p: Array) -> Sent:
-    """The threshold, the error-area rule and "all remaining changes fit": the best rule before this one."""
+def threshold_and_area(p: Array) -> Sent:
+    """The threshold, the error-area rule and "all remaining changes fit", together."""
 
     def wants(now: Now) -> bool:
         left, updates = _left(now)
@@ -129,6 +129,6 @@ POLICIES: dict[str, Callable[[Array], Sent]] = {
     "the same, held within the budget": bucket_within,
     "spread evenly over the expected time": spread,
     "threshold": threshold,
-    "threshold + area + all fit: the best before": best_before,
+    "threshold + area + all fit": threshold_and_area,
     "area rule told the true duration (nobody is)": area_told_the_duration,
 }
