@@ -146,6 +146,7 @@ def test_own_parameters_are_candidates(function: Callable[..., Any], misspelt: s
         lambda: at.live_timer("job", badge="x"),
         lambda: at.live_metrics("job", {str(n): n for n in range(9)}),
         lambda: at.live_metrics("job", {"x": math.nan}),
+        lambda: at.live_metrics("job", 3),  # type: ignore[arg-type]
         lambda: at.live_metrics("job", sample=3),  # type: ignore[arg-type]
         lambda: at.live_metrics("job", every=0),
         lambda: at.live_stats("job", color="red"),
