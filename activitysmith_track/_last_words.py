@@ -2,8 +2,8 @@
 
 `_watchdog` starts it in a session of its own and feeds it over a pipe with frames: a length of four bytes and so
 many bytes of JSON. It knows the last words of each open card, and sleeps until the job says `bye`, the pipe closes,
-or the job's pidfd says that it is gone. Then it delivers what is left to say, for up to an hour, and exits. Before its
-first attempt it puts all of it into the outbox: a newer run of the same card takes its end away there, and what it
+or the job's pidfd says that it is gone. Then it delivers what is left to say, for up to an hour, and exits. All of it
+is put into the outbox before the first attempt: a newer run of the same card takes its end away there, and what it
 has to give up a next process finds there. While it waits it holds next to nothing: httpx is imported when there is
 something to send.
 
