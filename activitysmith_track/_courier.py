@@ -342,8 +342,12 @@ class Card:
         """Tell the watchdog, where there is one, what to say if the process dies."""
         words = self.source.last_words()
         self.guarded = words is not None
-        if words is not None:
-            self.courier.keeper.guard(self.number, self.account, self.stream_key, words)
+        if words is None:
+            return
+        older = None if self.started or self.flying is not None else self.predecessor
+        if older is not None and older.ending is not None and not older.settled:
+            words = older.ending.final.body or words[0], words[1]  # what is on the screen is the older run's
+        self.courier.keeper.guard(self.number, self.account, self.stream_key, words)
 
     def give_up(self) -> None:
         """Send no more states; see `Task.give_up`."""

@@ -341,6 +341,36 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
     assert (cards["outer"].color, cards["inner"].color) == ("red", "red")
 
 
+def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> None:
+    """Killed while the card still shows an older run, that one's end is told, and the newer one's death pushed."""
+    process = job.begin("""
+        with at.live_value("alpha", watchdog=True) as value:
+            value.set(1)
+            keeper = at.configuration.default_tracker().courier.keeper
+            while not keeper.watched:
+                time.sleep(0.01)
+            say("running")
+            sys.stdin.readline()
+        with at.live_value("alpha", watchdog=True) as value:
+            value.set(2)
+            time.sleep(0.3)
+            keeper._watchdog.tell(10)
+            say("again")
+            time.sleep(60)
+    """)
+    assert job.sim.wait_for(lambda sim: "alpha" in sim.cards)
+    with job.sim.fault("hang", method="DELETE", times=1):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "again\n"
+        process.kill()
+        assert job.sim.wait_for(lambda sim: sim.pushes and sim.cards["alpha"].ended, 20)
+    assert job.sim.cards["alpha"].color == "green"
+    assert [push.title for push in job.sim.pushes] == ["alpha failed"]
+
+
 def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_path: Path) -> None:
     """A request that opens the card while the exit leaves its end does not take that for an older run's."""
     from activitysmith_track._courier import Account
