@@ -168,16 +168,14 @@ class Account:
         if card in self._running:
             return True
         self._waiting.setdefault(card)
-        if card not in self.next_ones(now):
+        if now < self._slots_closed_until or card not in self.next_ones():
             return False
         del self._waiting[card]
         self._running[card] = None
         return True
 
-    def next_ones(self, now: float) -> list[Card]:
-        """Return the waiting cards for which there is a slot now."""
-        if now < self._slots_closed_until:
-            return []
+    def next_ones(self) -> list[Card]:
+        """Return the waiting cards for which there is a slot, as soon as the service may be asked for it."""
         return list(itertools.islice(self._waiting, max(0, self.slots - len(self._running))))
 
     def slots_open_at(self, now: float) -> float | None:
@@ -473,7 +471,7 @@ class Card:
         self._rotates = False
         if not self.started:
             self.started = True
-            self.courier.wake_waiting(self.account, now)
+            self.courier.wake_waiting(self.account)
         self.sent = snapshot
         self.courier.settle(self)
 
@@ -510,7 +508,7 @@ class Card:
             return self.account.rate_limited(now, error.retry_after)
         if isinstance(error, NoRecipients):
             if self.account.release(self):
-                self.courier.wake_waiting(self.account, now)
+                self.courier.wake_waiting(self.account)
             return now + RECIPIENT_RETRY
         return now + backoff(self._failures) if passing(error) else None
 
@@ -962,8 +960,9 @@ class Delivery(Parcel):
     def _make_room(self) -> None:
         """Have a newer run's card go on that has waited for this to land."""
         newer = self._newer
-        if newer is not None:
+        while newer is not None:
             self.courier.wake_both(newer)
+            newer = newer.predecessor
 
     def _done(self) -> float | None:
         self._make_room()
@@ -1227,7 +1226,7 @@ class Courier:
         self.wake_older(card)
         card.predecessor = None
         if card.account.release(card):
-            self.wake_waiting(card.account, self.clock())
+            self.wake_waiting(card.account)
         if card.successor is not None:
             self.wake_both(card.successor)
 
@@ -1240,9 +1239,9 @@ class Courier:
         if older is not None and older.ending is not None and not older.settled:
             self.lane.wake(older.ending)
 
-    def wake_waiting(self, account: Account, now: float) -> None:
-        """Look at the cards for which there is a slot now."""
-        for card in account.next_ones(now):
+    def wake_waiting(self, account: Account) -> None:
+        """Look at the cards for which there is a slot."""
+        for card in account.next_ones():
             self.wake_both(card)
 
     def wake_both(self, card: Card) -> None:

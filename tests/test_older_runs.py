@@ -13,6 +13,7 @@ from scripted import Script, state
 
 import activitysmith_track as at
 from activitysmith_track import ActivitySmith, _courier, _keeping
+from activitysmith_track._courier import Account
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.simulator import Simulator
@@ -39,6 +40,25 @@ def script(box: Outbox, tmp_path: Path) -> Iterator[Script]:
         made.answer = lambda method, path, body: (200, made.fine(method))
         at.flush(5)
     made.close()
+
+
+class Idle:
+    """A handle that has nothing to show."""
+
+    def snapshot(self) -> None:
+        return
+
+    def last_words(self) -> None:
+        return
+
+    def rest(self, looked: object) -> None:
+        return
+
+    def opening(self) -> None:
+        return
+
+    def abandon(self, words: str | None = None) -> None:
+        return
 
 
 def owed(script: Script, kind: str = "end", **more: Any) -> Entry:
@@ -69,6 +89,24 @@ def test_a_card_behind_a_refused_one_is_shown(monkeypatch: pytest.MonkeyPatch) -
                 other.live_activities.end_stream("other", title="other", type="progress", percentage=100)
                 assert sim.wait_for(lambda phone: "behind" in phone.cards)
         assert at.flush(5)
+
+
+def test_the_place_of_a_card_that_leaves_the_queue() -> None:
+    """Who waits behind a refused card is next when that is gone, as soon as the service may be asked again."""
+    courier = default_tracker().courier
+    account = Account("key", "http://localhost:1/api", courier.clock)
+    account.slots = 1
+    first, second = (courier.open(account, name, Idle()) for name in "ab")
+    assert account.slot(first, 0.0)
+    assert not account.slot(second, 0.0)
+    assert account.slots_open_at(0.0) is None
+    again = account.slots_full(first, 0.0, 1)
+    assert account.release(first)
+    assert account.next_ones() == [second]
+    assert not account.slot(second, again - 1)
+    assert account.slots_open_at(again - 1) == again
+    assert account.slot(second, again)
+    account.close()
 
 
 # ---------------------------------------------------------------------------------- an older run of this process
@@ -150,6 +188,29 @@ def test_a_start_waits_for_an_end_that_this_process_sends(script: Script, box: O
         assert script.wait(1, "PUT")
     assert at.flush(5)
     assert methods(script) == ["DELETE", "PUT", "DELETE"]
+
+
+def test_short_runs_while_an_older_end_is_on_its_way(script: Script, box: Outbox) -> None:
+    """Runs that begin and end while this process sends an older one's end keep each other waiting no longer."""
+    assert box.put([owed(script)])
+    go = threading.Event()
+
+    def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if method == "DELETE":
+            go.wait(10)
+        return 200, script.fine(method)
+
+    script.answer = slowly
+    account = default_tracker().account()
+    assert account is not None
+    default_tracker().courier.look_for_owed(account, again=True)
+    assert script.wait(1, "DELETE")
+    for _ in range(2):
+        with at.live_progress("job"):
+            time.sleep(0.1)
+    go.set()
+    assert at.flush(5)
+    assert methods(script).count("PUT") == methods(script).count("DELETE") - 1
 
 
 def test_what_is_being_sent_is_not_taken_away(box: Outbox) -> None:
