@@ -47,6 +47,7 @@ RESERVED_FOR_ENDS = 10  # of those, what updates leave to ends and pushes
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY, RECIPIENT_RETRY = 20.0, 300.0  # seconds until a start that was turned away is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
+WAITED_FOR = 2  # failures after which an end that a newer run waits for is tried again, however many there were
 PROMPT_BACKOFF, LONGEST_BACKOFF = 4.0, 60.0  # seconds between two attempts, in the first minute and later
 CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
 LANDING_SECONDS = 0.1  # by which a request at the exit is over before its time is
@@ -148,6 +149,11 @@ class Account:
         """Count requests that are sent now."""
         self._sent.extend([now] * requests)
 
+    def forget_requests(self, requests: int) -> None:
+        """Take back what was counted last: it was not sent."""
+        for _ in range(min(requests, len(self._sent))):
+            self._sent.pop()
+
     def open_at(self, now: float, *, urgent: bool) -> float:
         """Return when the account's rate lets the next request through."""
         while self._sent and self._sent[0] <= now - 60.0:
@@ -181,6 +187,10 @@ class Account:
     def slots_open_at(self, now: float) -> float | None:
         """Return when the service may be asked for a slot again, where it has refused one; `None` for now."""
         return self._slots_closed_until if now < self._slots_closed_until else None
+
+    def waiting_ends(self) -> list[Ending]:
+        """Return the ends of cards that wait for a slot, if only to be shown with how they ended."""
+        return [card.ending for card in self._waiting if card.ending is not None]
 
     @property
     def frees_slots(self) -> bool:
@@ -280,16 +290,9 @@ class Card:
 
     @property
     def must_wait(self) -> bool:
-        """True while the end of an older run is on its way, which would end this one's card."""
+        """True while the end of an older run has not arrived, which would end this one's card."""
         older, owed = self.predecessor, self.account.owed_ends.get(self.stream_key)
-        if owed is not None and owed.in_flight:
-            return True
-        return older is not None and not older.settled and not older.makes_room
-
-    @property
-    def makes_room(self) -> bool:
-        """True while its end could not be delivered, so that a newer run's state may take its place."""
-        return self.ending is not None and self.ending.pauses and self.flying is None
+        return (older is not None and not older.settled) or (owed is not None and owed.in_flight)
 
     # -- the user's side: never blocks
 
@@ -447,7 +450,7 @@ class Card:
                 self._failed(errand.error, snapshot, now)
         if self.ending is not None:
             self.courier.hand_in(self.ending)
-        self.courier.wake_older(self)
+        self.courier.wake_owed(self)
 
     def _answered(self, answer: StreamAnswer, snapshot: Snapshot, now: float) -> None:
         self._failures = 0
@@ -479,6 +482,7 @@ class Card:
         from .errors import DeliveryError
 
         if isinstance(error, EndUnderWay):
+            self.account.forget_requests(1)
             self._not_before = now + END_LOOK
             return
         self._failures += 1
@@ -642,11 +646,6 @@ class Parcel:
         """True while nobody can tell whether it has arrived."""
         return self._errand is not None
 
-    @property
-    def pauses(self) -> bool:
-        """True between two attempts."""
-        return self._failures > 0 and self._errand is None
-
     def _next(self, now: float) -> float | None:
         """Send it, or return when it may go."""
         raise NotImplementedError
@@ -736,11 +735,6 @@ class Ending(Parcel):
             self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
         if now < self.final.not_before and not hurried:
             return self.final.not_before
-        if self.pauses and card.successor is not None:
-            if self.taken_over:
-                return self._superseded()
-            if card.successor.flying is not None:
-                return None  # woken when that has landed
         if card.predecessor is not None and not card.predecessor.settled:
             return None
         if card.must_wait and not (card.started or card.refused):
@@ -753,8 +747,12 @@ class Ending(Parcel):
         if later is None:
             self._overtook = card.flying is not None
             self._opens = not card.started and card.flying is None
-            self._send(now, 2 if self._opens and not self.final.keep else 1)
+            self._send(now, self._requests)
         return later
+
+    @property
+    def _requests(self) -> int:
+        return 2 if self._opens and not self.final.keep else 1
 
     @property
     def kind(self) -> str:
@@ -791,14 +789,9 @@ class Ending(Parcel):
         super()._has_copy(entry)
         self.courier.keeper.goodbye(self.card.number)
 
-    @property
-    def taken_over(self) -> bool:
-        """True where a newer run has the card."""
-        return self.card.successor is not None and self.card.successor.started
-
     def copy(self, *, failed: bool = False) -> Entry | None:
-        """Return what is to be kept of it; nothing where a newer run has the card."""
-        if self.taken_over or not self.final.body:
+        """Return what is to be kept of it."""
+        if not self.final.body:
             return None
         key = self.card.stream_key
         return self.courier.keeper.entry(
@@ -810,25 +803,24 @@ class Ending(Parcel):
 
         card = self.card
         if isinstance(error, EndUnderWay):
+            self.account.forget_requests(self._requests)
             return now + END_LOOK
         self._failures += 1
         if isinstance(error, ActivityLimitReached):
-            return self._done()  # no room for a card that has already ended
+            return self._refused()  # no room for a card that has already ended
         if isinstance(error, NotFound):
             return self._done()  # nothing is on the screen
         card.courier.tell_failure("an end", error)
-        if card.successor is not None:
-            card.courier.lane.wake(card.successor)  # its state may take the place of this end
         if isinstance(error, TooManyRequests):
             return card.account.rate_limited(now, error.retry_after)
         if passing(error):
-            return now + backoff(self._failures)
-        card.courier.lost += not self.taken_over
-        return self._done()
+            return now + backoff(self._failures if card.successor is None else WAITED_FOR)
+        card.courier.lost += 1
+        return self._refused()
 
-    def _superseded(self) -> float | None:
-        if self.entry is not None:
-            self.courier.keeper.delivered(self.entry)
+    def _refused(self) -> float | None:
+        if self._opens:
+            self.courier.look_for_owed(self.account, again=True)  # the older run's end, whose place it was to take
         return self._done()
 
     def _done(self) -> float | None:
@@ -1085,8 +1077,9 @@ class Courier:
 
     def account(self, api_key: str, base_url: str) -> Account:
         """Return what is kept for one key at one address."""
-        made = Account(api_key, base_url, self.clock)
-        return self._accounts.setdefault((api_key, base_url), made)
+        key = api_key, base_url
+        found = self._accounts.get(key)  # none is made in vain: what a signal handler raises in a `__del__` is lost
+        return self._accounts.setdefault(key, Account(api_key, base_url, self.clock)) if found is None else found
 
     def open(
         self,
@@ -1107,8 +1100,9 @@ class Courier:
             not_before = self.clock() + delay
             card = Card(self, account, key, source, not_before=not_before, reserve=reserve, budget=budget)
             card.predecessor = older
-            if older is not None:
+            if older is not None and older.ending is not None:
                 older.successor = card
+                self.lane.wake(older.ending)  # the newer run waits for it, so that it is tried again at once
             account.cards[key] = card
             self._open[card] = None
         return card
@@ -1223,21 +1217,20 @@ class Courier:
             self._open.pop(card, None)
             if card.account.cards.get(card.stream_key) is card:
                 del card.account.cards[card.stream_key]
-        self.wake_older(card)
+        self.wake_owed(card)
         card.predecessor = None
         if card.account.release(card):
             self.wake_waiting(card.account)
+            for ending in card.account.waiting_ends():
+                self.lane.wake(ending)
         if card.successor is not None:
             self.wake_both(card.successor)
 
-    def wake_older(self, card: Card) -> None:
-        """Look at the ends of older runs that have waited for what became of a card."""
+    def wake_owed(self, card: Card) -> None:
+        """Look at the end that an earlier process owes, and that has waited for what became of a card."""
         owed = card.account.owed_ends.get(card.stream_key)
         if owed is not None:
             self.lane.wake(owed)
-        older = card.predecessor
-        if older is not None and older.ending is not None and not older.settled:
-            self.lane.wake(older.ending)
 
     def wake_waiting(self, account: Account) -> None:
         """Look at the cards for which there is a slot."""
@@ -1363,7 +1356,7 @@ class Courier:
         parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
         new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
         for parcel in parcels:
-            if isinstance(parcel, Ending) and parcel.taken_over:
+            if isinstance(parcel, Ending) and parcel.card.successor is not None:
                 self.keeper.goodbye(parcel.card.number)  # a newer run has the card
         kept = [
             parcel.entry

@@ -125,10 +125,10 @@ class Keeper:
 
     def over(self, account: Account, entry: Entry) -> None:
         """Note that an attempt has failed for certain, and that another one follows."""
-        if not _once(entry) or self.hand_over(account, entry):
+        if entry.id in self._handed or (_once(entry) and self.hand_over(account, entry)):
             return
         outbox = self.outbox
-        if outbox is not None and not outbox.over(entry.id, self._owner):
+        if outbox is not None and not outbox.over(entry.id, self._owner) and _once(entry):
             self.keep(account, entry)
 
     def claim(self, account: Account) -> list[Entry]:

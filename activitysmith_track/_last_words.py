@@ -453,7 +453,7 @@ class Guard:
     def _run(self, errand: Errand, post: _Post, kept: str) -> None:
         """Run an errand; an end twice, since an update of the job's may be carried out late and wake the card."""
         waits, again, until = _waits(post.timing), errand.method == "end", float("inf")
-        while post.may_send(kept):
+        while post.may_send(kept, errand):
             try:
                 post.client(errand.account).perform(errand.call(time.time()))
                 pause = None
@@ -488,6 +488,7 @@ class _Post:
         self._clients: dict[tuple[str, str], ActivitySmith] = {}
         self._directory, self._owner = outbox, f"watchdog-{os.getpid()}-{os.urandom(8).hex()}"
         self._box: Outbox | None = None
+        self._closed = False  # what is kept is a next process's
         self._kept: set[str] = set()
 
     def client(self, account: tuple[str, str]) -> ActivitySmith:
@@ -522,19 +523,25 @@ class _Post:
             )
             for errand in errands
         ]
-        ids = [entry.id for entry in entries]
-        if not box.put(entries, self._owner, LEASE_SECONDS):
-            return []
-        self._kept.update(ids)
+        if box.put(entries, self._owner, LEASE_SECONDS):
+            ids = [entry.id for entry in entries]
+        else:  # what does not fit keeps the rest from nothing
+            ids = [entry.id if box.put([entry], self._owner, LEASE_SECONDS) else "" for entry in entries]
+        self._kept.update(filter(None, ids))
         return ids
 
-    def may_send(self, kept: str) -> bool:
+    def may_send(self, kept: str, errand: Errand) -> bool:
         """Note that an attempt begins; False where a newer run has taken away what is kept, or somebody sends it."""
+        if self._closed:
+            return False
+        if errand.method == "push" and not errand.at_least_once:
+            self._kept.discard(kept)  # from here on it may have arrived, and is left to nobody
         return not kept or self._box is None or self._box.begin(kept, self._owner, LEASE_SECONDS) is not False
 
     def over(self, kept: str) -> str:
         """Note that an attempt is over, but not the last one, so that a newer run need not wait for it."""
-        if self._box is not None:
+        if self._box is not None and kept:
+            self._kept.add(kept)
             self._box.over(kept, self._owner)
         return kept
 
@@ -546,6 +553,7 @@ class _Post:
 
     def close(self) -> None:
         """Leave to a next process what is still kept, and close the connections."""
+        self._closed = True
         if self._box is not None:
             self._box.release(list(self._kept), self._owner)
         with self._lock:

@@ -441,3 +441,12 @@ def test_a_million_changes_are_one_wake_up(script: Script) -> None:
         assert inbox.qsize() <= 1
         gate.set()
     assert at.flush(10)
+
+
+def test_no_account_is_made_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a signal handler raises while Python finalizes an object is lost, so none is made to be thrown away."""
+    made: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(_courier, "Account", lambda *given: made.append(given) or Account(*given))
+    courier = default_tracker().courier
+    assert courier.account("key", "http://localhost:1") is courier.account("key", "http://localhost:1")
+    assert len(made) == 1

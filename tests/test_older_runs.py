@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import Script, state
+from scripted import Script
 
 import activitysmith_track as at
 from activitysmith_track import ActivitySmith, _courier, _keeping
@@ -124,20 +124,50 @@ def test_an_end_is_owed_until_a_newer_run_is_shown(script: Script) -> None:
     assert methods(script) == ["PUT", "DELETE", "DELETE"]
 
 
-def test_a_newer_run_takes_the_card_over(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newer run does not wait for an end that fails again and again, and that end is not sent after it."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.5)
+def test_a_newer_run_waits_for_the_older_ones_end(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that failed is tried again as soon as a newer run wants the card, and never after that is shown."""
+    monkeypatch.setattr(_courier, "backoff", lambda failures: 60.0 if failures == 1 else 0.2)
     with at.live_progress("job"):
         assert script.wait(1)
         script.answer = lambda method, path, body: (503, {}) if method == "DELETE" else (200, script.fine(method))
     assert script.wait(1, "DELETE")
     with at.live_progress("job", total=10):
-        assert script.wait(2, "PUT")
-        time.sleep(0.8)  # in which the older end would have been tried again
+        assert script.wait(3, "DELETE")
+        assert methods(script).count("PUT") == 1
         script.answer = lambda method, path, body: (200, script.fine(method))
+        assert script.wait(2, "PUT")
     assert at.flush(5)
-    assert methods(script) == ["PUT", "DELETE", "PUT", "DELETE"]
-    assert state(script.asked[-1])["percentage"] == 0
+    assert methods(script)[-3:] == ["DELETE", "PUT", "DELETE"]
+
+
+def test_an_ended_card_is_looked_at_when_another_takes_the_slot(script: Script) -> None:
+    """A card that ended while it waited for a slot owes nothing for ever, where another one takes that slot."""
+    go = threading.Event()
+    default = default_tracker().courier
+
+    def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if method == "DELETE" and path.endswith("/first"):
+            go.wait(10)
+        return 200, script.fine(method)
+
+    script.answer = slowly
+    account = default_tracker().account()
+    assert account is not None
+    account.slots = 1
+    with at.live_progress("first", key="first"):
+        assert script.wait(1, "PUT")
+        waits = at.live_progress("waits", key="waits")
+        waits.__enter__()
+    assert script.wait(1, "DELETE")
+    with at.live_progress("ended", key="ended"):
+        pass
+    go.set()
+    assert script.wait(2, "PUT")
+    until = time.monotonic() + 5
+    while default.owes and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not default.owes
+    waits.__exit__(None, None, None)
 
 
 # -------------------------------------------------------------------------------- an older run of another process
@@ -152,6 +182,33 @@ def test_a_run_that_is_refused_leaves_the_older_end_owed(script: Script, box: Ou
     assert at.flush(5)
     assert methods(script).count("DELETE") == 1
     assert not box.exists()
+
+
+def test_a_short_run_that_is_refused_leaves_the_older_end_owed(script: Script, box: Outbox) -> None:
+    """So does one that is over before it could be shown."""
+    assert box.put([owed(script)])
+    script.answer = lambda method, path, body: (422, {}) if method == "PUT" else (200, script.fine(method))
+    with pytest.raises(ValueError), at.live_progress("job", delay=60):
+        raise ValueError
+    assert script.wait(1, "DELETE")
+    assert at.flush(5) is False  # the end of the short run is lost
+    assert not box.exists()
+
+
+def test_waiting_for_another_process_costs_nothing_of_the_rate(script: Script, box: Outbox) -> None:
+    """Looks that send nothing are no requests, and an attempt that has failed is no obstacle."""
+    entry = owed(script)
+    another = _keeping.Keeper()
+    another.directory = box.path().parent
+    account = default_tracker().account()
+    assert account is not None
+    assert another.keep(account, entry)
+    assert another.begin(entry)
+    with at.live_progress("job"):
+        time.sleep(0.8)
+        assert len(account._sent) == 0
+        another.over(account, entry)
+        assert script.wait(1, "PUT")
 
 
 def test_a_start_waits_for_an_end_that_another_process_sends(script: Script, box: Outbox) -> None:
