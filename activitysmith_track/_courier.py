@@ -897,8 +897,9 @@ class Delivery(Parcel):
             return False
         if keeper.watched:
             entry = self.copy()
-            if entry is not None and keeper.hand_over(self.account, entry):
-                self.entry = entry
+            with self.courier.taking_over:
+                if entry is not None and not self.withdrawn and keeper.hand_over(self.account, entry):
+                    self.entry = entry
         return keeper.prepares
 
     def _perform(self, seconds: float) -> None:
@@ -1049,6 +1050,7 @@ class Courier:
         self._echoes: deque[Delivery] = deque(maxlen=64)
         self._waiters: list[SimpleQueue[None]] = []
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
+        self.taking_over = threading.RLock()  # a failure's push: by an outer block, or by the watchdog
         self._registered = False
 
     def after_fork(self) -> None:
@@ -1156,8 +1158,8 @@ class Courier:
         for delivery in reversed(self._echoes.copy()):  # other threads may fail at the same time
             mark = delivery.failure
             if mark is not None and mark[0] == failure and mark[1] > opened:
-                delivery.failure = None
-                delivery.withdrawn = True
+                with self.taking_over:
+                    delivery.failure, delivery.withdrawn = None, True
                 self.lane.wake(delivery)
                 return
 
@@ -1342,7 +1344,7 @@ class Courier:
                 self._wait_for_all(max(0.0, until - self.clock()))
         except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
             until = self.clock()
-        count = len(self._owed)
+        count = sum(not (isinstance(task, Delivery) and task.withdrawn) for task in list(self._owed))
         kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
         if count:
             fate = "they are kept for the next run" if kept else "they are lost"
@@ -1353,7 +1355,12 @@ class Courier:
 
     def _leave_owed(self, timeout: float, *, stays: bool = False) -> bool:
         """Keep what is owed and could not be delivered; returns whether all of it is kept."""
-        parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
+        parcels = []
+        for parcel in [task for task in list(self._owed) if isinstance(task, Parcel)]:
+            if not (isinstance(parcel, Delivery) and parcel.withdrawn):
+                parcels.append(parcel)
+            elif parcel.entry is not None:  # the lane has had no time yet to take it back
+                self.keeper.delivered(parcel.entry)
         new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
         for parcel in parcels:
             if isinstance(parcel, Ending) and parcel.card.successor is not None:

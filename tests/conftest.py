@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from patience import PatientSimulator
 
 from activitysmith_track import flush, override
 from activitysmith_track.configuration import _RANKS, default_tracker
@@ -40,7 +41,7 @@ def fresh_courier() -> Iterator[None]:
 @pytest.fixture
 def sim() -> Iterator[Simulator]:
     """A service on loopback, of the test's own."""
-    with Simulator() as service:
+    with PatientSimulator() as service:
         yield service
 
 
@@ -49,4 +50,4 @@ def phone(sim: Simulator) -> Iterator[Simulator]:
     """A service on loopback that the library is configured for; what is owed is delivered before it goes."""
     with override(api_key=sim.api_key, base_url=sim.base_url):
         yield sim
-        flush(5)
+        flush(60)

@@ -27,7 +27,7 @@ class Service(NamedTuple):
 
     fault: tuple[str, Mapping[str, Any]] | None = None
     early: bool = False
-    patience: float = 20.0
+    patience: float = 60.0
     flushed: bool = False
 
 
@@ -1264,7 +1264,7 @@ FORKS = [
                             if n == 1: raise ValueError("no disk")
                     except ValueError:
                         code = 4
-                    at.flush(10)
+                    at.flush(60)
                     os._exit(code)
                 children.append(child)
             say(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
@@ -1343,7 +1343,7 @@ FORKS = [
             def work(pipe):
                 with at.live_progress("child", total=2) as c:
                     c.advance()
-                    at.flush(10)
+                    at.flush(60)
                     pipe.send("running")
                     time.sleep(600)
             if __name__ == "__main__":
@@ -1513,7 +1513,7 @@ ODD = [
     ),
     Row(
         "the machine sleeps for nine hours",
-        block("jump(9 * 3600)", "p.advance(8)", "p.update(important=True)", "at.flush(10)", "p.advance(50)"),
+        block("jump(9 * 3600)", "p.advance(8)", "p.update(important=True)", "at.flush(60)", "p.advance(50)"),
         process="its clocks jump ahead",
         phone=DONE,
         costs="`flush`",

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from patience import PATIENCE
+
 
 class Script:
     """A service that answers as a test says, and remembers what it was asked."""
@@ -60,7 +62,7 @@ class Script:
     def wait(self, count: int, method: str = "") -> bool:
         """Wait until so many requests of a method came."""
         with self.changed:
-            return self.changed.wait_for(lambda: len(self.sent(method)) >= count, 10)
+            return self.changed.wait_for(lambda: len(self.sent(method)) >= count, PATIENCE)
 
     def sent(self, method: str = "") -> list[tuple[str, str, Any]]:
         """Return the requests of a method."""

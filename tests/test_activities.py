@@ -289,7 +289,7 @@ def test_nothing_raises_at_run_time(phone: Simulator, odd: Any, caplog: pytest.L
         p.finish(odd)
     with at.live_progress("g") as p:
         p.fail(odd)
-    assert at.flush(5)
+    assert at.flush(60)
     assert [request.status for request in phone.requests if request.status >= 400] == []
     assert "internal error" not in caplog.text
 
@@ -301,7 +301,7 @@ def test_past_the_total(phone: Simulator, caplog: pytest.LogCaptureFixture) -> N
         assert p.percentage == 99
         p.advance(5)
         assert p.percentage == 99
-    assert at.flush(5)
+    assert at.flush(60)
     assert phone.cards["job"].percentage == 100
     assert caplog.text.count("past the total") == 1
 
@@ -436,7 +436,7 @@ def test_transitions_are_sent(phone: Simulator) -> None:
         for number, name in enumerate(("a", "b", "c"), 1):
             s.step(name)
             assert phone.wait_for(lambda sim, n=number: "job" in sim.cards and sim.cards["job"].current_step == n)
-    assert at.flush(5)
+    assert at.flush(60)
     assert phone.cards["job"].updates == 2
 
 
@@ -520,8 +520,8 @@ def test_samples(phone: Simulator, caplog: pytest.LogCaptureFixture) -> None:
     with at.live_metrics("m", sample=sample, every=0.01), at.live_value("v", sample=value, every=5, key="v"):
         assert phone.wait_for(lambda sim: "m" in sim.cards and "v" in sim.cards)
         assert phone.wait_for(lambda sim: sim.cards["m"].metrics[0]["value"] == 3)
-        assert failed_twice.wait(10)
-    assert at.flush(5)
+        assert failed_twice.wait(60)
+    assert at.flush(60)
     assert threads == {"activitysmith-samples"}
     assert phone.cards["v"].value == "text"
     assert caplog.text.count("its sample callable failed") == 1
@@ -536,7 +536,7 @@ def test_a_timer_can_pause(phone: Simulator) -> None:
         t.pause()
         t.resume()
         assert phone.wait_for(lambda sim: sim.cards["job"].is_running is True)
-    assert at.flush(5)
+    assert at.flush(60)
     sent = [(request.body or {})["content_state"].get("duration_seconds") for request in phone.requests]
     assert sent == [90, None, None, None]
 

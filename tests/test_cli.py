@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE
 
 import activitysmith_track
 from activitysmith_track import _demo, cli
@@ -27,7 +28,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -110,7 +111,7 @@ def test_simulator() -> None:
         assert [each.status_code for each in answers] == [200, 429]
         assert "<!doctype html>" in httpx.get(base_url.removesuffix("/api")).text
         process.send_signal(signal.SIGTERM)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=PATIENCE)
     assert (process.returncode, error) == (0, "")
 
 
@@ -177,7 +178,7 @@ def test_flush_delivers_what_is_kept(sim: Simulator, tmp_path: Path) -> None:
     account = {"ACTIVITYSMITH_API_KEY": sim.api_key, "ACTIVITYSMITH_BASE_URL": sim.base_url}
     kept = str(tmp_path / "outbox")
     fault = sim.fault("status", status=503)
-    subprocess.run([sys.executable, "-c", JOB, kept], env={**os.environ, **account}, check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", JOB, kept], env={**os.environ, **account}, check=False, timeout=PATIENCE)
     assert run("flush", "--outbox", kept, "--timeout", "0.5", **account).returncode == 1
     fault.remove()
     assert run("flush", **account).returncode == 0

@@ -36,7 +36,7 @@ def test_environment_is_read_when_used(sim: Simulator, monkeypatch: pytest.Monke
     monkeypatch.setenv("ACTIVITYSMITH_API_KEY", sim.api_key)
     monkeypatch.setenv("ACTIVITYSMITH_BASE_URL", sim.base_url)
     assert works(tracker=tracker)
-    assert tracker.flush(5)
+    assert tracker.flush(60)
     assert sim.cards["job"].ended
     tracker.configure(enabled=False)
     assert not works(tracker=tracker)
@@ -130,7 +130,7 @@ def test_unknown_settings() -> None:
 def test_what_an_open_block_keeps(phone: Simulator) -> None:
     """What goes with every request counts at once; an open block keeps its key, its address and its card."""
     with at.live_progress("job", total=2) as p:
-        assert at.flush(5)
+        assert at.flush(60)
         with (
             at.override(tags=["new"], enabled=False),
             at.override(api_key="another", base_url="http://127.0.0.1:9/api"),
@@ -184,7 +184,7 @@ def test_trackers_are_apart(sim: Simulator) -> None:
     with tracker.live_stats("d", {"x": 1}), tracker.live_value("e") as e, tracker.live_alert("f", key="f") as f:
         e.set(1)
         f.set("x")
-    assert tracker.flush(5)
+    assert tracker.flush(60)
     assert {"job", "loop", "steps", "a", "b", "c", "d", "f"} == set(sim.cards)
     assert len(sim.pushes) == 1
     assert at.configure() is None

@@ -96,7 +96,7 @@ class TestFunctions:
         @at.live_progress("job", total=9)
         def count(n: int) -> None:
             at.current().advance(n)
-            both.wait(10)
+            both.wait(60)
             seen.append((n, at.current().completed))  # type: ignore[attr-defined]
 
         threads = [threading.Thread(target=count, args=[n]) for n in (2, 5)]
@@ -116,7 +116,7 @@ class TestFunctions:
             return n
 
         assert (job(3), job(3)) == (3, 3)
-        assert at.flush(5)
+        assert at.flush(60)
         assert len(phone.activities) == 1
 
     def test_partial_and_lambda(self, decorate: Any) -> None:
@@ -309,7 +309,7 @@ class TestGenerators:
         generator = job()
         next(generator)
         generator.close()
-        assert at.flush(5)
+        assert at.flush(60)
         assert len(closed) == 1
         assert phone.cards["job"].color == "gray"
         assert len(phone.activities) == 1
@@ -328,7 +328,7 @@ class TestGenerators:
             generator.throw(error)
         assert caught.value is error
         assert (error.__context__, error.__cause__) == (None, None)
-        assert at.flush(5)
+        assert at.flush(60)
         assert phone.cards["job"].color == "red"
 
     def test_traceback_gains_one_frame(self, phone: Simulator) -> None:
@@ -426,7 +426,7 @@ class TestAsyncGenerators:
                     assert at.current() is outside
 
         asyncio.run(main())
-        assert at.flush(5)
+        assert at.flush(60)
         assert (phone.cards["closed"].color, phone.cards["failed"].color) == ("gray", "red")
 
 
@@ -457,7 +457,7 @@ class TestSetUp:
 
         nightly_backup()
         Job().method(1)
-        assert at.flush(5)
+        assert at.flush(60)
         assert {card.title for card in phone.cards.values()} == {"nightly_backup", "method"}
 
 
@@ -485,7 +485,7 @@ def test_notify(phone: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     both(False)
     with at.notify("block", on="success"):
         pass
-    assert at.flush(5)
+    assert at.flush(60)
     titles = sorted((push.title, (push.message or "").partition("\n")[0]) for push in phone.pushes)
     assert titles == [
         ("My title failed", "my words"),
@@ -507,6 +507,6 @@ def test_steps_of_a_decorated_function(phone: Simulator) -> None:
             pass
 
     backup()
-    assert at.flush(5)
+    assert at.flush(60)
     card = phone.cards["backup"]
     assert (card.type, card.current_step, card.number_of_steps) == ("segmented_progress", 3, 3)

@@ -174,7 +174,7 @@ def test_a_port_that_was_taken(sim: Simulator, monkeypatch: pytest.MonkeyPatch) 
             fault.remove()
     monkeypatch.undo()
     assert sim._server is not None
-    assert sim._server.serving.wait(10)
+    assert sim._server.serving.wait(60)
     assert httpx.get(sim.url).status_code == 200
 
 

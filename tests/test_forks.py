@@ -12,6 +12,7 @@ from pathlib import Path
 from socket import create_server
 
 import pytest
+from patience import PATIENCE
 
 from activitysmith_track import _forks
 from activitysmith_track._outbox import Entry, Outbox, hint
@@ -27,7 +28,7 @@ def run(code: str, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -145,11 +146,11 @@ def test_an_import_waits_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     def hold() -> None:
         with _forks.importing():
             held.set()
-            done.wait(10)
+            done.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    held.wait(60)
     with _forks.importing():
         assert not _forks.loading.lock.acquire(blocking=False)
     done.set()

@@ -40,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shown(phone: Simulator, key: str = "job") -> Any:
     """Wait for everything to be delivered and return the card."""
-    assert at.flush(5)
+    assert at.flush(60)
     return phone.cards[key]
 
 
@@ -150,7 +150,7 @@ def test_titles(phone: Simulator) -> None:
     for word in ("title", "desc", "description"):
         options: Any = {word: f"My {word}"}
         assert list(at.track([1], word, **options)) == [1]
-    assert at.flush(5)
+    assert at.flush(60)
     assert {card.title for card in phone.cards.values()} == {"My title", "My desc", "My description"}
 
 
@@ -158,7 +158,7 @@ def test_wrapped_in_others(phone: Simulator) -> None:
     """enumerate, zip and comprehensions around a loop change nothing."""
     assert [pair for pair in enumerate(at.track("ab", "a"))] == [(0, "a"), (1, "b")]  # noqa: C416
     assert list(zip(at.track([1, 2], "b"), at.track([3, 4], "c"), strict=True)) == [(1, 3), (2, 4)]
-    assert at.flush(5)
+    assert at.flush(60)
     assert {key: card.color for key, card in phone.cards.items()} == {"a": "green", "b": "green"}
 
 
@@ -166,7 +166,7 @@ def test_each_iteration_is_a_block_of_its_own(phone: Simulator) -> None:
     """The same tracked list can be gone through twice."""
     tracked = at.track([1, 2], "job")
     assert list(tracked) == list(tracked) == [1, 2]
-    assert at.flush(5)
+    assert at.flush(60)
 
 
 def test_an_iterable_that_raises(phone: Simulator) -> None:
@@ -200,7 +200,7 @@ def test_nothing_is_kept(phone: Simulator) -> None:
         return weakref.ref(last)
 
     reference = go()
-    assert at.flush(5)
+    assert at.flush(60)
     gc.collect()
     assert reference() is None
 
@@ -214,7 +214,7 @@ def test_a_loop_in_a_generator_does_not_hold_its_callers_blocks(phone: Simulator
     for _ in rows():
         with at.live_progress("mine"):
             pass
-    assert at.flush(5)
+    assert at.flush(60)
     assert set(phone.cards) == {"rows", "mine"}
 
 
@@ -264,7 +264,7 @@ def test_disabled(phone: Simulator) -> None:
     assert list(at.track([1, 2], "job", disable=True)) == [1, 2]
     for _ in at.track([1, 2], "job", disable=True):
         break
-    assert at.flush(5)
+    assert at.flush(60)
     assert phone.requests == []
 
 
@@ -306,7 +306,7 @@ def test_every_kind_of_iterable_is_counted(phone: Simulator, kind: Any) -> None:
         seen.append(item)
         if len(seen) == 43:
             break
-    assert at.flush(10)
+    assert at.flush(60)
     assert seen == list(range(43))
     assert (phone.cards["job"].percentage, phone.cards["job"].color) == (42, "gray")
 
@@ -319,7 +319,7 @@ def test_a_list_that_changes_under_the_loop(phone: Simulator) -> None:
         seen.append(item)
         if len(items) < 10:
             items.append(item + 10)
-    assert at.flush(5)
+    assert at.flush(60)
     assert len(seen) == 10
     assert phone.cards["job"].color == "green"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 import activitysmith_track as at
 from activitysmith_track import _courier
@@ -63,7 +64,7 @@ class Job:
     def run(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a script to its end."""
         process = self.start(code, **environment)
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
     def flush(self) -> subprocess.CompletedProcess[str]:
@@ -79,6 +80,14 @@ def job(sim: Simulator, tmp_path: Path) -> Iterator[Job]:
     for process in made.processes:
         process.kill()
         process.communicate()
+
+
+def gone(pid: int) -> bool:
+    """Wait until a process that is nobody's child here has ended."""
+    until = time.monotonic() + PATIENCE
+    while os.path.exists(f"/proc/{pid}/cmdline") and time.monotonic() < until:
+        time.sleep(0.05)
+    return not os.path.exists(f"/proc/{pid}/cmdline")
 
 
 def kept(job: Job) -> list[Path]:
@@ -101,7 +110,7 @@ def test_all_goes_well_and_nothing_is_written(job: Job) -> None:
     """A job that delivers everything leaves no trace on disk, and loads no database."""
     done = job.run(
         "before = 'sqlite3' in sys.modules  # coverage has it\nwith at.live_progress('nightly'):\n    pass\n"
-        "at.flush(5)\nassert ('sqlite3' in sys.modules) == before, 'sqlite3'"
+        "at.flush(60)\nassert ('sqlite3' in sys.modules) == before, 'sqlite3'"
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert kept(job) == []
@@ -114,7 +123,7 @@ def test_what_an_exit_could_not_deliver_comes_later(job: Job, kind: str) -> None
     assert job.sim.wait_for(lambda sim: "nightly" in sim.cards)
     more = {"status": 503} if kind == "status" else {"seconds": 60} if kind == "refuse" else {}
     with job.sim.fault(kind, **more):
-        _, error = process.communicate("\n", timeout=60)
+        _, error = process.communicate("\n", timeout=PATIENCE)
         assert process.returncode == 1
         assert "ValueError" in error  # the log of other threads may stand between its words
         assert "no disk" in error
@@ -135,9 +144,9 @@ def test_a_newer_run_cancels_the_owed_end(job: Job) -> None:
     process = job.begin(FAILS)
     assert job.sim.wait_for(lambda sim: "nightly" in sim.cards)
     with job.sim.fault("status", status=503):
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=PATIENCE)
     done = job.run(
-        "with at.live_progress('nightly', total=10) as p:\n    p.advance(10)\n    at.flush(10)\nassert at.flush(10)"
+        "with at.live_progress('nightly', total=10) as p:\n    p.advance(10)\n    at.flush(60)\nassert at.flush(60)"
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert job.flush().returncode == 0
@@ -158,7 +167,7 @@ def test_the_process_itself_delivers_when_the_service_is_back(
             with pytest.raises(ValueError), at.live_progress("job"):
                 assert sim.wait_for(lambda phone: phone.requests)
                 raise ValueError
-            assert at.flush(10)
+            assert at.flush(60)
     assert sim.cards["job"].ended
     assert len(sim.pushes) == 1
     assert all(path.stat().st_size <= 4096 for path in box.iterdir())
@@ -177,7 +186,7 @@ def test_without_a_place_to_keep_it(
         with sim.fault("status", status=503, times=4):
             with pytest.raises(ValueError), at.live_progress("job"):
                 raise ValueError
-            assert at.flush(10)
+            assert at.flush(60)
     assert len(sim.pushes) == 1
     told = [record.getMessage() for record in caplog.records if "outbox" in record.getMessage()]
     assert len(told) == len(set(told)) <= 2
@@ -221,7 +230,7 @@ def test_ctrl_c_ends_the_process_as_it_would_without_us(job: Job, tmp_path: Path
                 cwd=tmp_path,
                 env={**os.environ, **environment},
                 stderr=subprocess.PIPE,
-                timeout=60,
+                timeout=PATIENCE,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
             codes.append(done.returncode)
@@ -259,7 +268,7 @@ LIVES = """
     with at.live_progress("train", total=100) as p:
         p.advance(30)
         p.update(important=True)
-        assert at.flush(10)
+        assert at.flush(60)
         watchdog = at.configuration.default_tracker().courier.keeper._watchdog
         assert watchdog.start(20)
         say("running")
@@ -278,7 +287,7 @@ def test_a_death_is_told(job: Job, death: str) -> None:
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
-    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes, 20)
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes)
     card = job.sim.cards["train"]
     assert (card.color, card.percentage, card.subtitle) == ("red", 30, WITHOUT_GOODBYE)
     (push,) = job.sim.pushes
@@ -292,22 +301,18 @@ def test_a_good_end_with_a_watchdog(job: Job) -> None:
     assert done.returncode == 0, done.stderr
     assert job.sim.cards["train"].color == "green"
     assert job.sim.pushes == []
-    pid = int(done.stdout.split()[-1])
-    until = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}/cmdline") and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not os.path.exists(f"/proc/{pid}/cmdline")
+    assert gone(int(done.stdout.split()[-1]))
 
 
 def test_the_watchdog_stays_for_what_is_owed(job: Job) -> None:
     """A job that fails while the service is down leaves the end and the push to the watchdog."""
     process = job.begin(LIVES.format(death="raise ValueError('broken')"))
     with job.sim.fault("status", status=503):
-        _, error = process.communicate("\n", timeout=60)
+        _, error = process.communicate("\n", timeout=PATIENCE)
         assert "ValueError" in error
         assert "broken" in error
         assert not job.sim.cards["train"].ended
-    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes, 30)
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended and sim.pushes)
     assert job.sim.cards["train"].color == "red"
     (push,) = job.sim.pushes
     assert "ValueError: broken" in (push.message or "")
@@ -318,8 +323,8 @@ def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job) -> None:
     code = LIVES.format(death="p.finish(); time.sleep(0.3); os._exit(1)")
     process = job.begin(code)
     with job.sim.fault("status", status=429, retry_after=1):
-        process.communicate("\n", timeout=60)
-    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended, 20)
+        process.communicate("\n", timeout=PATIENCE)
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended)
     assert (job.sim.cards["train"].color, job.sim.pushes) == ("green", [])
 
 
@@ -334,9 +339,9 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     """
     process = job.start(LIVES.format(death=textwrap.indent(textwrap.dedent(code), " " * 8).strip()))
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=PATIENCE)
     cards = job.sim.cards
-    assert job.sim.wait_for(lambda sim: len(sim.pushes) == 2 and sim.cards["train"].ended, 20), job.sim.pushes
+    assert job.sim.wait_for(lambda sim: len(sim.pushes) == 2 and sim.cards["train"].ended), job.sim.pushes
     assert {push.title for push in job.sim.pushes} == {"outer failed", "train failed"}
     assert (cards["outer"].color, cards["inner"].color) == ("red", "red")
 
@@ -366,7 +371,7 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
         process.stdin.flush()
         assert process.stdout.readline() == "again\n"
         process.kill()
-        assert job.sim.wait_for(lambda sim: sim.pushes and sim.cards["alpha"].ended, 20)
+        assert job.sim.wait_for(lambda sim: sim.pushes and sim.cards["alpha"].ended)
     assert job.sim.cards["alpha"].color == "green"
     assert [push.title for push in job.sim.pushes] == ["alpha failed"]
 
@@ -415,13 +420,38 @@ def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
     assert not delivery.in_flight
 
 
+def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
+    """What the watchdog was given for an inner block is taken back, though the lane has no time to do so."""
+    process = job.start("""
+        at.configure(watchdog=True, exit_timeout=0)
+        courier = at.configuration.default_tracker().courier
+        with at.live_progress("outer"), at.live_progress("inner"):
+            assert at.flush(60)
+            assert courier.keeper._watchdog.start(60)
+            say(courier.keeper._watchdog.pid)
+            before = courier.keeper._handed.copy()
+            lane, take = courier.lane, courier.take_over
+            def late(*arguments):
+                if courier._echoes:  # the inner block's push
+                    while courier.keeper._handed == before: time.sleep(0.01)
+                    lane.wake = lambda task: None
+                take(*arguments)
+            courier.take_over = late
+            raise ValueError("no disk")
+    """)
+    out, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, error
+    assert gone(int(out))
+    assert [push.title for push in job.sim.pushes] == ["outer failed"]
+
+
 def test_the_watchdog_by_environment(job: Job) -> None:
     """`ACTIVITYSMITH_WATCHDOG=on` is enough."""
     code = LIVES.format(death="os._exit(3)").replace("at.configure(watchdog=True)", "pass")
     process = job.start(code, ACTIVITYSMITH_WATCHDOG="on")
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=PATIENCE)
     assert process.returncode == 3
-    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended, 20)
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended)
     assert job.sim.cards["train"].color == "red"
 
 
@@ -432,7 +462,7 @@ TOLD = """
     {before}
     with at.live_progress("serve", total=100) as p:
         p.advance(7)
-        assert at.flush(10)
+        assert at.flush(60)
         say("running")
         while True:
             time.sleep(0.05)
@@ -444,7 +474,7 @@ def test_a_signal_ends_the_card(job: Job, number: signal.Signals) -> None:
     """The card says what stopped it before the process is gone, and the exit status is the signal's."""
     process = job.begin(TOLD.format(before=""))
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -number
     card = job.sim.cards["serve"]
     assert (card.ended, card.color, card.subtitle) == (True, "gray", f"Stopped: {number.name}")
@@ -459,7 +489,7 @@ def test_a_signal_is_no_sudden_death(job: Job) -> None:
     )
     process = job.begin(code)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGTERM
     assert job.sim.wait_for(lambda sim: sim.cards["serve"].ended)
     assert job.sim.cards["serve"].subtitle == "Stopped: SIGTERM"
@@ -471,7 +501,7 @@ def test_a_handler_that_was_there_is_called(job: Job) -> None:
     """The user's own handler decides what becomes of the process."""
     process = job.begin(TOLD.format(before="signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))"))
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 9
     assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
 
@@ -482,7 +512,7 @@ def test_a_signal_stops_inner_blocks_too(job: Job) -> None:
     code = code.replace("while True:", "with at.live_progress('inner'):\n          while True:")
     process = job.begin(code)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 9
     assert (job.sim.cards["serve"].color, job.sim.pushes) == ("gray", [])
 
@@ -513,7 +543,7 @@ def test_a_signal_while_the_service_is_down(job: Job) -> None:
     process = job.begin(TOLD.format(before=""))
     with job.sim.fault("hang"):
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == -signal.SIGTERM
     assert job.flush().returncode == 0
     assert job.sim.cards["serve"].subtitle == "Stopped: SIGTERM"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from sdk_errors import ERRORS, NODE_ONLY, STATE, Provoked
 
 from activitysmith_track.simulator import Simulator
@@ -50,7 +51,7 @@ def drive(sim: Simulator, **orders: Any) -> list[dict[str, Any]]:
         input=json.dumps({"url": sim.base_url, "key": sim.api_key, "calls": [], **orders}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -38,7 +38,7 @@ def script(box: Outbox, tmp_path: Path) -> Iterator[Script]:
     with at.override(api_key="script-key", base_url=made.url, outbox=tmp_path / "box"):
         yield made
         made.answer = lambda method, path, body: (200, made.fine(method))
-        at.flush(5)
+        at.flush(60)
     made.close()
 
 
@@ -88,7 +88,7 @@ def test_a_card_behind_a_refused_one_is_shown(monkeypatch: pytest.MonkeyPatch) -
             with at.live_progress("behind", key="behind"):
                 other.live_activities.end_stream("other", title="other", type="progress", percentage=100)
                 assert sim.wait_for(lambda phone: "behind" in phone.cards)
-        assert at.flush(5)
+        assert at.flush(60)
 
 
 def test_the_place_of_a_card_that_leaves_the_queue() -> None:
@@ -120,7 +120,7 @@ def test_an_end_is_owed_until_a_newer_run_is_shown(script: Script) -> None:
     script.answer = lambda method, path, body: next(answers, (200, script.fine(method)))
     with at.live_progress("job", delay=60):
         assert script.wait(1, "DELETE")
-    assert at.flush(5)
+    assert at.flush(60)
     assert methods(script) == ["PUT", "DELETE", "DELETE"]
 
 
@@ -136,7 +136,7 @@ def test_a_newer_run_waits_for_the_older_ones_end(script: Script, monkeypatch: p
         assert methods(script).count("PUT") == 1
         script.answer = lambda method, path, body: (200, script.fine(method))
         assert script.wait(2, "PUT")
-    assert at.flush(5)
+    assert at.flush(60)
     assert methods(script)[-3:] == ["DELETE", "PUT", "DELETE"]
 
 
@@ -147,7 +147,7 @@ def test_an_ended_card_is_looked_at_when_another_takes_the_slot(script: Script) 
 
     def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
         if method == "DELETE" and path.endswith("/first"):
-            go.wait(10)
+            go.wait(60)
         return 200, script.fine(method)
 
     script.answer = slowly
@@ -179,7 +179,7 @@ def test_a_run_that_is_refused_leaves_the_older_end_owed(script: Script, box: Ou
     script.answer = lambda method, path, body: (403, {}) if method == "PUT" else (200, script.fine(method))
     with at.live_progress("job"):
         assert script.wait(1, "DELETE")
-    assert at.flush(5)
+    assert at.flush(60)
     assert methods(script).count("DELETE") == 1
     assert not box.exists()
 
@@ -191,7 +191,7 @@ def test_a_short_run_that_is_refused_leaves_the_older_end_owed(script: Script, b
     with pytest.raises(ValueError), at.live_progress("job", delay=60):
         raise ValueError
     assert script.wait(1, "DELETE")
-    assert at.flush(5) is False  # the end of the short run is lost
+    assert at.flush(60) is False  # the end of the short run is lost
     assert not box.exists()
 
 
@@ -230,7 +230,7 @@ def test_a_start_waits_for_an_end_that_this_process_sends(script: Script, box: O
 
     def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
         if method == "DELETE":
-            go.wait(10)
+            go.wait(60)
         return 200, script.fine(method)
 
     script.answer = slowly
@@ -243,7 +243,7 @@ def test_a_start_waits_for_an_end_that_this_process_sends(script: Script, box: O
         assert methods(script) == ["DELETE"]
         go.set()
         assert script.wait(1, "PUT")
-    assert at.flush(5)
+    assert at.flush(60)
     assert methods(script) == ["DELETE", "PUT", "DELETE"]
 
 
@@ -254,7 +254,7 @@ def test_short_runs_while_an_older_end_is_on_its_way(script: Script, box: Outbox
 
     def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
         if method == "DELETE":
-            go.wait(10)
+            go.wait(60)
         return 200, script.fine(method)
 
     script.answer = slowly
@@ -266,7 +266,7 @@ def test_short_runs_while_an_older_end_is_on_its_way(script: Script, box: Outbox
         with at.live_progress("job"):
             time.sleep(0.1)
     go.set()
-    assert at.flush(5)
+    assert at.flush(60)
     assert methods(script).count("PUT") == methods(script).count("DELETE") - 1
 
 
@@ -327,7 +327,7 @@ def pushes(script: Script, answers: list[int], go: threading.Event) -> None:
             return 200, script.fine(method)
         status = next(left, None)
         if status is None:
-            go.wait(10)
+            go.wait(60)
         return status or 200, script.fine(method)
 
     script.answer = answer
@@ -348,7 +348,7 @@ def test_a_push_that_may_have_arrived_is_left_to_nobody(script: Script, box: Out
     finally:
         at.configure(exit_timeout=2)
         go.set()
-    assert at.flush(5)
+    assert at.flush(60)
     assert len(script.sent("POST")) == 2
 
 
@@ -360,5 +360,5 @@ def test_a_lease_that_ran_out_makes_no_second_push(script: Script, monkeypatch: 
         pass
     assert script.wait(1, "POST")
     at.flush(0.3)
-    assert at.flush(5)
+    assert at.flush(60)
     assert len(script.sent("POST")) == 2

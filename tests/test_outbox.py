@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
+from patience import PATIENCE
 
 from activitysmith_track import _forks, _outbox
 from activitysmith_track._failure import late
@@ -395,7 +396,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """What does not fit is refused as a whole; what was there before is still there."""
     command = [sys.executable, "-c", FULL, str(tmp_path / "state")]
     environment = {**unmeasured(), "PYTHONPATH": os.path.dirname(__file__)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
     assert done.stdout.split() == ["False", "10"], done.stderr
     assert "cannot use its outbox" in done.stderr
 
@@ -685,7 +686,7 @@ def test_processes_at_once(tmp_path: Path) -> None:
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    delivered = [line for worker in workers for line in worker.communicate(timeout=120)[0].split()]
+    delivered = [line for worker in workers for line in worker.communicate(timeout=PATIENCE)[0].split()]
     assert [worker.returncode for worker in workers] == [0] * 4
     box = Outbox(tmp_path / "state")
     delivered += [entry.body["title"] for entry in box.claim("hint", BASE_URL, "last", time.time(), 60, most=1_000)]

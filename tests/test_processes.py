@@ -14,6 +14,7 @@ from socket import create_server, socket
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from activitysmith_track.simulator import Simulator
 
@@ -28,7 +29,7 @@ def run(sim: Simulator, tmp_path: Path) -> Run:
         script = tmp_path / "job.py"
         head = "import activitysmith_track as at\n"
         if not base_url:  # a busy machine may need longer than the usual two seconds
-            head += "at.configure(exit_timeout=20)\n"
+            head += "at.configure(exit_timeout=60)\n"
         script.write_text(head + textwrap.dedent(code), encoding="utf-8")
         settings = {"ACTIVITYSMITH_API_KEY": sim.api_key, "ACTIVITYSMITH_BASE_URL": base_url or sim.base_url}
         return subprocess.run(
@@ -36,7 +37,7 @@ def run(sim: Simulator, tmp_path: Path) -> Run:
             env={**os.environ, **settings, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
             cwd=tmp_path,
         )
@@ -140,7 +141,7 @@ def test_a_block_in_an_exit_handler(run: Run, sim: Simulator) -> None:
         def last():
             with at.live_progress('job', total=1) as p:
                 p.advance()
-            at.flush(5)
+            at.flush(60)
         atexit.register(last)
     """)
     assert (done.returncode, done.stderr) == (0, "")
@@ -179,7 +180,7 @@ def test_a_forked_child_leaves_its_parents_card_alone(run: Run, sim: Simulator) 
         with at.live_progress('job', total=4) as p:
             p.advance(2)
             p.update(important=True)
-            at.flush(5)
+            at.flush(60)
             child = os.fork()
             if child == 0:
                 p.advance(1)
@@ -187,7 +188,7 @@ def test_a_forked_child_leaves_its_parents_card_alone(run: Run, sim: Simulator) 
                 p.finish()
                 with at.live_progress('child', total=1) as c:
                     c.advance()
-                at.flush(5)
+                at.flush(60)
                 os._exit(7)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
             p.advance(2)

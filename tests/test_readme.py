@@ -35,7 +35,7 @@ def test_block_runs(phone: Simulator, name: str) -> None:
     defined = {"__name__": "__main__"}
     try:
         exec(compile(BLOCKS[name], f"block {name}", "exec"), defined)
-        assert at.flush(10)
+        assert at.flush(60)
     finally:
         default_tracker()._layers = before
     assert [request for request in phone.requests if request.status >= 400] == []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from patience import PATIENCE
 
 from activitysmith_track import _signals
 from activitysmith_track._signals import Signals
@@ -92,7 +93,7 @@ def watched(process: subprocess.Popen[str]) -> threading.Timer:
         def __exit__(self, *_: object) -> None:
             self.cancel()
 
-    return Timer(60, process.kill)  # type: ignore[return-value]
+    return Timer(PATIENCE, process.kill)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
 from activitysmith_track._failure import WITHOUT_GOODBYE, late
@@ -30,7 +31,6 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the watchdog needs P
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 pidfds = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this platform has no pidfd")
 
-SECONDS = 60.0  # that a test waits for anything
 QUICK = Timing(first_wait=0.05, longest_wait=0.2, retry=30.0, check=0.1)
 END = {"content_state": {"title": "job", "type": "progress", "percentage": 42, "color": "red", "subtitle": "gone"}}
 PUSH = {"title": "job failed", "message": "gone"}
@@ -57,7 +57,7 @@ def show(number=1, title="job", percentage=42):
     dog.guard(number, key, url, title, **words(percentage, title))
 
 def tell():
-    assert dog.start({SECONDS})
+    assert dog.start({PATIENCE})
     say(dog.pid)
 
 def wait():
@@ -93,7 +93,7 @@ class Job:
 
     def left(self) -> int:
         """Wait until it has left, and return its exit code."""
-        return self.process.wait(SECONDS)
+        return self.process.wait(PATIENCE)
 
     def said(self) -> tuple[int, str]:
         """Wait until it has left, and return its exit code and what it wrote to stderr."""
@@ -149,7 +149,7 @@ def exists(pid: int) -> bool:
 
 def until(condition: Callable[[], object]) -> bool:
     """Wait until something holds that tells nobody when it does."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -159,7 +159,7 @@ def until(condition: Callable[[], object]) -> bool:
 
 def red(sim: Simulator, key: str = "job", percentage: int = 42, pushes: int = 1) -> bool:
     """Wait until a card is red and its push is there."""
-    arrived = sim.wait_for(lambda s: key in s.cards and s.cards[key].ended and len(s.pushes) >= pushes, SECONDS)
+    arrived = sim.wait_for(lambda s: key in s.cards and s.cards[key].ended and len(s.pushes) >= pushes, PATIENCE)
     card = sim.cards[key]
     return arrived and (card.color, card.percentage, card.subtitle) == ("red", percentage, WITHOUT_GOODBYE)
 
@@ -210,7 +210,7 @@ def test_the_newest_words_count(start: Start, sim: Simulator) -> None:
     assert job.hear() == "ready"
     assert sim.pushes == []
     job.kill()
-    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+    assert sim.wait_for(lambda s: s.pushes, PATIENCE)
 
 
 def test_one_push_for_several_cards(start: Start, sim: Simulator) -> None:
@@ -277,7 +277,7 @@ def test_owed_by_an_exit_handler(start: Start, sim: Simulator) -> None:
     """)
     assert job.hear() == "True"
     assert job.said() == (0, "")
-    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+    assert sim.wait_for(lambda s: s.pushes, PATIENCE)
 
 
 def test_nothing_to_guard(start: Start, sim: Simulator) -> None:
@@ -516,7 +516,7 @@ def test_a_stopped_watchdog_holds_up_nothing(start: Start, sim: Simulator) -> No
     os.kill(watchdog, signal.SIGCONT)
     assert until(lambda: not os.path.exists("/proc") or _readable(watchdog))
     job.kill()
-    assert sim.wait_for(lambda s: s.cards["job"].ended and s.pushes, SECONDS)
+    assert sim.wait_for(lambda s: s.cards["job"].ended and s.pushes, PATIENCE)
 
 
 def _readable(pid: int) -> bool:
@@ -619,11 +619,11 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
         pytest.skip("this machine has no such program")
     dog = Watchdog(QUICK, interpreter=python)
     with caplog.at_level(logging.WARNING):
-        assert not dog.start(SECONDS)
+        assert not dog.start(PATIENCE)
         dog.guard(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH)
         dog.goodbye(1)
-        assert not dog.start(SECONDS)
-        assert dog.close(SECONDS)
+        assert not dog.start(PATIENCE)
+        assert dog.close(PATIENCE)
     assert len(caplog.records) == 1
     assert word in caplog.text
 
@@ -631,7 +631,7 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
 def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that does not leave at once is not waited for, and leaves no child behind."""
     monkeypatch.setattr(_watchdog, "_LEAVE", "while :; do :; done")
-    assert not Watchdog(QUICK._replace(start=0.2)).start(SECONDS)
+    assert not Watchdog(QUICK._replace(start=0.2)).start(PATIENCE)
     assert "could not be started" in caplog.text
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -681,7 +681,7 @@ def test_a_hanging_end_holds_up_no_push(start: Start, sim: Simulator) -> None:
     job.hear()
     fault = sim.fault("hang", method="DELETE")
     job.kill()
-    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+    assert sim.wait_for(lambda s: s.pushes, PATIENCE)
     assert until(lambda: fault.hits == 1)
     assert not sim.cards["job"].ended
 
@@ -739,7 +739,7 @@ class Pipes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self.writes)
-        self.thread.join(SECONDS)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
         for each in (self.reads, self.listens, self.guard._lent, self.guard._listener):
             os.close(each)
@@ -796,7 +796,7 @@ def test_a_bye(sim: Simulator) -> None:
     with Pipes() as pipes:
         pipes.hello()
         pipes.send(*told(sim)[:1], encode("bye"), *told(sim))
-        pipes.thread.join(SECONDS)
+        pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
     pipes.guard.deliver()
     assert pipes.guard.duty.left
@@ -807,10 +807,10 @@ def test_a_bye(sim: Simulator) -> None:
 def test_a_job_that_is_gone_before_the_hello() -> None:
     """A number that belongs to no process, or to another by now, is no job to wait for."""
     child = subprocess.Popen(["/bin/sh", "-c", "exit"])
-    child.wait(SECONDS)
+    child.wait(PATIENCE)
     with Pipes() as pipes:
         pipes.hello(pid=child.pid)
-        pipes.thread.join(SECONDS)
+        pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
     assert _last_words.is_gone(os.getpid(), -1)
     assert not _last_words.is_gone(os.getpid(), _last_words.start_time(os.getpid()))
@@ -826,8 +826,8 @@ def test_a_job_whose_pidfd_tells() -> None:
         os.dup2(pidfd, pipes.guard._lent)
         pipes.hello(pidfd=True)
         pipes.send(encode("account", id=7, api_key="k", base_url="u"))
-        child.communicate(timeout=SECONDS)
-        pipes.thread.join(SECONDS)
+        child.communicate(timeout=PATIENCE)
+        pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
     os.close(pidfd)
     assert 7 in pipes.guard.duty._accounts
@@ -847,7 +847,7 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
     before = set(threading.enumerate())
     guard.deliver()
     for thread in set(threading.enumerate()) - before:
-        thread.join(SECONDS)
+        thread.join(PATIENCE)
     assert len(sim.requests) >= 2
 
 
@@ -876,7 +876,7 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
     delivering.start()
     assert sim.wait_for(lambda phone: phone.requests)
     show(sim)
-    delivering.join(SECONDS)
+    delivering.join(PATIENCE)
     assert (sim.cards["job"].ended, sim.cards["job"].color) == (True, "red")
     assert [request.method for request in sim.requests] == ["DELETE", "PUT", "DELETE"]
     assert not Outbox(tmp_path / "box").exists()
@@ -906,11 +906,11 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
         delivering = threading.Thread(target=guard.deliver)
         delivering.start()
         assert sim.wait_for(lambda phone: len(phone.requests) >= 5)
-        until, taken = time.monotonic() + SECONDS, None
+        until, taken = time.monotonic() + PATIENCE, None
         while taken is None and time.monotonic() < until:  # an attempt is under way
             taken = box.cancel_ends(hint(sim.api_key), sim.base_url, "job")
         assert len(taken or ()) == 1
-    delivering.join(SECONDS)
+    delivering.join(PATIENCE)
     assert not sim.cards["job"].ended
     assert [push.title for push in sim.pushes] == ["job failed"]
     assert not box.exists()
@@ -1099,7 +1099,7 @@ def dog(sim: Simulator) -> Iterator[Watchdog]:
     made = Watchdog(QUICK._replace(idle=0.2))
     yield made
     made.goodbye(1)
-    made.close(SECONDS)
+    made.close(PATIENCE)
 
 
 def guard(dog: Watchdog, sim: Simulator, note: str = "") -> None:
@@ -1110,7 +1110,7 @@ def guard(dog: Watchdog, sim: Simulator, note: str = "") -> None:
 def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
     """What does not go through the pipe waits, the newest of each, and goes on when the process reads again."""
     guard(dog, sim)
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
     line = dog._line
     assert line is not None
     assert dog.pid is not None
@@ -1121,18 +1121,18 @@ def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
     finally:
         os.kill(dog.pid, signal.SIGCONT)
     assert until(lambda: not line.blocked)
-    assert dog.tell(SECONDS)
+    assert dog.tell(PATIENCE)
     assert dog.alive
 
 
 def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
     """However many cards come and go, nothing is remembered of those that are gone."""
     guard(dog, sim)
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
     for number in range(2, 300):
         dog.guard(number, sim.api_key, sim.base_url, "job", end=END, push=None)
         dog.goodbye(number)
-    assert dog.tell(SECONDS)
+    assert dog.tell(PATIENCE)
     line = dog._line
     assert line is not None
     assert len(line._known) <= 3  # the hello, the account and the card
@@ -1142,7 +1142,7 @@ def test_no_time_for_a_farewell(sim: Simulator) -> None:
     """`close` waits no longer than it is told, and says that not all was heard."""
     dog = Watchdog(QUICK)
     guard(dog, sim)
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
     line, pid = dog._line, dog.pid
     assert line is not None
     assert pid is not None
@@ -1150,7 +1150,7 @@ def test_no_time_for_a_farewell(sim: Simulator) -> None:
     assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
     assert not dog.close(0.2)
     assert dog._thread is not None
-    dog._thread.join(SECONDS)
+    dog._thread.join(PATIENCE)
     os.kill(pid, signal.SIGKILL)
     line.close()
 
@@ -1159,35 +1159,35 @@ def test_starting_anew_once(dog: Watchdog, sim: Simulator, caplog: pytest.LogCap
     """A process that was killed has one successor."""
     for _ in range(2):
         guard(dog, sim)
-        assert dog.start(SECONDS)
+        assert dog.start(PATIENCE)
         killed = dog.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         assert until(lambda gone=killed: dog.pid != gone)
     assert until(lambda: len(caplog.records) == 1)
     guard(dog, sim)
-    assert not dog.start(SECONDS)
+    assert not dog.start(PATIENCE)
 
 
 def test_idling(dog: Watchdog, sim: Simulator) -> None:
     """A process that has nothing to guard is let go; one that was killed meanwhile has no successor."""
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
     pid = dog.pid
     assert pid is not None
     assert until(lambda: is_gone(pid) and not dog.alive)
     dog._timing = QUICK
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
     assert dog.pid not in (None, pid)
     os.kill(dog.pid or 0, signal.SIGKILL)
     assert until(lambda: not dog.alive)
     guard(dog, sim)
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
 
 
 def test_a_pipe_that_was_closed(dog: Watchdog, sim: Simulator) -> None:
     """A job that closes what it did not open gets another process."""
     guard(dog, sim)
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
     first, line = dog.pid, dog._line
     assert line is not None
     assert line._pipe is not None
@@ -1199,12 +1199,12 @@ def test_after_a_fork(sim: Simulator) -> None:
     """What a child does: it drops the pipe, and knows nothing any more."""
     dog = Watchdog(QUICK)
     dog.after_fork()
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
     line, pid = dog._line, dog.pid
     assert line is not None
     assert pid is not None
     dog.after_fork()
-    assert (line._pipe, dog.alive, dog.pid, dog.close(SECONDS)) == (None, False, None, True)
+    assert (line._pipe, dog.alive, dog.pid, dog.close(PATIENCE)) == (None, False, None, True)
     assert until(lambda: is_gone(pid))
 
 
@@ -1213,7 +1213,7 @@ def test_a_fork_in_the_middle_of_a_start(monkeypatch: pytest.MonkeyPatch) -> Non
     line, before = _watchdog._Line(), set(os.listdir("/dev/fd"))
     monkeypatch.setattr(line, "_return", lambda *_: None)
     monkeypatch.setattr(_watchdog, "_await_ready", lambda *_: 0)
-    line.start(sys.executable, QUICK, SECONDS)
+    line.start(sys.executable, QUICK, PATIENCE)
     monkeypatch.undo()
     assert set(os.listdir("/dev/fd")) - before
     line.drop()
@@ -1231,18 +1231,18 @@ def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPat
         patch.setattr(threading.Thread, "start", refuse)
         dog.hand_over(1, sim.api_key, sim.base_url, "push", {"title": "owed"})
         assert not dog.start(0)
-        assert dog.close(SECONDS)
+        assert dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
-    assert sim.wait_for(lambda s: s.pushes, SECONDS)
+    assert sim.wait_for(lambda s: s.pushes, PATIENCE)
 
 
 def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong in the thread, the job goes on after one line in the log."""
     dog = Watchdog(QUICK)
     monkeypatch.setattr(dog, "_look_after", lambda: 1 / 0)
-    assert not dog.start(SECONDS)
+    assert not dog.start(PATIENCE)
     dog.guard(1, "k", "u", "job", end={}, push=None)
-    assert dog.close(SECONDS)
+    assert dog.close(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "activitysmith_track: the watchdog is off: ZeroDivisionError: division by zero"
     ]
@@ -1253,7 +1253,7 @@ def test_a_farewell_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     dog = Watchdog(QUICK, interpreter="/nowhere/python3")
     dog._run = lambda: False  # type: ignore[method-assign]
     dog.hand_over(1, "k", "u", "push", {"title": "owed"})
-    assert not dog.close(SECONDS)
+    assert not dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
     assert len(caplog.records) == 1
 
@@ -1262,7 +1262,7 @@ def test_a_path_longer_than_the_pipe(dog: Watchdog, sim: Simulator, monkeypatch:
     """However much there is on the path, the process hears all of it."""
     monkeypatch.setattr(sys, "path", [*sys.path, *(f"/nowhere/{'x' * 200}/{n}" for n in range(2_000)), None])
     guard(dog, sim)
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
 
 
 def test_a_process_that_dies_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1293,7 +1293,7 @@ def test_a_kernel_without_pidfd(dog: Watchdog, sim: Simulator, monkeypatch: pyte
     """The process is started all the same."""
     monkeypatch.setattr(_watchdog, "open_pidfd", lambda: None)
     guard(dog, sim)
-    assert dog.start(SECONDS)
+    assert dog.start(PATIENCE)
 
 
 # ------------------------------------------------------------------------------------------------------- garbage
@@ -1390,7 +1390,7 @@ def test_a_process_that_is_fed_garbage(sim: Simulator, seed: int) -> None:
         stderr=subprocess.PIPE,
     )
     data = hello(pid=os.getpid(), timing=list(QUICK._replace(retry=0.1))) + spoil(chance)
-    _, said = process.communicate(data, timeout=SECONDS)
+    _, said = process.communicate(data, timeout=PATIENCE)
     assert process.returncode == 0
     assert said.strip().split() == [str(process.pid).encode(), b"ready"]
 
@@ -1401,7 +1401,7 @@ def test_garbage_counts_as_a_closed_pipe(sim: Simulator) -> None:
     with Pipes() as pipes:
         pipes.hello()
         pipes.send(*told(sim), b"\xff" * 100)
-        pipes.thread.join(SECONDS)
+        pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
     pipes.guard.deliver()
     assert (sim.cards["job"].color, len(sim.pushes)) == ("red", 1)
@@ -1440,7 +1440,7 @@ def test_frames_that_cannot_be_built(caplog: pytest.LogCaptureFixture) -> None:
             dog.guard(1, "k", "u", "job", end={"x": object()}, push=None)
             dog.guard(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None)
     assert len(caplog.records) == 2
-    assert dog.close(SECONDS)
+    assert dog.close(PATIENCE)
 
 
 def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1462,8 +1462,8 @@ def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch:
     monkeypatch.setattr(_watchdog, "_await_ready", slow)
     monkeypatch.setattr(os, "write", record)
     guard(dog, sim)
-    assert stands.wait(SECONDS)
-    assert dog.close(SECONDS)
+    assert stands.wait(PATIENCE)
+    assert dog.close(PATIENCE)
     frames = [[frame for frame, _ in Decoder().feed(data)] for data in written if b'"frame"' in data]
     assert [[frame["frame"] for frame in each] for each in frames] == [["hello"], ["account", "card", "bye"]]
     assert sim.wait_for(lambda phone: phone.requests)
@@ -1476,7 +1476,7 @@ def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.M
     with caplog.at_level(logging.WARNING):
         for number in range(6):
             dog.hand_over(number, "k", "http://127.0.0.1:1/api", "push", {"title": "t"})
-        assert dog.close(SECONDS)
+        assert dog.close(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "activitysmith_track: the watchdog guards 3 things and takes in no more"
     ]
