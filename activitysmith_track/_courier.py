@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("activitysmith_track")
 
+# Held while a client is made, and by an exit that goes on: the process crashes where a thread of it has OpenSSL read
+# certificates while OpenSSL is taken down.
+_making = threading.RLock()
+
 CREW = 4  # threads of each crew at most: as many as there are slots
 ATTEMPT_SECONDS = 5.0  # one request of the courier
 REQUESTS_PER_MINUTE = 60  # the account's rate
@@ -54,6 +58,7 @@ LANDING_SECONDS = 0.1  # by which a request at the exit is over before its time 
 FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
 END_LOOK = 0.25  # between two looks whether another process has sent an older run's end
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
+MAKING_SECONDS = 1.0  # that the exit waits at most for a client that is being made; it takes some 30 ms
 START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
 GRACE = 1.0  # seconds that an end waits for an update of its own card that is on its way
 ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
@@ -123,16 +128,20 @@ class Account:
         Returns:
             The answer to the last one.
         """
-        from .client import ActivitySmith
-
         if seconds < ATTEMPT_SECONDS:
-            with ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1) as hurried:
+            with self._make(seconds) as hurried:
                 return [hurried.perform(call) for call in calls][-1]
         with importing():
             if self._client is None:
-                self._client = ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
+                self._client = self._make(seconds)
         client = self._client
         return [client.perform(call) for call in calls][-1]
+
+    def _make(self, seconds: float) -> ActivitySmith:
+        from .client import ActivitySmith
+
+        with _making:
+            return ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
 
     def close(self) -> None:
         """Close the connections; a next request opens new ones."""
@@ -1043,6 +1052,8 @@ class Courier:
         self.lost = 0
         self.hurried = False
         self._deadline: float | None = None
+        self._left = False  # the exit has been through here
+        self._makes_none = False  # and holds `_making`
         self._stopped = float("-inf")  # when a signal last ended the cards
         self._owed: dict[Task, None] = {}
         self._open: dict[Card, None] = {}
@@ -1184,7 +1195,9 @@ class Courier:
     def _send_at_exit(self) -> None:
         """Deliver what comes when the interpreter is leaving already, where no thread can start any more."""
         self._hurry()
-        if not self.lane.runs:
+        if self._left:  # by a handler of the user's that comes after ours
+            self.at_exit()
+        elif not self.lane.runs:
             self.lane.drain(self._deadline or 0.0)
 
     def _hurry(self) -> None:
@@ -1329,6 +1342,9 @@ class Courier:
 
     def at_exit(self) -> None:
         """Deliver what is owed, within `exit_timeout` in all, when the interpreter leaves; keep what is left."""
+        if self._makes_none:
+            _making.release()
+        self._left = self._makes_none = False
         self._hurry()
         until = self._deadline or 0.0
         self._abandon()
@@ -1352,6 +1368,9 @@ class Courier:
         elif not self._open:
             for account in self._accounts.values():
                 account.close()
+        self._left = True
+        with contextlib.suppress(KeyboardInterrupt):
+            self._makes_none = _making.acquire(timeout=MAKING_SECONDS)
 
     def _leave_owed(self, timeout: float, *, stays: bool = False) -> bool:
         """Keep what is owed and could not be delivered; returns whether all of it is kept."""
@@ -1412,6 +1431,8 @@ _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()
 
 
 def _begin_anew() -> None:
+    global _making
+    _making = threading.RLock()
     for courier in list(_couriers):
         courier.after_fork()
 

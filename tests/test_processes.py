@@ -148,6 +148,67 @@ def test_a_block_in_an_exit_handler(run: Run, sim: Simulator) -> None:
     assert card(sim) == (True, "green", "Done")
 
 
+def test_a_block_in_an_exit_handler_that_comes_after_ours(run: Run, sim: Simulator) -> None:
+    """What was registered before the first block runs after our own handler, and is delivered as well."""
+    code = """
+        import atexit
+        def last():
+            with at.live_progress('last', total=1) as p:
+                p.advance()
+            with at.notify('note', on='success'): pass
+        atexit.register(last)
+        at.configure(exit_timeout=60)
+        with at.live_progress('job'): pass
+    """
+    done = run(code, base_url=sim.base_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {key: (each.ended, each.color) for key, each in sim.cards.items()} == {
+        "job": (True, "green"),
+        "last": (True, "green"),
+    }
+    assert [push.title for push in sim.pushes] == ["note finished"]
+
+
+def test_what_comes_after_the_exit_and_its_time_is_kept(run: Run, sim: Simulator) -> None:
+    """A block in such a handler is left to the next run, where the exit's time is over."""
+    with sim.fault("hang", path="/live-activity/*", method="DELETE"):
+        code = """
+            import atexit
+            def last():
+                with at.live_progress('last', total=1) as p:
+                    p.advance()
+            atexit.register(last)
+            at.configure(exit_timeout=0.3)
+            with at.live_progress('job'): at.flush(60)
+        """
+        done = run(code, base_url=sim.base_url)
+    assert done.returncode == 0
+    assert done.stderr.count("kept for the next run") == 2
+    assert not sim.cards["job"].ended
+    run("at.flush(60)\nwith at.live_progress('other'): pass\nat.flush(60)")
+    assert sim.cards["job"].ended
+
+
+def test_the_exit_waits_for_a_client_that_is_being_made(run: Run) -> None:
+    """OpenSSL is not taken down while a thread of ours has it read the certificates: that crashes."""
+    done = run("""
+        import time
+        from activitysmith_track import _courier, client
+        _courier.MAKING_SECONDS = 60
+        p = at.live_progress('job')
+        p.__enter__()
+        at.flush(60)
+        make = client.ActivitySmith.__init__
+        def slow(*arguments, **options):
+            time.sleep(1)
+            make(*arguments, **options)
+            print('made', flush=True)
+        client.ActivitySmith.__init__ = slow
+        at.configure(exit_timeout=0.2)
+    """)
+    assert (done.returncode, done.stdout) == (0, "made\n")
+
+
 def test_a_hanging_service_costs_the_exit_timeout_at_most(run: Run, hanging: str) -> None:
     """The process leaves on time with its own exit code, and says in one line that something was not delivered."""
     begun = time.monotonic()
