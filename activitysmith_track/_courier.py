@@ -720,12 +720,12 @@ class Parcel:
 class Ending(Parcel):
     """The end of a card: a task that updates cannot hold up."""
 
-    __slots__ = ("_grace", "_guarded", "_opens", "_overtook", "card", "final")
+    __slots__ = ("_asked", "_guarded", "_opens", "_overtook", "card", "final")
 
     def __init__(self, card: Card, final: Final) -> None:
         super().__init__(card.courier, card.account)
         self.card, self.final = card, final
-        self._grace = card.courier.clock() + GRACE
+        self._asked = card.courier.clock()
         self._overtook = self._opens = False
         self._guarded: Final | None = None  # what the watchdog says if the process is killed now
 
@@ -748,8 +748,10 @@ class Ending(Parcel):
             return None
         if card.must_wait and not (card.started or card.refused):
             return None
-        if card.flying is not None and now < self._grace:
-            return self._grace
+        # An end before its card's start would find nothing, so it waits for that to the last, unless the job leaves.
+        grace = self._asked + (GRACE if card.started or hurried else ATTEMPT_SECONDS)
+        if card.flying is not None and now < grace:
+            return grace
         if not card.started and card.flying is None and not self._may_show(now):
             return None if self._worth_showing and card.account.frees_slots else self._done()
         later = self._ahead(now)

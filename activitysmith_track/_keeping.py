@@ -40,7 +40,8 @@ class Keeper:
         self._handed: dict[str, int] = {}  # what the watchdog has, by the entries' ids
         self._owner = f"{os.getpid()}-{os.urandom(8).hex()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
-        self._leaving = threading.RLock()  # lest an attempt that fails meanwhile takes a lease on that
+        self._claimed: set[str] = set()  # the ids of what was taken over and has not been tried yet
+        self._leaving = threading.RLock()  # lest an attempt takes a lease on what is left, and nobody gives it back
 
     @property
     def outbox(self) -> Outbox | None:
@@ -92,7 +93,9 @@ class Keeper:
         outbox = self.outbox
         if outbox is None:
             return True
-        return False if self._closed else outbox.begin(entry.id, self._owner, LEASE_SECONDS)
+        with self._leaving:
+            self._claimed.discard(entry.id)
+            return False if self._closed else outbox.begin(entry.id, self._owner, LEASE_SECONDS)
 
     def delivered(self, entry: Entry) -> None:
         """Forget what was delivered, or will never be."""
@@ -136,7 +139,12 @@ class Keeper:
         outbox = self._used_outbox()
         if outbox is None:
             return []
-        return outbox.claim(*_address(account), self._owner, time.time(), LEASE_SECONDS)
+        with self._leaving:
+            if self._closed:
+                return []
+            entries = outbox.claim(*_address(account), self._owner, time.time(), LEASE_SECONDS)
+            self._claimed.update(entry.id for entry in entries)
+        return entries
 
     def _used_outbox(self) -> Outbox | None:
         outbox = self.outbox
@@ -165,7 +173,7 @@ class Keeper:
         if not told:  # what it has of them may come twice, or not at all
             handed = [entry for entry in kept if entry.id in self._handed and not (self.watched and _once(entry))]
             left = [*handed, *(entry for _, entry in owed)]
-        mine = [entry.id for entry in kept if entry.id not in self._handed]
+        mine = [*self._claimed, *(entry.id for entry in kept if entry.id not in self._handed)]
         if not left and not mine:
             return told
         outbox = self.outbox

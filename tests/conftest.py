@@ -33,9 +33,11 @@ def own_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
 
 @pytest.fixture(autouse=True)
 def fresh_courier() -> Iterator[None]:
-    """No test inherits what another one left on its way, or has told already."""
+    """No test inherits what another one left on its way, has told already or has configured."""
+    before = default_tracker()._layers
     yield
     default_tracker().courier.close()
+    default_tracker()._layers = before
 
 
 @pytest.fixture

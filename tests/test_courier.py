@@ -116,6 +116,29 @@ def test_an_update_that_lands_after_the_end_does_not_wake_the_card(
     gate = threading.Event()
 
     def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if len(script.sent("PUT")) == 2 and method == "PUT":
+            gate.wait(60)
+        return 200, script.fine(method)
+
+    script.answer = hang
+    with at.live_progress("job") as p:
+        assert at.flush(60)
+        p.update(subtitle="more", important=True)
+        assert script.wait(2, "PUT")
+    assert script.wait(1, "DELETE")
+    gate.set()
+    assert script.wait(2, "DELETE")
+    assert at.flush(60)
+    assert [request[0] for request in script.asked] == ["PUT", "PUT", "DELETE", "DELETE"]
+
+
+def test_an_end_waits_for_a_slow_start(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the card's start there is nothing to end."""
+    monkeypatch.setattr(_courier, "GRACE", 0.01)
+    monkeypatch.setattr(_courier, "ATTEMPT_SECONDS", 60.0)
+    gate = threading.Event()
+
+    def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
         if method == "PUT":
             gate.wait(60)
         return 200, script.fine(method)
@@ -123,11 +146,11 @@ def test_an_update_that_lands_after_the_end_does_not_wake_the_card(
     script.answer = hang
     with at.live_progress("job"):
         assert script.wait(1, "PUT")
-    assert script.wait(1, "DELETE")
+    assert not at.flush(0.3)
+    assert script.sent("DELETE") == []
     gate.set()
-    assert script.wait(2, "DELETE")
     assert at.flush(60)
-    assert [request[0] for request in script.asked] == ["PUT", "DELETE", "DELETE"]
+    assert [request[0] for request in script.asked] == ["PUT", "DELETE"]
 
 
 def test_a_new_run_waits_for_the_end_of_the_older(phone: Simulator) -> None:

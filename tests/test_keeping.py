@@ -387,7 +387,30 @@ def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_pat
     entry = keeper.entry(account, "end", body, time.time(), stream_key="job")
     assert keeper.leave([(account, entry)], [], 0.1)
     keeper.cancel_ends(account, "job")
-    assert [each.id for each in Keeper.claim(keeper, account)] == [entry.id]
+    next_one = Keeper()
+    next_one.directory = keeper.directory
+    assert [each.id for each in next_one.claim(account)] == [entry.id]
+
+
+def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: Path) -> None:
+    """Neither an attempt that begins while the exit leaves it, nor what was just taken over, keeps a lease on it."""
+    from activitysmith_track._courier import Account
+    from activitysmith_track._keeping import Keeper
+
+    keepers = [Keeper() for _ in range(3)]
+    for each in keepers:
+        each.directory = tmp_path / "box"
+    first, second, third = keepers
+    account = Account(sim.api_key, sim.base_url, time.monotonic)
+    body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
+    entry = first.entry(account, "end", body, time.time(), stream_key="job")
+    assert first.leave([(account, entry)], [], 0.1)
+    assert first.begin(entry) is False
+    assert first.claim(account) == []
+    assert [each.id for each in second.claim(account)] == [entry.id]
+    assert third.claim(account) == []
+    assert second.leave([], [], 0.1)
+    assert [each.id for each in third.claim(account)] == [entry.id]
 
 
 def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
