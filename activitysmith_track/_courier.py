@@ -879,8 +879,6 @@ class Delivery(Parcel):
         # an outer block takes it over.
         starting = not self.withdrawn and self._have_watched()
         if self.withdrawn:
-            if self.entry is not None:
-                self.courier.keeper.delivered(self.entry)
             return self._done()
         if now < self.not_before and not self.courier.hurried:
             return min(self.not_before, now + START_LOOK) if starting else self.not_before
@@ -1173,6 +1171,9 @@ class Courier:
             if mark is not None and mark[0] == failure and mark[1] > opened:
                 with self.taking_over:
                     delivery.failure, delivery.withdrawn = None, True
+                if delivery.entry is not None:
+                    self.keeper.delivered(delivery.entry)
+                self.settle(delivery)
                 self.lane.wake(delivery)
                 return
 
@@ -1362,7 +1363,7 @@ class Courier:
                 self._wait_for_all(max(0.0, until - self.clock()))
         except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
             until = self.clock()
-        count = sum(not (isinstance(task, Delivery) and task.withdrawn) for task in list(self._owed))
+        count = len(self._owed)
         kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
         if count:
             fate = "they are kept for the next run" if kept else "they are lost"
@@ -1376,12 +1377,7 @@ class Courier:
 
     def _leave_owed(self, timeout: float, *, stays: bool = False) -> bool:
         """Keep what is owed and could not be delivered; returns whether all of it is kept."""
-        parcels = []
-        for parcel in [task for task in list(self._owed) if isinstance(task, Parcel)]:
-            if not (isinstance(parcel, Delivery) and parcel.withdrawn):
-                parcels.append(parcel)
-            elif parcel.entry is not None:  # the lane has had no time yet to take it back
-                self.keeper.delivered(parcel.entry)
+        parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
         new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
         for parcel in parcels:
             if isinstance(parcel, Ending) and parcel.card.successor is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 
+from activitysmith_track import _last_words
 from activitysmith_track.simulator import Simulator
 
 PATIENCE = 180.0  # seconds for what has to come: only a hang takes so long
@@ -15,3 +18,23 @@ class PatientSimulator(Simulator):
     def wait_for(self, predicate: Callable[[Simulator], object], timeout: float = PATIENCE) -> bool:
         """Wait as the simulator does, but for longer."""
         return super().wait_for(predicate, timeout)
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended."""
+    return _last_words.is_gone(pid, _last_words.start_time(pid)) if _last_words.start_time(pid) else not exists(pid)
+
+
+def exists(pid: int) -> bool:
+    """Tell whether a number belongs to a process that has not ended, where there is no /proc to ask."""
+    return not os.path.exists("/proc/self") and not _last_words.is_gone(pid, None)
+
+
+def until(condition: Callable[[], object]) -> bool:
+    """Wait until something holds that tells nobody when it does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

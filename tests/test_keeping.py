@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
 from activitysmith_track import _courier
@@ -80,14 +80,6 @@ def job(sim: Simulator, tmp_path: Path) -> Iterator[Job]:
     for process in made.processes:
         process.kill()
         process.communicate()
-
-
-def gone(pid: int) -> bool:
-    """Wait until a process that is nobody's child here has ended."""
-    until = time.monotonic() + PATIENCE
-    while os.path.exists(f"/proc/{pid}/cmdline") and time.monotonic() < until:
-        time.sleep(0.05)
-    return not os.path.exists(f"/proc/{pid}/cmdline")
 
 
 def kept(job: Job) -> list[Path]:
@@ -301,7 +293,8 @@ def test_a_good_end_with_a_watchdog(job: Job) -> None:
     assert done.returncode == 0, done.stderr
     assert job.sim.cards["train"].color == "green"
     assert job.sim.pushes == []
-    assert gone(int(done.stdout.split()[-1]))
+    pid = int(done.stdout.split()[-1])
+    assert until(lambda: is_gone(pid))
 
 
 def test_the_watchdog_stays_for_what_is_owed(job: Job) -> None:
@@ -464,7 +457,7 @@ def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
     """)
     out, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, error
-    assert gone(int(out))
+    assert until(lambda: is_gone(int(out)))
     assert [push.title for push in job.sim.pushes] == ["outer failed"]
 
 

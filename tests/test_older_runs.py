@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import until
 from scripted import Script
 
 import activitysmith_track as at
@@ -163,10 +164,7 @@ def test_an_ended_card_is_looked_at_when_another_takes_the_slot(script: Script) 
         pass
     go.set()
     assert script.wait(2, "PUT")
-    until = time.monotonic() + 5
-    while default.owes and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not default.owes
+    assert until(lambda: not default.owes)
     waits.__exit__(None, None, None)
 
 

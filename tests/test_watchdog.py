@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, is_gone, until
 
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
 from activitysmith_track._failure import WITHOUT_GOODBYE, late
@@ -135,26 +135,6 @@ def start(sim: Simulator, tmp_path: Path) -> Iterator[Start]:
             if not is_gone(pid):
                 os.kill(pid, signal.SIGKILL)
                 until(lambda gone=pid: is_gone(gone))
-
-
-def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended."""
-    return _last_words.is_gone(pid, _last_words.start_time(pid)) if _last_words.start_time(pid) else not exists(pid)
-
-
-def exists(pid: int) -> bool:
-    """Tell whether a number belongs to a process that has not ended, where there is no /proc to ask."""
-    return not os.path.exists("/proc/self") and not _last_words.is_gone(pid, None)
-
-
-def until(condition: Callable[[], object]) -> bool:
-    """Wait until something holds that tells nobody when it does."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def red(sim: Simulator, key: str = "job", percentage: int = 42, pushes: int = 1) -> bool:
