@@ -1052,8 +1052,8 @@ class Courier:
         self.lost = 0
         self.hurried = False
         self._deadline: float | None = None
-        self._left = False  # the exit has been through here
-        self._makes_none = False  # and holds `_making`
+        self._left_by: int | None = None  # the thread on which the exit has been through here
+        self._makes_none = False  # that thread holds `_making`
         self._stopped = float("-inf")  # when a signal last ended the cards
         self._owed: dict[Task, None] = {}
         self._open: dict[Card, None] = {}
@@ -1198,7 +1198,7 @@ class Courier:
     def _send_at_exit(self) -> None:
         """Deliver what comes when the interpreter is leaving already, where no thread can start any more."""
         self._hurry()
-        if self._left:  # by a handler of the user's that comes after ours
+        if self._left_by == threading.get_ident():  # a handler of the user's that comes after ours
             self.at_exit()
         elif not self.lane.runs:
             self.lane.drain(self._deadline or 0.0)
@@ -1347,7 +1347,7 @@ class Courier:
         """Deliver what is owed, within `exit_timeout` in all, when the interpreter leaves; keep what is left."""
         if self._makes_none:
             _making.release()
-        self._left = self._makes_none = False
+        self._left_by, self._makes_none = None, False
         self._hurry()
         until = self._deadline or 0.0
         self._abandon()
@@ -1371,7 +1371,7 @@ class Courier:
         elif not self._open:
             for account in self._accounts.values():
                 account.close()
-        self._left = True
+        self._left_by = threading.get_ident()
         with contextlib.suppress(KeyboardInterrupt):
             self._makes_none = _making.acquire(timeout=MAKING_SECONDS)
 

@@ -189,6 +189,29 @@ def test_what_comes_after_the_exit_and_its_time_is_kept(run: Run, sim: Simulator
     assert sim.cards["job"].ended
 
 
+def test_a_thread_that_ends_a_block_after_the_exit(run: Run) -> None:
+    """Only the thread that leaves may wait for what comes after it; another one just goes on."""
+    code = """
+        import atexit, logging, threading
+        logging.basicConfig()
+        go, done = threading.Event(), threading.Event()
+        def work():
+            go.wait()
+            with at.live_progress('late'): pass
+            done.set()
+        def last():
+            go.set()
+            print(done.wait(60))
+        atexit.register(last)
+        threading.Thread(target=work, daemon=True).start()
+        at.configure(exit_timeout=0.1)
+        with at.live_progress('job'): pass
+    """
+    done = run(code, base_url="http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (0, "True\n")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_exit_waits_for_a_client_that_is_being_made(run: Run) -> None:
     """OpenSSL is not taken down while a thread of ours has it read the certificates: that crashes."""
     done = run("""
