@@ -508,8 +508,6 @@ class _Post:
             return []
         from ._outbox import Entry, Outbox, hint
 
-        with self._lock:
-            self._box = box = self._box or Outbox(None if self._directory is True else self._directory)
         entries = [
             Entry(
                 errand.method,
@@ -523,20 +521,25 @@ class _Post:
             )
             for errand in errands
         ]
-        if box.put(entries, self._owner, LEASE_SECONDS):
-            ids = [entry.id for entry in entries]
-        else:  # what does not fit keeps the rest from nothing
-            ids = [entry.id if box.put([entry], self._owner, LEASE_SECONDS) else "" for entry in entries]
-        self._kept.update(filter(None, ids))
+        with self._lock:
+            if self._closed:
+                return []
+            self._box = box = self._box or Outbox(None if self._directory is True else self._directory)
+            if box.put(entries, self._owner, LEASE_SECONDS):
+                ids = [entry.id for entry in entries]
+            else:  # what does not fit keeps the rest from nothing
+                ids = [entry.id if box.put([entry], self._owner, LEASE_SECONDS) else "" for entry in entries]
+            self._kept.update(filter(None, ids))
         return ids
 
     def may_send(self, kept: str, errand: Errand) -> bool:
         """Note that an attempt begins; False where a newer run has taken away what is kept, or somebody sends it."""
-        if self._closed:
-            return False
-        if errand.method == "push" and not errand.at_least_once:
-            self._kept.discard(kept)  # from here on it may have arrived, and is left to nobody
-        return not kept or self._box is None or self._box.begin(kept, self._owner, LEASE_SECONDS) is not False
+        with self._lock:
+            if self._closed:  # what was released would be taken again
+                return False
+            if errand.method == "push" and not errand.at_least_once:
+                self._kept.discard(kept)  # from here on it may have arrived, and is left to nobody
+            return not kept or self._box is None or self._box.begin(kept, self._owner, LEASE_SECONDS) is not False
 
     def over(self, kept: str) -> str:
         """Note that an attempt is over, but not the last one, so that a newer run need not wait for it."""
@@ -553,10 +556,10 @@ class _Post:
 
     def close(self) -> None:
         """Leave to a next process what is still kept, and close the connections."""
-        self._closed = True
-        if self._box is not None:
-            self._box.release(list(self._kept), self._owner)
         with self._lock:
+            self._closed = True
+            if self._box is not None:
+                self._box.release(list(self._kept), self._owner)
             for client in self._clients.values():
                 client.close()
 

@@ -846,6 +846,38 @@ def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) 
     assert all(sim.api_key.encode() not in path.read_bytes() for path in (tmp_path / "box").iterdir())
 
 
+@pytest.mark.parametrize("method", ["begin", "put"])
+def test_nothing_is_taken_again_after_the_end(
+    method: str, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt that begins while the process gives up takes no lease with it, which nobody would give back."""
+    frames = [next(Decoder().feed(frame)) for frame in told(sim, push=None)]
+    duty = _last_words.Duty()
+    for frame in frames:
+        duty.take(*frame)
+    (errand,) = duty.errands(time.time())
+    post = _last_words._Post(QUICK, threading.Lock(), str(tmp_path / "box"))
+    (kept,) = post.keep([errand])
+    closing = threading.Thread(target=post.close)
+    as_it_is = getattr(Outbox, method)
+
+    def at_the_same_time(*args: Any) -> Any:
+        closing.start()
+        closing.join(0.5)
+        return as_it_is(*args)
+
+    monkeypatch.setattr(Outbox, method, at_the_same_time)
+    if method == "begin":
+        post.may_send(kept, errand)
+    else:
+        post.keep([errand._replace(method="keep", stream_key="other")])
+    closing.join(PATIENCE)
+    assert not post.may_send(kept, errand)
+    assert post.keep([errand]) == []
+    entries = Outbox(tmp_path / "box").claim(hint(sim.api_key), sim.base_url, "me", time.time(), 60)
+    assert [entry.kind for entry in entries] == (["end"] if method == "begin" else ["end", "keep"])
+
+
 def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
     """A card that an update of the dead job's wakes after its end is ended again."""
     guard = Guard()
