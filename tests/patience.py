@@ -13,7 +13,14 @@ PATIENCE = 180.0  # seconds for what has to come: only a hang takes so long
 
 
 class PatientSimulator(Simulator):
-    """A service whose `wait_for` has the patience of the tests."""
+    """A service whose `wait_for` has the patience of the tests.
+
+    Its key is its own: a watchdog that an earlier test has left behind may still try to deliver to a service that is
+    gone, and whose port this one has got.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(api_key=f"simulator-key-{os.urandom(6).hex()}")
 
     def wait_for(self, predicate: Callable[[Simulator], object], timeout: float = PATIENCE) -> bool:
         """Wait as the simulator does, but for longer."""

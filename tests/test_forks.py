@@ -109,11 +109,12 @@ WATCHED = """
             p.update(important=True)
             with at.notify("news"):
                 pass
-            with at.live_metrics("numbers", ["load"]) as m:
+            with at.live_metrics("numbers", {"load": 1}) as m:
                 m.set(load=3)
             at.flush(2)
             raise ValueError("broke")
-    except ValueError:
+    except ValueError as error:
+        assert str(error) == "broke"
         at.flush(2)
     list(at.track(range(3), "loop"))
     at.flush(2)

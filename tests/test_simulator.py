@@ -351,10 +351,10 @@ def test_nobody_has_a_badge() -> None:
 
 def test_pushes_are_snapshots(sim: Simulator) -> None:
     """A replacement does not change what was read before it."""
-    service = sim.service
-    sent = ask(service, "POST", "/push-notification", {"title": "x"})[1]["notification_id"]
+    own = f"Bearer {sim.api_key}"
+    sent = ask(sim.service, "POST", "/push-notification", {"title": "x"}, own)[1]["notification_id"]
     (before,) = sim.pushes
-    ask(service, "PUT", f"/push-notification/{sent}", {"title": "y"})
+    ask(sim.service, "PUT", f"/push-notification/{sent}", {"title": "y"}, own)
     assert (before.title, before.replaced, sim.pushes[0].title) == ("x", 0, "y")
 
 
@@ -469,7 +469,7 @@ def test_wait_for(sim: Simulator) -> None:
         [sim.base_url + "/push-notification"],
         {
             "json": {"title": "x"},
-            "headers": {"Authorization": AUTH},
+            "headers": {"Authorization": f"Bearer {sim.api_key}"},
         },
     )
     asking.start()
