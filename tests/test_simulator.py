@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE
 
 from activitysmith_track import InvalidRequest
 from activitysmith_track.payloads import BODIES
@@ -475,6 +480,49 @@ def test_wait_for(sim: Simulator) -> None:
     asking.start()
     assert sim.wait_for(lambda phone: phone.pushes)
     asking.join()
+
+
+def _after_turns(server: Any, turns: int, function: Callable[[], object]) -> None:
+    """Call a function on the server's thread, so many turns of its loop later."""
+    if turns:
+        server.call(lambda: _after_turns(server, turns - 1, function))
+    else:
+        function()
+
+
+@pytest.mark.parametrize("ends", ["leave", "refuse"])
+@pytest.mark.parametrize("turns", range(8))
+def test_a_connection_that_is_just_being_accepted(
+    recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch, turns: int, ends: str
+) -> None:
+    """Wherever the server is with a new connection when it stops serving, that connection ends, and nothing leaks."""
+    with socket.socket() as client, Simulator() as sim:
+        server: Any = sim._server
+        client.settimeout(PATIENCE)
+        stopping, stopped = threading.Event(), threading.Event()
+
+        def stop_serving() -> None:
+            stopping.set()
+            if ends == "leave":
+                server.leave()
+            else:
+                monkeypatch.setattr(server, "_refuses", lambda: True)
+                server._settle(stopped.set)
+
+        def connect_and_stop_serving() -> None:
+            client.connect(("127.0.0.1", sim.port))
+            _after_turns(server, turns, stop_serving)
+
+        server.call(connect_and_stop_serving)
+        assert stopping.wait(PATIENCE)
+        if ends == "refuse":
+            assert stopped.wait(PATIENCE)
+            with pytest.raises(httpx.ConnectError):
+                httpx.get(sim.url)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    gc.collect()
+    assert not [each for each in recwarn if each.category is ResourceWarning]
 
 
 def test_clear_pause_and_stop() -> None:

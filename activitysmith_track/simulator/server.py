@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import re
@@ -45,6 +46,7 @@ NOT_JSON = b"<html><body>this is not JSON"
 ANSWER_SECONDS = 0.05  # until a server that was told to refuse connections does so
 HEAD_SECONDS = 30.0  # that the head of a request may take to come
 START_SECONDS = 10.0  # what a start or a stop takes at most before it is an error
+ACCEPT_TURNS = 5  # of the event loop, until a connection that asyncio has just accepted is known, and then gone
 
 
 class Simulator:
@@ -479,6 +481,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 application,
                 http=_Connection,
+                loop="asyncio",
                 log_level=logging.CRITICAL,
                 access_log=False,
                 lifespan="off",
@@ -501,17 +504,22 @@ class _Server(uvicorn.Server):
         await self._leaving.wait()  # rather than looking ten times a second
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._close(sockets or [])
-        await asyncio.sleep(0)
+        await self._close(sockets or [])
 
-    def _close(self, sockets: list[socket.socket]) -> None:
+    async def _close(self, sockets: list[socket.socket]) -> None:
+        """Stop listening, and then end every connection: asyncio loses those that it is accepting while it closes."""
+        for server in self.servers:
+            for each in server.sockets:
+                with contextlib.suppress(NotImplementedError):  # an event loop of Windows
+                    self._loop.remove_reader(each.fileno())
+        for _ in range(ACCEPT_TURNS):
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()  # rather than giving each a tenth of a second
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         for each in sockets:
             each.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-            connection.transport.abort()  # rather than giving each a tenth of a second
 
     def leave(self) -> None:
         """Stop serving, without waiting for connections that are still open."""
@@ -568,8 +576,7 @@ class _Server(uvicorn.Server):
         async with self._turn:
             if self._refuses() and self.serving.is_set():
                 self.serving.clear()
-                self._close([])
-                await asyncio.sleep(0)
+                await self._close([])
             while not self._refuses() and not self.serving.is_set() and not self._leaving.is_set():
                 await self._listen_again()
 
