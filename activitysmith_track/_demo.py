@@ -122,7 +122,7 @@ def run_simulated(*, keep: bool = False) -> int:
             print(f"Lock Screen: {sim.url}", flush=True)
         with _screen(sim) as screen:
             work(screen.say)
-            delivered = flush(15)
+            delivered = flush(60)
         print(summary(sim))
         if keep:
             print(f"\nThe Lock Screen stays at {sim.url} until Ctrl-C.", flush=True)

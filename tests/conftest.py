@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
-from patience import PatientSimulator
+from patience import PATIENCE, PatientSimulator
 
-from activitysmith_track import flush, override
+from activitysmith_track import flush, override, testing
 from activitysmith_track.configuration import _RANKS, default_tracker
-from activitysmith_track.simulator import Simulator
+from activitysmith_track.simulator import Simulator, server
 
 _numbers = itertools.count(1)
 
@@ -23,6 +24,26 @@ def clean_environment() -> Iterator[None]:
         for name in [*_RANKS, *(each for each in os.environ if each.startswith("ACTIVITYSMITH_"))]:
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patient_simulator() -> Iterator[None]:
+    """A simulator of any test may take its time to start, to stop and to come to rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "START_SECONDS", PATIENCE)
+        patch.setattr(testing, "SETTLE_SECONDS", PATIENCE)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hangups_are_heard() -> Iterator[None]:
+    """Processes that tests start do not ignore SIGHUP, even where `nohup` has the tests ignore it."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # unlike SIG_IGN, this does not survive an `exec`
+    yield
+    if ignored:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from activitysmith_track import _last_words
+from activitysmith_track.configuration import default_tracker
+from activitysmith_track.errors import RequestTimedOut
 from activitysmith_track.simulator import Simulator
 
 PATIENCE = 180.0  # seconds for what has to come: only a hang takes so long
@@ -45,3 +50,25 @@ def until(condition: Callable[[], object]) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def times_out(attempt: Callable[[float], object], seconds: float) -> RequestTimedOut:
+    """Return how an attempt timed out that had the time to send its request: on a busy machine that may take more."""
+    for allowed in (seconds, 20.0, PATIENCE):
+        with pytest.raises(RequestTimedOut) as caught:
+            attempt(allowed)
+        if caught.value.delivered is not False:
+            break
+    return caught.value
+
+
+@contextlib.contextmanager
+def standing_clock() -> Iterator[None]:
+    """Let no time pass for the library: what it holds back for a moment is still held back when the block ends."""
+    courier = default_tracker().courier
+    clock, now = courier.clock, courier.clock()
+    with contextlib.ExitStack() as stack:
+        for owner, name in ((courier, "clock"), (courier.lane, "_clock"), (courier.samples, "_clock")):
+            setattr(owner, name, lambda: now)
+            stack.callback(setattr, owner, name, clock)
+        yield

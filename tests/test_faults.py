@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE, until
 
 from activitysmith_track import InvalidRequest
 from activitysmith_track.simulator import Fault, Simulator
@@ -20,7 +23,7 @@ BODY = {"content_state": {"title": "T", "type": "progress", "percentage": 1}}
 def client(sim: Simulator) -> Iterator[httpx.Client]:
     """A client with the simulator's key."""
     headers = {"Authorization": f"Bearer {sim.api_key}"}
-    with httpx.Client(base_url=sim.base_url, headers=headers, timeout=5) as made:
+    with httpx.Client(base_url=sim.base_url, headers=headers, timeout=PATIENCE) as made:
         yield made
 
 
@@ -88,7 +91,7 @@ def test_reset(sim: Simulator, client: httpx.Client, handled: bool) -> None:
 def test_hang(sim: Simulator, client: httpx.Client) -> None:
     """There is no answer, however long the client waits; other requests are answered."""
     with sim.fault("hang", path="/live-activity/*"):
-        with pytest.raises(httpx.ReadTimeout):
+        with pytest.raises(httpx.TimeoutException):
             client.put("/live-activity/stream/k", json=BODY, timeout=0.2)
         assert client.post("/badge", json={"badge": 1}).status_code == 200
     assert put(client).json()["operation"] == "started"
@@ -96,12 +99,12 @@ def test_hang(sim: Simulator, client: httpx.Client) -> None:
 
 def test_hang_ends_with_its_fault(sim: Simulator, client: httpx.Client) -> None:
     """A request that hangs is let go when the fault is taken away."""
-    import threading
-
     fault = sim.fault("hang")
-    threading.Timer(0.2, fault.remove).start()
+    letting_go = threading.Thread(target=lambda: (until(lambda: fault.hits), fault.remove()))
+    letting_go.start()
     with pytest.raises(httpx.TransportError):
         put(client)
+    letting_go.join()
     assert not fault.is_set
 
 
@@ -162,19 +165,16 @@ def test_two_refusals(sim: Simulator) -> None:
 
 def test_a_port_that_was_taken(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever takes the port during a refusal is told of, and the simulator is back when it is free."""
-    import socket
-
-    monkeypatch.setattr("activitysmith_track.simulator.server.START_SECONDS", 0.3)
-    fault = sim.fault("refuse", seconds=30)
-    with socket.socket() as thief:
+    fault = sim.fault("refuse", seconds=PATIENCE)
+    with socket.socket() as thief, monkeypatch.context() as patch:
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         thief.bind(("127.0.0.1", sim.port))
         thief.listen()
+        patch.setattr("activitysmith_track.simulator.server.START_SECONDS", 0.3)
         with pytest.raises(RuntimeError, match="somebody else took it"):
             fault.remove()
-    monkeypatch.undo()
     assert sim._server is not None
-    assert sim._server.serving.wait(60)
+    assert sim._server.serving.wait(PATIENCE)
     assert httpx.get(sim.url).status_code == 200
 
 
@@ -208,7 +208,9 @@ def test_refuse_over_http(sim: Simulator, client: httpx.Client) -> None:
     """Over the control API it ends by itself."""
     answer = httpx.post(f"{sim.url}simulator/faults", json={"kind": "refuse", "seconds": 0.2})
     assert answer.json()["kind"] == "refuse"
-    assert sim.wait_for(lambda phone: not list(phone.faults))
+    assert sim._server is not None
+    serving = sim._server.serving
+    assert until(lambda: not list(sim.faults) and serving.is_set())
     assert put(client).status_code == 200
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import httpx
 import pytest
 from fuzzing import answers
+from patience import times_out, until
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, Settings, Tracker, errors
 from activitysmith_track.client import (
@@ -47,6 +48,7 @@ ENOUGH = 2.5  # seconds of an attempt that is to time out, but not before the re
 SLACK = 60.0  # seconds after which a test gives up: nothing is asserted about speed, only that there is an end
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 FINE = b'{"success": true}'
+MUCH = {"x": "y" * 20_000_000}
 
 
 def framed(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
@@ -234,9 +236,8 @@ def test_dripping_answers(kind: str, peer: Make) -> None:
             connection.sendall(first)
             server.drip(connection, more)
 
-        with pytest.raises(errors.RequestTimedOut) as caught:
-            ask(kind, peer(serve).url, timeout=ENOUGH)
-        return caught.value.delivered
+        url = peer(serve).url
+        return times_out(lambda seconds: ask(kind, url, timeout=seconds), ENOUGH).delivered
 
     with ThreadPoolExecutor(len(DRIPPING)) as pool:
         outcomes = {what: pool.submit(outcome, *bytes_) for what, bytes_ in DRIPPING.items()}
@@ -254,7 +255,7 @@ def test_dripping_after_a_fine_answer(kind: str, peer: Make) -> None:
     server = peer(serve)
     with pytest.raises(errors.RequestTimedOut):
         ask(kind, server.url, times=2, timeout=ENOUGH)
-    assert len(server.requests) == 2
+    assert until(lambda: len(server.requests) == 2)
 
 
 def test_a_handshake_that_drips(kind: str) -> None:
@@ -289,19 +290,22 @@ def test_a_server_that_does_not_read(kind: str) -> None:
 
         threading.Thread(target=accept, daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(errors.RequestTimedOut) as caught:
+
+        def send_much(seconds: float) -> None:
             if kind == "sync":
-                with ActivitySmith(KEY, base_url=url, timeout=ENOUGH, max_attempts=1) as client:
-                    client.notifications.send(title="T", payload={"x": "y" * 20_000_000})
+                with ActivitySmith(KEY, base_url=url, timeout=seconds, max_attempts=1) as client:
+                    client.notifications.send(title="T", payload=MUCH)
             else:
-                asyncio.run(_send_much(url))
+                asyncio.run(_send_much(url, seconds))
+
+        error = times_out(send_much, ENOUGH)
         release.set()
-    assert caught.value.delivered is None
+    assert error.delivered is None
 
 
-async def _send_much(url: str) -> None:
-    async with AsyncActivitySmith(KEY, base_url=url, timeout=ENOUGH, max_attempts=1) as client:
-        await client.notifications.send(title="T", payload={"x": "y" * 20_000_000})
+async def _send_much(url: str, seconds: float) -> None:
+    async with AsyncActivitySmith(KEY, base_url=url, timeout=seconds, max_attempts=1) as client:
+        await client.notifications.send(title="T", payload=MUCH)
 
 
 def test_a_task_that_is_cancelled(peer: Make) -> None:
@@ -546,8 +550,8 @@ def test_dripping_through_a_proxy(kind: str, peer: Make, monkeypatch: pytest.Mon
 
     server = peer(serve)
     monkeypatch.setenv("HTTPS_PROXY", server.url.removesuffix("/api"))
-    with pytest.raises(errors.RequestTimedOut):
-        ask(kind, "https://service.example/api", timeout=ENOUGH)
+    times_out(lambda seconds: ask(kind, "https://service.example/api", timeout=seconds), ENOUGH)
+    assert until(lambda: server.requests)
     assert server.requests[0].startswith(b"CONNECT service.example:443")
     assert KEY.encode() not in server.requests[0]
 
@@ -633,6 +637,7 @@ def test_the_key_is_in_no_error(kind: str, peer: Make, failure: str, caplog: pyt
     shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     assert KEY not in shown + repr(error) + repr(vars(error)) + caplog.text
     assert KEY not in locals_of(error)
+    assert until(lambda: server.requests)
     assert KEY.encode() in server.requests[0]
 
 

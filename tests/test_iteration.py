@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import standing_clock
 
 import activitysmith_track as at
 from activitysmith_track import iteration
@@ -181,7 +182,7 @@ def test_an_iterable_that_raises(phone: Simulator) -> None:
         for _ in at.track(items(), "job"):
             pass
 
-    with pytest.raises(ValueError) as caught, at.notify("outer"):
+    with standing_clock(), pytest.raises(ValueError) as caught, at.notify("outer"):
         go()
     assert caught.value is error
     assert shown(phone).color == "red"

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from patience import PATIENCE, standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import _courier, _failure, iteration
+from activitysmith_track import _courier, _failure, activities, iteration
 from activitysmith_track.activities import Handle
 from activitysmith_track.simulator import Simulator
 
@@ -316,8 +317,9 @@ def test_cancellation_and_timeouts(phone: Simulator) -> None:
     assert [push.title for push in phone.pushes] == ["around failed"]
 
 
-def test_wait_does_not_block_the_loop(phone: Simulator) -> None:
+def test_wait_does_not_block_the_loop(phone: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """`wait=True` in a coroutine waits without holding up other tasks, and the end is there when it returns."""
+    monkeypatch.setattr(activities, "WAIT_SECONDS", PATIENCE)
     ticks = []
 
     async def ticking() -> None:
@@ -338,7 +340,7 @@ def test_wait_does_not_block_the_loop(phone: Simulator) -> None:
 
 def test_wait_in_a_block(phone: Simulator) -> None:
     """`wait=` returns when the end is delivered."""
-    with at.live_progress("job", wait=5):
+    with at.live_progress("job", wait=PATIENCE):
         pass
     assert phone.cards["job"].ended
 
@@ -386,9 +388,10 @@ def test_loop_left_by_an_exception_nobody_catches(phone: Simulator, monkeypatch:
     """`sys.excepthook` sees it, the card is red with a push, and the hook that was there before is called."""
     seen: list[Any] = []
     monkeypatch.setattr(sys, "excepthook", lambda *args: seen.append(args))
-    error = what_left(loop_and_raise)
-    assert error is not None
-    sys.excepthook(Boom, error, error.__traceback__)
+    with standing_clock():
+        error = what_left(loop_and_raise)
+        assert error is not None
+        sys.excepthook(Boom, error, error.__traceback__)
     assert seen[0][1] is error
     card = end(phone)
     assert (card.color, card.subtitle) == (RED, "Failed at 40 %: Boom: broke")
@@ -400,15 +403,16 @@ def test_loop_in_a_thread(phone: Simulator, monkeypatch: pytest.MonkeyPatch) -> 
     seen: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_type))
     thread = threading.Thread(target=loop_and_raise)
-    thread.start()
-    thread.join()
+    with standing_clock():
+        thread.start()
+        thread.join()
     assert end(phone).color == RED
     assert seen == [Boom]
 
 
 def test_loop_inside_a_tracked_block(phone: Simulator) -> None:
     """A tracked block around a loop sees the exception for it; one push, from the outermost block."""
-    with contextlib.suppress(Boom), at.notify("outer"):
+    with standing_clock(), contextlib.suppress(Boom), at.notify("outer"):
         loop_and_raise()
     card = end(phone)
     assert (card.color, card.subtitle) == (RED, "Failed at 40 %: Boom: broke")
@@ -460,7 +464,7 @@ def test_async_loops(phone: Simulator) -> None:
 
     asyncio.run(exhausted())
     asyncio.run(broken())
-    with pytest.raises(Boom):
+    with standing_clock(), pytest.raises(Boom):
         asyncio.run(failed())
     assert (end(phone, "done").color, phone.cards["done"].percentage) == (GREEN, 100)
     assert (phone.cards["broken"].color, phone.cards["broken"].percentage) == (GRAY, 40)
@@ -585,7 +589,9 @@ def test_a_kept_card_announces_itself_once(phone: Simulator) -> None:
                 assert phone.wait_for(lambda sim: "job" in sim.cards)
             m.set(CPU=4)
         assert at.flush(60)
-        assert ["alert" in (request.body or {}) for request in phone.requests] == [True, False][: len(phone.requests)]
+        assert ["alert" in (request.body or {}) for request in phone.requests] == [True] + [False] * (
+            len(phone.requests) - 1
+        )
         assert phone.cards["job"].metrics == [{"label": "CPU", "value": 4}]
 
 
@@ -710,8 +716,9 @@ def test_loops_fold_but_are_never_current(phone: Simulator) -> None:
 
 def test_one_failure_is_one_push(phone: Simulator) -> None:
     """An exception that leaves several blocks is pushed once, by the outermost; red cards may be several."""
-    with contextlib.suppress(Boom), at.live_progress("outer"), at.live_progress("inner", key="inner"):
-        raise Boom("broke")
+    with standing_clock(), contextlib.suppress(Boom):
+        with at.live_progress("outer"), at.live_progress("inner", key="inner"):
+            raise Boom("broke")
     assert (end(phone, "outer").color, phone.cards["inner"].color) == (RED, RED)
     assert [push.title for push in phone.pushes] == ["outer failed"]
 
@@ -723,8 +730,9 @@ def test_one_failure_through_a_future(phone: Simulator) -> None:
         with at.live_progress("inner"):
             raise Boom("broke")
 
-    with contextlib.suppress(Boom), concurrent.futures.ThreadPoolExecutor() as pool, at.live_progress("outer"):
-        pool.submit(work).result()
+    with standing_clock(), concurrent.futures.ThreadPoolExecutor() as pool:
+        with contextlib.suppress(Boom), at.live_progress("outer"):
+            pool.submit(work).result()
     assert at.flush(60)
     assert [push.title for push in phone.pushes] == ["outer failed"]
 
@@ -834,7 +842,7 @@ def test_the_silent_stand_in(phone: Simulator) -> None:
             pass
 
     asyncio.run(main())
-    assert at.flush(1)
+    assert at.flush(60)
     assert phone.requests == []
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from patience import PATIENCE
 
 from activitysmith_track import (
     InvalidRequest,
@@ -140,7 +141,7 @@ def test_it_is_on_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch)
         assert phone.card("loop").color == "green"
     assert (tracker.courier, tracker.settings) == (courier, settings)
     for thread in set(threading.enumerate()) - before:
-        thread.join(5)
+        thread.join(PATIENCE)
     assert set(threading.enumerate()) <= before
 
 
