@@ -88,6 +88,9 @@ class Source(Protocol):
     def snapshot(self) -> Snapshot | None:
         """Return the state to show, or `None` where there is nothing to show yet."""
 
+    def transitions(self) -> int:
+        """Return how many transitions there have been by now."""
+
     def last_words(self) -> LastWords | None:
         """Return what is to be said if the process dies now, or `None` where nobody watches."""
 
@@ -306,7 +309,7 @@ class Card:
     # -- the user's side: never blocks
 
     def wake(self, *, transition: bool = False) -> None:
-        """Have the state looked at; until that has happened, or could change anything, once is enough."""
+        """Have the state looked at; until that could change anything, once is enough."""
         if not self._woken and (transition or not self._deaf):
             self._woken = True
             self.courier.hand_in(self)
@@ -324,10 +327,9 @@ class Card:
 
     def run(self, now: float) -> float | None:
         """Have the latest state sent if pacing, slots and rate allow; see `Task.run`."""
-        self.listen()  # before the state is read: a change after that wakes again
+        self._woken = True  # until it listens again: a job that changes all the time would be looked at all the time
         if self._errand is not None:
             if not self._errand.done:
-                self._woken = True  # it is looked at again when the request has landed
                 return None
             self._landed(now)
             self.courier.send_ready(now)
@@ -341,10 +343,13 @@ class Card:
         if not self.started and self.must_wait:
             return None  # woken when the older run's end is through
         snapshot = self.source.snapshot()
+        if snapshot is None:
+            self.listen()
+            snapshot = self.source.snapshot()  # it may have had the first thing to show meanwhile
         if snapshot is None or self.started:
             return self._wait(now, snapshot)
         if self.account.slot(self, now):
-            self._make_ready(now)
+            self.courier.ready(self, now)
             return None
         return self.account.slots_open_at(now)  # else woken by the one that gives a slot back
 
@@ -368,14 +373,16 @@ class Card:
         """Have a state sent if it is due; else return when to look again."""
         due = None if snapshot is None else self._update_at(now, snapshot)
         if due is not None and due <= now:
-            self._make_ready(now)
+            self.courier.ready(self, now)
             return None
         looked, self._looked = self._looked, snapshot and snapshot[1:]
         if snapshot is not None and looked is not None and looked != self._looked:
-            return self._busy(now, snapshot, due)
-        wait = self.source.rest(snapshot)
-        ahead = [due, None if wait is None else now + wait, self.pace.rotate_at if self.started else None]
-        return min((when for when in ahead if when is not None), default=None)
+            again: float | None = self._busy(now, snapshot, due)
+        else:
+            again = self._rest(now, snapshot, due)
+        if snapshot is not None and not self._woken and self.source.transitions() != snapshot.transitions:
+            return now  # it came before this card listened again
+        return again
 
     def _busy(self, now: float, snapshot: Snapshot, due: float | None) -> float:
         """Return when to look again at a job that moves; until then its changes wake nobody, transitions excepted."""
@@ -383,10 +390,12 @@ class Card:
         self._woken = self.sent is not None and snapshot.transitions != self.sent.transitions
         return min(self.pace.look_at(now) if due is None else due, self.pace.rotate_at)
 
-    def _make_ready(self, now: float) -> None:
-        """Have the state sent when its turn comes; until that has happened, no change need wake anybody."""
-        self._woken = True
-        self.courier.ready(self, now)
+    def _rest(self, now: float, snapshot: Snapshot | None, due: float | None) -> float | None:
+        """Have the next change looked at; returns when to look again without one."""
+        self.listen()
+        wait = self.source.rest(snapshot)
+        ahead = [due, None if wait is None else now + wait, self.pace.rotate_at if self.started else None]
+        return min((when for when in ahead if when is not None), default=None)
 
     def _update_at(self, now: float, snapshot: Snapshot) -> float | None:
         """Return when a state goes that differs from the one on the screen; `None` for not by itself."""

@@ -962,13 +962,18 @@ class Handle(Watch):
 
     def snapshot(self) -> Snapshot | None:
         """Return the state to show; see `Source.snapshot`."""
+        mark = self._mark()  # first: what changes after that is seen to have changed
         state = self._running()
         if state is None:
             return None
         body = self._body(state, "running")
         if self._stall is not None and self._stall.words:
             body["content_state"].update(self._look("stalled"), subtitle=self._stall.words)
-        return _courier.Snapshot(body, *self._mark())
+        return _courier.Snapshot(body, *mark)
+
+    def transitions(self) -> int:
+        """Return how many transitions there were; see `Source.transitions`."""
+        return self._transitions + (self._stall.turns if self._stall is not None else 0)
 
     def rest(self, looked: Snapshot | None) -> float | None:
         """Ask to be woken by the next change; see `Source.rest`."""
@@ -994,7 +999,7 @@ class Handle(Watch):
 
     def _mark(self) -> tuple[float | None, int, object, Mapping[str, float]]:
         """Return what tells one state from the next; see `Snapshot`."""
-        return self._fraction(), self._all_transitions(), self._detail(), self._numbers()
+        return self._fraction(), self.transitions(), self._detail(), self._numbers()
 
     def _numbers(self) -> Mapping[str, float]:
         """Return the numbers on the card by their labels, where it shows readings."""
@@ -1013,9 +1018,6 @@ class Handle(Watch):
 
     def _fraction(self) -> float | None:
         return None
-
-    def _all_transitions(self) -> int:
-        return self._transitions + (self._stall.turns if self._stall is not None else 0)
 
     def _detail(self) -> object:
         custom = {name: value for name, value in self._custom.items() if name != "subtitle"}

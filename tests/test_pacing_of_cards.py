@@ -264,6 +264,93 @@ def test_a_million_changes_of_any_kind_are_few_looks(phone: Phone) -> None:
         assert lane.ran - before < 300
 
 
+def test_a_job_that_changes_during_each_look_is_not_looked_at_again_and_again(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine a look takes so long that the job always goes on meanwhile."""
+    with at.live_value("v", key="v") as value, at.live_steps("s", key="s") as steps, at.live_progress("p") as job:
+        numbers = itertools.count()
+
+        def then(handle: Any, change: Any) -> None:
+            look = handle.snapshot
+
+            def snapshot() -> Any:
+                looked = look()
+                change(next(numbers))
+                return looked
+
+            monkeypatch.setattr(handle, "snapshot", snapshot)
+
+        then(value, value.set)
+        then(steps, lambda number: steps.step(str(number)))
+        phone.advance(1)
+        lane = default_tracker().courier.lane
+        before = lane.ran
+        for number in range(20):
+            value.set(-number)
+            job.advance()
+            job.update(important=True)
+            phone.settle()
+        assert lane.ran - before < 200
+        phone.advance(minutes=5)
+        assert lane.ran - before < 600
+
+
+@pytest.mark.parametrize("why", ["delay", "failure"])
+def test_a_card_that_is_held_back_is_not_looked_at(phone: Phone, why: str) -> None:
+    """However often it changes: it is looked at when its time comes, and shows what is true by then."""
+    fault = phone.fault("status", status=503) if why == "failure" else contextlib.nullcontext()
+    with at.live_value("v", delay=3 if why == "delay" else 0) as value:
+        with fault:
+            value.set(0)
+            phone.settle()
+        lane = default_tracker().courier.lane
+        before = lane.ran
+        for number in range(200):
+            value.set(number)
+            phone.settle()
+        assert lane.ran - before == 200  # the phone's own barriers
+        assert not phone.cards
+        phone.advance(5)
+        assert phone.card("v").value == 199
+
+
+def test_a_transition_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after a state was read, and before the card listens again, is not overlooked."""
+    with at.live_steps("s", steps=["a", "b", "c"]) as steps:
+        steps.step("a")
+        phone.advance(60)
+        look, names = steps.snapshot, iter(["b"])
+
+        def snapshot() -> Any:
+            looked = look()
+            for name in names:
+                steps.step(name)
+            return looked
+
+        monkeypatch.setattr(steps, "snapshot", snapshot)
+        default_tracker().courier.lane.schedule(steps._card, phone.clock())
+        phone.settle()
+        assert phone.card("s").current_step == 2
+
+
+def test_a_first_reading_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after a card was found to have nothing to show is not overlooked."""
+    with at.live_value("v", key="v") as value:
+        look, readings = value.snapshot, iter([7])
+
+        def snapshot() -> Any:
+            looked = look()
+            for reading in readings:
+                value.set(reading)
+            return looked
+
+        monkeypatch.setattr(value, "snapshot", snapshot)
+        value.update(title="other", important=True)
+        phone.settle()
+        assert phone.card("v").value == 7
+
+
 def test_no_count_is_lost_between_threads() -> None:
     """Eight threads that advance one handle, with the interpreter switching between them all the time."""
     import sys
