@@ -125,18 +125,22 @@ class Account:
         """The API key, for the scrubber."""
         return self._key
 
-    def perform(self, calls: Iterable[Call[Any]], seconds: float = ATTEMPT_SECONDS) -> Any:
-        """Send requests one after the other, each in one attempt of at most so many seconds; on a crew's thread.
+    def perform(self, calls: Iterable[Call[Any]], seconds: float | None = None) -> Any:
+        """Send requests one after the other, each in one attempt; on a crew's thread.
+
+        Args:
+            calls: the requests.
+            seconds: what each may take at most; by default `ATTEMPT_SECONDS`.
 
         Returns:
             The answer to the last one.
         """
-        if seconds < ATTEMPT_SECONDS:
+        if seconds is not None and seconds < ATTEMPT_SECONDS:
             with self._make(seconds) as hurried:
                 return [hurried.perform(call) for call in calls][-1]
         with importing():
             if self._client is None:
-                self._client = self._make(seconds)
+                self._client = self._make(ATTEMPT_SECONDS)
         client = self._client
         return [client.perform(call) for call in calls][-1]
 
@@ -1359,19 +1363,17 @@ class Courier:
         self._left_by, self._makes_none = None, False
         self._hurry()
         until = self._deadline or 0.0
-        self._abandon()
-        for task in list(self._owed):
-            if isinstance(task, Parcel):
-                self.lane.wake(task)
-            else:
-                self._owed.pop(task, None)
         try:
+            self._abandon()
+            self._wake_parcels()
             if self._owed and not self.lane.runs:
                 self.lane.drain(until)
             if self._owed:
                 self._wait_for_all(max(0.0, until - self.clock()))
         except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
             until = self.clock()
+            self._abandon()
+            self._wake_parcels()
         count = len(self._owed)
         kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
         if count:
@@ -1383,6 +1385,14 @@ class Courier:
         self._left_by = threading.get_ident()
         with contextlib.suppress(KeyboardInterrupt):
             self._makes_none = _making.acquire(timeout=MAKING_SECONDS)
+
+    def _wake_parcels(self) -> None:
+        """Have what must not be lost sent at once, and wait for nothing else."""
+        for task in list(self._owed):
+            if isinstance(task, Parcel):
+                self.lane.wake(task)
+            else:
+                self._owed.pop(task, None)
 
     def _leave_owed(self, timeout: float, *, stays: bool = False) -> bool:
         """Keep what is owed and could not be delivered; returns whether all of it is kept."""

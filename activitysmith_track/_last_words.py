@@ -492,10 +492,16 @@ class _Post:
         self._kept: set[str] = set()
 
     def client(self, account: tuple[str, str]) -> ActivitySmith:
-        """Return the account's client, made on first use."""
+        """Return the account's client, made on first use.
+
+        Raises:
+            RuntimeError: when the connections are closed, and nobody would close this one.
+        """
         from .client import ActivitySmith
 
         with self._lock:
+            if self._closed:
+                raise RuntimeError("too late")
             if account not in self._clients:
                 api_key, base_url = account
                 made = ActivitySmith(api_key, base_url=base_url, timeout=self.timing.attempt, max_attempts=1)

@@ -20,13 +20,14 @@ import math
 import os
 import random
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._forks import importing, storing
+from ._forks import children, importing, storing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,6 +37,7 @@ logger = logging.getLogger("activitysmith_track")
 KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
 KEPT_ENTRIES = 1_000
 ATTEMPT_SECONDS = 7.0  # after which an attempt of another process is over, even where that could not say so
+TURN_SECONDS = 5.0  # that one thread waits for another one's call: for a disk that is slow, which is not locked
 LONGEST_LEASE = 3600.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
 
@@ -73,6 +75,8 @@ _PRAGMAS = (
 _ROUNDS = 20  # of a claim in which odd entries are dropped and others take their place
 _OPERATIONS = {"end": "end_stream", "keep": "stream", "push": "send"}
 _LONGEST_NAME = 300  # characters of an id or a run
+
+_busy: set[int] = set()  # the thread that is in a call
 
 T = TypeVar("T")
 
@@ -421,11 +425,11 @@ class Outbox:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], nothing: T, *, create: bool = False) -> T:
         """Do something in one transaction; where that fails, say so once and return `nothing`."""
-        until = time.monotonic() + self.patience
         try:
             _load()
             path = self.path()
-            with _alone(self.patience):
+            with _alone():
+                until = time.monotonic() + self.patience
                 found = self._prepare(path, create)
                 if found is None:
                     return nothing
@@ -656,16 +660,24 @@ def _healing(directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(patience: float) -> Iterator[None]:
+def _alone() -> Iterator[None]:
     """Keep two threads from using a file at once, and a fork from happening meanwhile.
 
     Closing any descriptor of a file drops all of a process's POSIX locks on it, those of another thread too; and a
     child that is forked in the middle of a call inherits SQLite's own locks, with nobody to release them.
+
+    Raises:
+        TimeoutError: where it does not come to its turn; at once in a signal handler that has interrupted a call.
     """
-    lock = storing.lock
-    if not lock.acquire(timeout=max(0.0, patience)):
+    lock, thread = storing.lock, threading.get_ident()
+    if thread in _busy or not lock.acquire(timeout=TURN_SECONDS):
         raise TimeoutError("another thread is using it")
+    _busy.add(thread)
     try:
         yield
     finally:
+        _busy.discard(thread)
         lock.release()
+
+
+children.append(_busy.clear)

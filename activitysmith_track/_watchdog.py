@@ -354,6 +354,7 @@ class Watchdog:
         except Exception as error:  # from no processes left to no shell: the job goes on without
             self._give_up(f"activitysmith_track: the watchdog could not be started: {error}")
             return
+        self._busy_at = time.monotonic()
         for key, frame in self._live.items():
             line.put(_Item(key, frame, True))
         # What was said meanwhile may take back what it has not been told yet. And if the job leaves by now, no card

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -24,8 +26,8 @@ class PatientSimulator(Simulator):
     gone, and whose port this one has got.
     """
 
-    def __init__(self) -> None:
-        super().__init__(api_key=f"simulator-key-{os.urandom(6).hex()}")
+    def __init__(self, **rules: Any) -> None:
+        super().__init__(api_key=f"simulator-key-{os.urandom(6).hex()}", **rules)
 
     def wait_for(self, predicate: Callable[[Simulator], object], timeout: float = PATIENCE) -> bool:
         """Wait as the simulator does, but for longer."""
@@ -40,6 +42,12 @@ def is_gone(pid: int) -> bool:
 def exists(pid: int) -> bool:
     """Tell whether a number belongs to a process that has not ended, where there is no /proc to ask."""
     return not os.path.exists("/proc/self") and not _last_words.is_gone(pid, None)
+
+
+def end_process(pid: int) -> None:
+    """Kill a process that would go on after its test."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def until(condition: Callable[[], object]) -> bool:

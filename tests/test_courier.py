@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE, PatientSimulator
 from scripted import Script, state
 
 import activitysmith_track as at
@@ -185,7 +186,7 @@ def test_four_slots(phone: Simulator) -> None:
 def test_the_limit_comes_from_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the account has fewer slots, the courier learns it and waits; nothing is lost."""
     monkeypatch.setattr(_courier, "SLOT_RETRY", 0.2)
-    with Simulator(slots=1) as sim, at.override(api_key=sim.api_key, base_url=sim.base_url):
+    with PatientSimulator(slots=1) as sim, at.override(api_key=sim.api_key, base_url=sim.base_url):
         with at.live_progress("a", key="a"):
             assert sim.wait_for(lambda phone: "a" in phone.cards)
             with at.live_progress("b", key="b") as b:
@@ -228,10 +229,12 @@ def test_retry_after_is_honoured(script: Script) -> None:
     """After a 429 nothing is sent before its time, and then the latest state is."""
     times: list[float] = []
     clock = default_tracker().courier.clock
+    moved = threading.Event()
 
     def limited(method: str, path: str, body: Any) -> tuple[int, Any]:
         times.append(clock())
         if len(times) == 1:
+            moved.wait(PATIENCE)
             return 429, {"error": "Rate limit exceeded"}
         return 200, script.fine(method)
 
@@ -239,6 +242,7 @@ def test_retry_after_is_honoured(script: Script) -> None:
     with at.live_progress("job", total=10) as p:
         assert script.wait(1)
         p.advance(3)
+        moved.set()
         assert script.wait(2)
     assert times[1] - times[0] >= 1
     assert state(script.asked[1])["percentage"] == 30
@@ -250,10 +254,18 @@ def test_updates_are_tried_again_with_the_latest_state(
 ) -> None:
     """A failure that may pass is tried again with what is true by then, told once, and raised never."""
     monkeypatch.setattr(_courier, "backoff", lambda failures: 0.01)
-    script.answer = lambda method, path, body: (status, {}) if len(script.asked) < 4 else (200, script.fine(method))
+    moved = threading.Event()
+
+    def failing(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if len(script.asked) == 2:
+            moved.wait(PATIENCE)
+        return (status, {}) if len(script.asked) < 4 else (200, script.fine(method))
+
+    script.answer = failing
     with at.live_progress("job", total=10) as p:
         assert script.wait(2)
         p.advance(4)
+        moved.set()
         assert script.wait(4)
     assert at.flush(60)
     assert state(script.asked[3])["percentage"] == 40

@@ -426,10 +426,38 @@ def test_a_reader_that_stays(box: Outbox) -> None:
     assert len(claim(box)) == 1
 
 
-def test_a_thread_in_the_way(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
-    """While another thread of the process is at it, a call waits no longer than it may."""
-    box.patience = 0.01
-    with _outbox._alone(1):
+@pytest.mark.parametrize("seconds", [0.01, PATIENCE])
+def test_a_thread_in_the_way(
+    box: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """While another thread of the process is at it, a call waits for its turn, and no longer than it may."""
+    box.patience = 0.0  # that of another process's lock is another one
+    monkeypatch.setattr(_outbox, "TURN_SECONDS", seconds)
+    begun, done, put = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        with _outbox._alone():
+            begun.set()
+            assert done.wait(PATIENCE)
+
+    thread, waiter = threading.Thread(target=hold), threading.Thread(target=lambda: put.append(box.put([push()])))
+    thread.start()
+    assert begun.wait(PATIENCE)
+    waiter.start()
+    if seconds == PATIENCE:
+        waiter.join(0.1)  # where it did not wait, it would have been refused by then
+        done.set()
+    waiter.join()
+    done.set()
+    thread.join()
+    assert put == [seconds == PATIENCE]
+    assert ("another thread" in caplog.text) is (seconds != PATIENCE)
+    assert box.put([push()])
+
+
+def test_a_signal_handler_in_the_middle(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    """A call that interrupts another one of its thread waits not for that, which would be for ever."""
+    with _outbox._alone():
         assert not box.put([push()])
     assert "another thread" in caplog.text
     assert box.put([push()])
@@ -650,16 +678,16 @@ def test_tampered_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 # ------------------------------------------------------------------------------------------------ many at a time
 
-WORKER = """
+WORKER = f"""
 import os, sys, time
 from activitysmith_track._outbox import Entry, Outbox
 directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-box = Outbox(directory, patience=5.0)
+box = Outbox(directory, patience={PATIENCE})
 url, now = "https://service.example/api", time.time()
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(count):
-    assert box.put([Entry("push", "hint", url, {"title": f"{name}-{number}"}, now, run=name)])
+    assert box.put([Entry("push", "hint", url, {{"title": f"{{name}}-{{number}}"}}, now, run=name)])
     for entry in box.claim("hint", url, name, now, 600.0, most=2):
         if box.begin(entry.id, name, 60):
             print(entry.body["title"], flush=True)
@@ -693,9 +721,10 @@ def test_processes_at_once(tmp_path: Path) -> None:
     assert sorted(delivered) == sorted(f"{name}-{number}" for name in "abcd" for number in range(count))
 
 
-def test_threads_at_once(box: Outbox) -> None:
+def test_threads_at_once(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of one process do not undo each other's locks."""
-    box.patience = 30
+    box.patience = PATIENCE
+    monkeypatch.setattr(_outbox, "TURN_SECONDS", PATIENCE)
     claimed: list[str] = []
 
     def work(name: str) -> None:
@@ -718,12 +747,11 @@ KILLED = """
 import os, sys, time
 from activitysmith_track._outbox import Entry, Outbox
 box = Outbox(sys.argv[1])
-number = 0
-while True:
+for number in range(190):  # a thousand entries are kept
     entries = [Entry("push", "h", "b", {"title": str(number), "message": "x" * 3000}, time.time()) for _ in range(5)]
     if box.put(entries):
         print(number, flush=True)
-    number += 1
+time.sleep(600)
 """
 
 
@@ -770,7 +798,7 @@ def test_a_fork_while_a_thread_is_at_it(box: Outbox, monkeypatch: pytest.MonkeyP
     context = multiprocessing.get_context("fork")
     result = context.SimpleQueue()
     monkeypatch.setattr(_forks.storing, "fork_seconds", 0.01)
-    with _outbox._alone(1):
+    with _outbox._alone():
         child = context.Process(target=_put_in_child, args=(str(box.path().parent), result))
         child.start()
     assert result.get()

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the watchdog needs P
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 pidfds = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this platform has no pidfd")
 
-QUICK = Timing(first_wait=0.05, longest_wait=0.2, retry=30.0, check=0.1)
+QUICK = Timing(first_wait=0.05, longest_wait=0.2, retry=PATIENCE, attempt=60.0, check=0.1, start=PATIENCE)
 END = {"content_state": {"title": "job", "type": "progress", "percentage": 42, "color": "red", "subtitle": "gone"}}
 PUSH = {"title": "job failed", "message": "gone"}
 
@@ -525,7 +526,12 @@ def test_a_farewell_that_nobody_hears(start: Start, sim: Simulator) -> None:
 def test_a_watchdog_that_somebody_kills(start: Start, sim: Simulator) -> None:
     """It is started anew once, with all that it must know; after that the job is told once, and goes on."""
     job = start("""
-        logging.basicConfig(format="%(message)s")
+        heard = threading.Event()
+        class Handler(logging.StreamHandler):
+            def emit(self, record):
+                super().emit(record)
+                heard.set()
+        logging.basicConfig(format="%(message)s", handlers=[Handler()])
         show()
         tell()
         first = dog.pid
@@ -535,8 +541,7 @@ def test_a_watchdog_that_somebody_kills(start: Start, sim: Simulator) -> None:
         tell()
         say(sys.stdin.readline().strip())
         os.kill(dog.pid, signal.SIGKILL)
-        while dog.alive:
-            time.sleep(0.01)
+        assert heard.wait(180)
         show()
         assert not dog.start(1)
         say(dog.close(1))
@@ -819,16 +824,19 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
     """After a SIGTERM of its own it still does its duty, but not for long."""
     monkeypatch.setattr(_last_words, "TERM_SECONDS", 0.2)
     guard = Guard()
-    guard.duty.take(*next(Decoder().feed(hello())))
-    for frame in told(sim):
+    for frame in (hello(timing=list(QUICK._replace(retry=3_600.0))), *told(sim)):
         guard.duty.take(*next(Decoder().feed(frame)))
-    sim.fault("status", status=503)
-    guard.hurry()
-    before = set(threading.enumerate())
-    guard.deliver()
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE)
-    assert len(sim.requests) >= 2
+    with sim.fault("status", status=503):
+        before = set(threading.enumerate())
+        delivering = threading.Thread(target=guard.deliver)
+        delivering.start()
+        assert sim.wait_for(lambda phone: len(phone.requests) >= 4)
+        assert delivering.is_alive()
+        guard.hurry()
+        delivering.join(PATIENCE)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(PATIENCE)
+    assert not delivering.is_alive()
 
 
 def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) -> None:
@@ -838,8 +846,11 @@ def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) 
     timing = list(QUICK._replace(retry=0.2))
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, owed=(owed,))):
         guard.duty.take(*next(Decoder().feed(frame)))
+    before = set(threading.enumerate())
     with sim.fault("status", status=503):
         guard.deliver()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(PATIENCE)
     box = Outbox(tmp_path / "box")
     entries = box.claim(hint(sim.api_key), sim.base_url, "me", time.time(), 60)
     assert sorted(entry.kind for entry in entries) == ["end", "keep", "push"]
@@ -878,16 +889,18 @@ def test_nothing_is_taken_again_after_the_end(
     assert [entry.kind for entry in entries] == (["end"] if method == "begin" else ["end", "keep"])
 
 
-def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
+def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that an update of the dead job's wakes after its end is ended again."""
-    guard = Guard()
-    timing = list(QUICK._replace(attempt=0.5))
-    for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
+    guard, shown = Guard(), threading.Event()
+    sleep = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=lambda _: shown.wait(PATIENCE))
+    monkeypatch.setattr(_last_words, "time", sleep)
+    for frame in (hello(environment={}, outbox=str(tmp_path / "box")), *told(sim, push=None)):
         guard.duty.take(*next(Decoder().feed(frame)))
     delivering = threading.Thread(target=guard.deliver)
     delivering.start()
     assert sim.wait_for(lambda phone: phone.requests)
     show(sim)
+    shown.set()
     delivering.join(PATIENCE)
     assert (sim.cards["job"].ended, sim.cards["job"].color) == (True, "red")
     assert [request.method for request in sim.requests] == ["DELETE", "PUT", "DELETE"]
@@ -896,14 +909,20 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
 
 def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that has been ended is not worth an hour of trying to end it again."""
-    monkeypatch.setattr(_last_words, "AGAIN_SECONDS", 0.3)
-    guard = Guard()
-    timing = list(QUICK._replace(attempt=0.1))
+    guard, now = Guard(), [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr(_last_words, "time", clock)
+    timing = list(Timing(attempt=5.0))
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
         guard.duty.take(*next(Decoder().feed(frame)))
     with sim.fault("status", status=503, skip=1):
         guard.deliver()
     assert 3 <= len(sim.requests) <= 20
+    assert _last_words.AGAIN_SECONDS <= now[0] <= 2 * _last_words.AGAIN_SECONDS
     assert not Outbox(tmp_path / "box").exists()
 
 
@@ -1119,6 +1138,11 @@ def guard(dog: Watchdog, sim: Simulator, note: str = "") -> None:
     dog.guard(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None)
 
 
+def is_full(line: _watchdog._Line) -> bool:
+    """Tell whether the pipe takes nothing more, while there is something to be written."""
+    return bool(line._rest) and not select.select([], [line._pipe], [], 0)[1]
+
+
 def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
     """What does not go through the pipe waits, the newest of each, and goes on when the process reads again."""
     guard(dog, sim)
@@ -1128,7 +1152,7 @@ def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
     assert dog.pid is not None
     os.kill(dog.pid, signal.SIGSTOP)
     try:
-        assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
+        assert until(lambda: guard(dog, sim, "x" * 4_000) or is_full(line))
         assert not dog.tell(0.3)
     finally:
         os.kill(dog.pid, signal.SIGCONT)
@@ -1159,7 +1183,7 @@ def test_no_time_for_a_farewell(sim: Simulator) -> None:
     assert line is not None
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    assert until(lambda: guard(dog, sim, "x" * 4_000) or line.blocked)
+    assert until(lambda: guard(dog, sim, "x" * 4_000) or is_full(line))
     assert not dog.close(0.2)
     assert dog._thread is not None
     dog._thread.join(PATIENCE)
@@ -1183,9 +1207,11 @@ def test_starting_anew_once(dog: Watchdog, sim: Simulator, caplog: pytest.LogCap
 
 def test_idling(dog: Watchdog, sim: Simulator) -> None:
     """A process that has nothing to guard is let go; one that was killed meanwhile has no successor."""
+    dog._timing = QUICK
     assert dog.start(PATIENCE)
     pid = dog.pid
     assert pid is not None
+    dog._timing = QUICK._replace(idle=0.2)
     assert until(lambda: is_gone(pid) and not dog.alive)
     dog._timing = QUICK
     assert dog.start(PATIENCE)
