@@ -293,12 +293,9 @@ def exit_words(error: BaseException) -> str:
 
 def host() -> str:
     """Return this machine's name without its domain, at most 40 characters; empty if it cannot be told."""
-    from ._forks import importing
+    from ._forks import module
 
-    with importing():  # called on a thread of ours: a child that is forked now would inherit it imported by half
-        import platform
-
-    return shorten(_clean(platform.node()).partition(".")[0], 40)
+    return shorten(_clean(module("platform").node()).partition(".")[0], 40)
 
 
 # --------------------------------------------------------------------------------------------------- the place

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 
 TYPE_CHECKING = False
@@ -77,6 +78,16 @@ def importing() -> Iterator[None]:
     finally:
         if held:
             lock.release()
+
+
+def module(name: str) -> Any:
+    """Return a module, imported while no fork happens; one that is there already waits for no other one's import."""
+    found = sys.modules.get(name)
+    if found is None or getattr(found.__spec__, "_initializing", False):
+        with importing():
+            __import__(name)
+        found = sys.modules[name]
+    return found
 
 
 def _before() -> None:

@@ -13,10 +13,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ._forks import importing
+from ._forks import importing, module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from types import ModuleType
     from typing import Any
 
     from ._courier import Account
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("activitysmith_track")
 
+_OUTBOX = f"{__package__}._outbox"
 LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
 
 
@@ -65,10 +67,9 @@ class Keeper:
 
     def entry(self, account: Account, kind: str, body: Mapping[str, Any], happened: float, **more: Any) -> Entry:
         """Make an entry of something that is owed to an account; see `Entry`."""
-        with importing():
-            from ._outbox import Entry
-
-        return Entry(kind, *_address(account), body, happened, run=self._owner, **more)
+        outbox: ModuleType = module(_OUTBOX)
+        made: Entry = outbox.Entry(kind, *_address(account), body, happened, run=self._owner, **more)
+        return made
 
     def keep(self, account: Account, entry: Entry) -> bool:
         """Keep a copy of what this process still tries to deliver itself."""
@@ -220,6 +221,7 @@ class Keeper:
         watchdog = self._watchdog
         if watchdog is None:
             with importing():
+                from . import _outbox  # noqa: F401  # what is owed then need not wait until httpx is imported
                 from ._watchdog import Watchdog
             try:
                 self._watchdog = watchdog = Watchdog(outbox=self._place)
@@ -244,10 +246,7 @@ def _once(entry: Entry) -> bool:
 
 def _address(account: Account) -> tuple[str, str]:
     """Return how the outbox knows an account: by a hint at its key, and by its address."""
-    with importing():
-        from ._outbox import hint
-
-    return hint(account.secret), account.base_url
+    return module(_OUTBOX).hint(account.secret), account.base_url
 
 
 if TYPE_CHECKING:

@@ -37,9 +37,15 @@ def guarded():
     until = time.monotonic() + 30
     while ON and not courier.keeper.watched and time.monotonic() < until:
         time.sleep(0.01)
-    while ON and time.monotonic() < until:
-        if all(task.entry for task in list(courier._owed) if getattr(task, "at_least_once", False)):
-            break
+    def told():
+        owed = list(courier._owed)
+        ends = [task for task in owed if hasattr(task, "final") and task.card.guarded]
+        return (
+            all(task.entry for task in owed if getattr(task, "at_least_once", False))
+            and all(task.entry or task._guarded is task.final for task in ends)
+            and all(card.guarded is not None or card.ending for card in list(courier._open))
+        )
+    while ON and not told() and time.monotonic() < until:
         time.sleep(0.01)
     if ON:
         courier.keeper._watchdog.tell(10)

@@ -15,6 +15,9 @@ import pytest
 from patience import PATIENCE, end_process
 
 from activitysmith_track import _forks
+from activitysmith_track._courier import Account
+from activitysmith_track._failure import host
+from activitysmith_track._keeping import Keeper
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.simulator import Simulator
 
@@ -88,6 +91,24 @@ def test_two_threads_fork_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     another.start()
     another.join()
     assert taken == [True]
+
+
+def test_what_is_there_waits_for_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a watchdog is told is not late because httpx is imported on another thread at that time."""
+    monkeypatch.setattr(_forks, "PATIENCE", 3_600.0)
+    keeper, account = Keeper(), Account("key", "https://service.example/api", time.monotonic)
+    made = list[object]()
+
+    def make() -> None:
+        made.extend([host(), keeper.entry(account, "push", {"title": "t"}, 0.0, id="one")])
+
+    make()  # the first of each needs the lock
+    thread = threading.Thread(target=make)
+    with _forks.importing():
+        thread.start()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert made[2:] == made[:2]
 
 
 WATCHED = """

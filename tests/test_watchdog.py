@@ -252,7 +252,7 @@ def test_owed_by_an_exit_handler(start: Start, sim: Simulator) -> None:
     job = start("""
         import atexit
         def last():
-            dog.hand_over(1, key, url, "push", {"title": "owed"})
+            dog.hand_over(1, key, url, "push", {"title": "owed"}, at_least_once=True)
             say(dog.close(30))
         atexit.register(last)
     """)
@@ -1267,7 +1267,7 @@ def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPat
     dog = Watchdog(QUICK)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        dog.hand_over(1, sim.api_key, sim.base_url, "push", {"title": "owed"})
+        dog.hand_over(1, sim.api_key, sim.base_url, "push", {"title": "owed"}, at_least_once=True)
         assert not dog.start(0)
         assert dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
