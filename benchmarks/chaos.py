@@ -48,6 +48,7 @@ from activitysmith_track.simulator import Simulator
 
 PACKAGE = Path(activitysmith_track.__file__).parent
 TRUTH_SECONDS = 10.0
+FLUSH_SECONDS = 20.0  # that the command may take to deliver what is owed
 SPARE_SECONDS = 1.0  # that a job may take longer, beside its `exit_timeout`
 SILENCE_SECONDS = 10.0  # after a 429 that names none
 LONGEST = 120.0  # seconds that a job may take at all
@@ -381,12 +382,12 @@ class Run:
 
     def _flush(self, sim: Recorder) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "activitysmith_track", "flush", "--timeout", "20"],
+            [sys.executable, "-m", "activitysmith_track", "flush", "--timeout", str(FLUSH_SECONDS)],
             env=self._environment("job", sim.base_url),
             cwd=self.place,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LONGEST,
         )
         with (self.place / "job.log").open("a") as log:
             log.write(done.stdout + done.stderr)
@@ -434,6 +435,11 @@ class Run:
         ways = [request for request in sim.requests if request.path == "/push-notification"]
         arrived = all(request.fault is None for request in ways)
         arrived &= not self.job.dies and self.job.exit_timeout >= 2  # else it may have left before an answer came
+        log = self.place / "job.log"
+        told_of = log.read_text(errors="replace") if log.exists() else ""
+        arrived &= (
+            "could not deliver a push" not in told_of and "were not delivered" not in told_of
+        )  # it took too long
         for title, count in told.items():
             wanted = self.job.pushes.get(title, 0)
             if not wanted and title == "inner failed" and self.job.how["end"] == "killed at exit":

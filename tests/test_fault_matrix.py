@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_rows import ROWS, SERVICES, Row, page
-from patience import PATIENCE
+from fault_rows import BY_WATCHDOG, ROWS, SERVICES, Row, page
+from patience import PATIENCE, PatientSimulator
 
 from activitysmith_track.simulator import Simulator
 
@@ -199,11 +199,11 @@ class Job:
 
 def run(row: Row, place: Path, environment: Mapping[str, str]) -> tuple[Seen, Seen]:
     """Run a row, and its twin with the library off."""
-    with Simulator() as sim:
+    with PatientSimulator() as sim:
         seen = Job(row, sim, place / "on", environment, off=False).run()
-    with Simulator() as nobody:
+    with PatientSimulator() as nobody:
         twin = Job(row, nobody, place / "off", environment, off=True).run()
-        assert nobody.requests == []
+        assert [each for each in nobody.requests if each.status != 401] == []  # of a stranger that was left behind
     return seen, twin
 
 
@@ -234,8 +234,10 @@ def test_row(row: Row, outcomes: dict[str, Future[tuple[Seen, Seen]]]) -> None:
     assert (seen.errors.splitlines() or [""])[-1].strip() == row.says
     alone = row.code if row.alone is None else row.alone
     assert (twin.code, twin.out, twin.errors) == (alone, seen.out, seen.errors.replace("/on/", "/off/"))
-    assert alike(seen.before, row.cards_before), seen.before
-    assert row.at_first == "*" or alike(seen.at_first, row.cards_at_first), seen.at_first
+    may_have_come = SERVICES[row.service].early and not SERVICES[row.service].flushed
+    assert may_have_come or alike(seen.before, row.cards_before), seen.before
+    may_be_through = row.at_first == "*" or (row.by == BY_WATCHDOG and alike(seen.at_first, row.cards))
+    assert may_be_through or alike(seen.at_first, row.cards_at_first), seen.at_first
     assert alike(seen.in_the_end, row.cards), seen.in_the_end
     assert seen.pushes.keys() == set(row.pushes)
     assert all(count == 1 or (row.repeats and count == 2) for count in seen.pushes.values())

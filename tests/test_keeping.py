@@ -69,7 +69,9 @@ class Job:
 
     def flush(self) -> subprocess.CompletedProcess[str]:
         """Deliver what earlier runs owe, as the command line does."""
-        return self.run("from activitysmith_track.cli import main; sys.exit(main(['flush', '--timeout', '20']))")
+        return self.run(
+            f"from activitysmith_track.cli import main; sys.exit(main(['flush', '--timeout', '{PATIENCE}']))"
+        )
 
 
 @pytest.fixture
@@ -155,11 +157,12 @@ def test_the_process_itself_delivers_when_the_service_is_back(
     monkeypatch.setattr(_courier, "backoff", lambda failures: 0.05)
     box = tmp_path / "box"
     with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=box):
-        with sim.fault("status", status=503, times=3):
+        with sim.fault("status", status=503) as fault:
             with pytest.raises(ValueError), at.live_progress("job"):
                 assert sim.wait_for(lambda phone: phone.requests)
                 raise ValueError
-            assert at.flush(60)
+            assert until(lambda: fault.hits >= 3 and box.exists())
+        assert at.flush(60)
     assert sim.cards["job"].ended
     assert len(sim.pushes) == 1
     assert all(path.stat().st_size <= 4096 for path in box.iterdir())
@@ -175,10 +178,11 @@ def test_without_a_place_to_keep_it(
         (tmp_path / "file").write_text("not a directory")
         place = tmp_path / "file"
     with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=place):
-        with sim.fault("status", status=503, times=4):
+        with sim.fault("status", status=503) as fault:
             with pytest.raises(ValueError), at.live_progress("job"):
                 raise ValueError
-            assert at.flush(60)
+            assert until(lambda: fault.hits >= 4)
+        assert at.flush(60)
     assert len(sim.pushes) == 1
     told = [record.getMessage() for record in caplog.records if "outbox" in record.getMessage()]
     assert len(told) == len(set(told)) <= 2
@@ -256,13 +260,14 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
 # ----------------------------------------------------------------------------------------------------- watchdog
 
 LIVES = """
-    at.configure(watchdog=True)
+    at.configure(watchdog=True, exit_timeout=60)
+    at._courier.FAREWELL_SECONDS = 60
     with at.live_progress("train", total=100) as p:
         p.advance(30)
         p.update(important=True)
         assert at.flush(60)
         watchdog = at.configuration.default_tracker().courier.keeper._watchdog
-        assert watchdog.start(20)
+        assert watchdog.start(180)
         say("running")
         sys.stdin.readline()
         {death}
@@ -313,10 +318,17 @@ def test_the_watchdog_stays_for_what_is_owed(job: Job) -> None:
 
 def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job) -> None:
     """A block that ended well, whose end a slow service has not taken yet, is not told as failed by a later death."""
-    code = LIVES.format(death="p.finish(); time.sleep(0.3); os._exit(1)")
-    process = job.begin(code)
+    death = """
+        p.finish()
+        while p._card.ending._guarded is None:
+            time.sleep(0.01)
+        assert watchdog.tell(60)
+        os._exit(1)
+    """
+    process = job.begin(LIVES.format(death=textwrap.indent(textwrap.dedent(death), " " * 8).strip()))
     with job.sim.fault("status", status=429, retry_after=1):
         process.communicate("\n", timeout=PATIENCE)
+        assert process.returncode == 1
     assert job.sim.wait_for(lambda sim: sim.cards["train"].ended)
     assert (job.sim.cards["train"].color, job.sim.pushes) == ("green", [])
 
@@ -328,13 +340,17 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
             with at.live_progress("outer", key="outer"), at.live_progress("inner", key="inner"):
                 raise ValueError("broken")
         except ValueError:
-            time.sleep(0.3)
+            courier = at.configuration.default_tracker().courier
+            while not all(getattr(task, "entry", None) for task in list(courier._owed)):
+                time.sleep(0.01)
+        assert watchdog.tell(60)
         os.kill(os.getpid(), signal.SIGKILL)
     """
     process = job.start(LIVES.format(death=textwrap.indent(textwrap.dedent(code), " " * 8).strip()))
     process.communicate("\n", timeout=PATIENCE)
-    cards = job.sim.cards
+    assert process.returncode == -signal.SIGKILL
     assert job.sim.wait_for(lambda sim: len(sim.pushes) == 2 and sim.cards["train"].ended), job.sim.pushes
+    cards = job.sim.cards
     assert {push.title for push in job.sim.pushes} == {"outer failed", "train failed"}
     assert (cards["outer"].color, cards["inner"].color) == ("red", "red")
 
@@ -351,20 +367,21 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
             sys.stdin.readline()
         with at.live_value("alpha", watchdog=True) as value:
             value.set(2)
-            time.sleep(0.3)
-            keeper._watchdog.tell(10)
+            while ("card", value._card.number) not in keeper._watchdog._live:
+                time.sleep(0.01)
+            assert keeper._watchdog.tell(60)
             say("again")
             time.sleep(60)
     """)
     assert job.sim.wait_for(lambda sim: "alpha" in sim.cards)
-    with job.sim.fault("hang", method="DELETE", times=1):
+    with job.sim.fault("hang", method="DELETE"):
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write("\n")
         process.stdin.flush()
         assert process.stdout.readline() == "again\n"
         process.kill()
-        assert job.sim.wait_for(lambda sim: sim.pushes and sim.cards["alpha"].ended)
+    assert job.sim.wait_for(lambda sim: sim.pushes and sim.cards["alpha"].ended)
     assert job.sim.cards["alpha"].color == "green"
     assert [push.title for push in job.sim.pushes] == ["alpha failed"]
 
@@ -440,6 +457,7 @@ def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
     """What the watchdog was given for an inner block is taken back, though the lane has no time to do so."""
     process = job.start("""
         at.configure(watchdog=True, exit_timeout=0)
+        at._courier.FAREWELL_SECONDS = 60
         courier = at.configuration.default_tracker().courier
         with at.live_progress("outer"), at.live_progress("inner"):
             assert at.flush(60)
@@ -474,7 +492,7 @@ def test_the_watchdog_by_environment(job: Job) -> None:
 # ------------------------------------------------------------------------------------------------------ signals
 
 TOLD = """
-    at.configure(signals=True)
+    at.configure(signals=True, exit_timeout=60)
     {before}
     with at.live_progress("serve", total=100) as p:
         p.advance(7)
@@ -499,9 +517,9 @@ def test_a_signal_ends_the_card(job: Job, number: signal.Signals) -> None:
 
 def test_a_signal_is_no_sudden_death(job: Job) -> None:
     """The watchdog hears of the end before the signal ends the process, even where that waits for nothing."""
-    before = "at.configure(watchdog=True, exit_timeout=0)"
+    before = "at.configure(watchdog=True, exit_timeout=0)\n    at._courier.FAREWELL_SECONDS = 60"
     code = TOLD.format(before=before).replace(
-        'say("running")', 'at.configuration.default_tracker().courier.keeper._watchdog.start(20); say("running")'
+        'say("running")', 'at.configuration.default_tracker().courier.keeper._watchdog.start(60); say("running")'
     )
     process = job.begin(code)
     process.send_signal(signal.SIGTERM)
@@ -556,7 +574,7 @@ def test_a_signal_and_the_exit_wait_once() -> None:
 
 def test_a_signal_while_the_service_is_down(job: Job) -> None:
     """What could not be said then is kept, and said by the next flush."""
-    process = job.begin(TOLD.format(before=""))
+    process = job.begin(TOLD.format(before="at.configure(exit_timeout=2)"))
     with job.sim.fault("hang"):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE)

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import until
+from patience import PatientSimulator, until
 from scripted import Script
 
 import activitysmith_track as at
-from activitysmith_track import ActivitySmith, _courier, _keeping
+from activitysmith_track import ActivitySmith, _courier, _keeping, _outbox
 from activitysmith_track._courier import Account
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
-from activitysmith_track.simulator import Simulator
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +78,7 @@ def methods(script: Script) -> list[str]:
 def test_a_card_behind_a_refused_one_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the service had no room for one card, those behind it are shown as soon as it has."""
     monkeypatch.setattr(_courier, "SLOT_RETRY", 0.3)
-    with Simulator(slots=1) as sim, at.override(api_key=sim.api_key, base_url=sim.base_url):
+    with PatientSimulator(slots=1) as sim, at.override(api_key=sim.api_key, base_url=sim.base_url):
         with ActivitySmith(sim.api_key, base_url=sim.base_url) as other:
             other.live_activities.stream("other", title="other", type="progress", percentage=1)
             refused = at.live_progress("refused", key="refused")
@@ -115,10 +114,15 @@ def test_the_place_of_a_card_that_leaves_the_queue() -> None:
 
 def test_an_end_is_owed_until_a_newer_run_is_shown(script: Script) -> None:
     """An end that failed is tried again although a newer run has begun, where that one is never shown."""
+    ends = iter([(503, {})])
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        fine = 200, script.fine(method)
+        return next(ends, fine) if method == "DELETE" else fine
+
     with at.live_progress("job"):
         assert script.wait(1)
-    answers = iter([(503, {})])
-    script.answer = lambda method, path, body: next(answers, (200, script.fine(method)))
+        script.answer = answer
     with at.live_progress("job", delay=60):
         assert script.wait(1, "DELETE")
     assert at.flush(60)
@@ -193,8 +197,11 @@ def test_a_short_run_that_is_refused_leaves_the_older_end_owed(script: Script, b
     assert not box.exists()
 
 
-def test_waiting_for_another_process_costs_nothing_of_the_rate(script: Script, box: Outbox) -> None:
+def test_waiting_for_another_process_costs_nothing_of_the_rate(
+    script: Script, box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Looks that send nothing are no requests, and an attempt that has failed is no obstacle."""
+    monkeypatch.setattr(_outbox, "ATTEMPT_SECONDS", 600.0)
     entry = owed(script)
     another = _keeping.Keeper()
     another.directory = box.path().parent
@@ -204,13 +211,17 @@ def test_waiting_for_another_process_costs_nothing_of_the_rate(script: Script, b
     assert another.begin(entry)
     with at.live_progress("job"):
         time.sleep(0.8)
-        assert len(account._sent) == 0
+        assert script.asked == []
+        assert until(lambda: not account._sent)
         another.over(account, entry)
         assert script.wait(1, "PUT")
 
 
-def test_a_start_waits_for_an_end_that_another_process_sends(script: Script, box: Outbox) -> None:
+def test_a_start_waits_for_an_end_that_another_process_sends(
+    script: Script, box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An end that is on its way at this moment would end the newer run's card."""
+    monkeypatch.setattr(_outbox, "ATTEMPT_SECONDS", 600.0)
     entry = owed(script)
     assert box.put([entry], "another", 60)
     assert box.begin(entry.id, "another", 60)

@@ -320,7 +320,7 @@ def test_asyncio_debug_mode(run: Run, sim: Simulator) -> None:
                 yield n
         @at.track_steps('steps')
         async def main():
-            asyncio.get_running_loop().slow_callback_duration = 5  # the machine may be busy
+            asyncio.get_running_loop().slow_callback_duration = 600  # the machine may be busy
             async with at.live_progress('job', key='job', total=3, wait=True) as p:
                 async for n in at.track(items(), 'loop'):
                     p.advance()
