@@ -197,7 +197,7 @@ def test_settings_are_checked(setting: dict[str, Any]) -> None:
 
 def test_an_update_that_is_carried_out_after_the_exit(job: Job) -> None:
     """An end that overtook an update is kept while nobody knows what became of that: it would wake the card."""
-    with job.sim.fault("latency", seconds=3, times=1):
+    with job.sim.fault("latency", seconds=12, times=1):
         done = job.run("with at.live_progress('slow'):\n    time.sleep(0.5)\n")
     assert (done.returncode, len(kept(job))) == (0, 1), done.stderr
     assert job.sim.wait_for(lambda sim: "slow" in sim.cards)
@@ -304,7 +304,7 @@ def test_a_good_end_with_a_watchdog(job: Job) -> None:
 
 def test_the_watchdog_stays_for_what_is_owed(job: Job) -> None:
     """A job that fails while the service is down leaves the end and the push to the watchdog."""
-    process = job.begin(LIVES.format(death="raise ValueError('broken')"))
+    process = job.begin(LIVES.format(death="at.configure(exit_timeout=2); raise ValueError('broken')"))
     with job.sim.fault("status", status=503):
         _, error = process.communicate("\n", timeout=PATIENCE)
         assert "ValueError" in error
