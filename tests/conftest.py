@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from patience import PATIENCE, PatientSimulator
 
-from activitysmith_track import flush, override, testing
+from activitysmith_track import _courier, flush, override, testing
 from activitysmith_track.configuration import _RANKS, default_tracker
 from activitysmith_track.simulator import Simulator, server
 
@@ -32,6 +32,14 @@ def patient_simulator() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "START_SECONDS", PATIENCE)
         patch.setattr(testing, "SETTLE_SECONDS", PATIENCE)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patient_attempts() -> Iterator[None]:
+    """A request that is not to hang has more time than a busy machine takes: what may not come twice is not repeated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_courier, "ATTEMPT_SECONDS", 60.0)
         yield
 
 
