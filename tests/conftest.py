@@ -37,7 +37,7 @@ def patient_simulator() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def patient_attempts() -> Iterator[None]:
-    """A request that is not to hang has more time than a busy machine takes: what may not come twice is not repeated."""
+    """A request has more time than a busy machine takes, since what must not come twice is not repeated."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_courier, "ATTEMPT_SECONDS", 60.0)
         yield
