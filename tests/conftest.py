@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from patience import PATIENCE, PatientSimulator
 
@@ -40,6 +41,8 @@ def patient_attempts() -> Iterator[None]:
     """A request has more time than a busy machine takes, since what must not come twice is not repeated."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_courier, "ATTEMPT_SECONDS", 60.0)
+        for phase in ("connect", "read", "write", "pool"):  # of the requests that tests make without a timeout
+            patch.setattr(httpx.get.__kwdefaults__["timeout"], phase, 60.0)
         yield
 
 
