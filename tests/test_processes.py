@@ -215,14 +215,18 @@ def test_a_thread_that_ends_a_block_after_the_exit(run: Run) -> None:
 def test_the_exit_waits_for_a_client_that_is_being_made(run: Run) -> None:
     """OpenSSL is not taken down while a thread of ours has it read the certificates: that crashes."""
     done = run("""
+        import threading
         import time
-        from activitysmith_track import _courier, client
+        from activitysmith_track import _courier, client, configuration
         _courier.MAKING_SECONDS = 60
         p = at.live_progress('job')
         p.__enter__()
         at.flush(60)
-        make = client.ActivitySmith.__init__
+        courier, begun = configuration.default_tracker().courier, threading.Event()
+        make, wait_for_all = client.ActivitySmith.__init__, courier._wait_for_all
+        courier._wait_for_all = lambda seconds: (begun.wait(60), wait_for_all(seconds))
         def slow(*arguments, **options):
+            begun.set()
             time.sleep(1)
             make(*arguments, **options)
             print('made', flush=True)
