@@ -319,9 +319,10 @@ class Card:
             self.courier.hand_in(self)
 
     def end(self, final: Final) -> None:
-        """Hand in the last state; states after it are no longer sent."""
-        self.ending = Ending(self, final)
-        self.courier.hand_in(self.ending)
+        """Hand in the last state, once; states after it are no longer sent."""
+        if self.ending is None:
+            self.ending = Ending(self, final)
+            self.courier.hand_in(self.ending)
 
     # -- the lane's side
 
@@ -352,6 +353,7 @@ class Card:
             snapshot = self.source.snapshot()  # it may have had the first thing to show meanwhile
         if snapshot is None or self.started:
             return self._wait(now, snapshot)
+        self.courier.owe(self)
         if self.account.slot(self, now):
             self.courier.ready(self, now)
             return None
@@ -510,7 +512,7 @@ class Card:
         self._failures += 1
         self.courier.tell_failure("an update", error)
         if isinstance(error, DeliveryError) and error.delivered is None and self.started:
-            self.pace.sent(now, snapshot.fraction)  # it may have arrived, and then it counts
+            self.pace.sent(now, self.pace.shown)  # it may have arrived, and then it counts; who knows what is shown
         again = self._again_at(error, now)
         if again is None and self._rotates:
             again = now + ROTATION_RETRY
@@ -752,6 +754,8 @@ class Ending(Parcel):
         if card.settled:
             self.courier.settle(self)
             return None
+        if card.guarded is None and self.courier.keeper.watched:  # it has ended before it was looked at
+            card.guarded = card.source.last_words() is not None
         if card.guarded and self.entry is None and self._guarded is not self.final:
             self._guarded = self.final  # killed from here on, it has ended as it did
             self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
@@ -896,10 +900,10 @@ class Delivery(Parcel):
         if now < self.not_before and not self.courier.hurried:
             return min(self.not_before, now + START_LOOK) if starting else self.not_before
         newer = self._newer
-        if newer is not None and newer.started:
-            if self.entry is not None:
-                self.courier.keeper.delivered(self.entry)
-            return self._done()
+        if newer is not None and newer.started and self.entry is not None:
+            gone = partial(self.courier.keeper.delivered, self.entry)  # the disk may be slow
+            self._errand = self.courier.lane.send(self.courier.end_crew, self, gone)
+            return None
         if newer is not None and (newer.flying is not None or (newer.ending is not None and newer.ending.in_flight)):
             return None  # woken when that has landed
         later = self._ahead(now)
@@ -1144,6 +1148,11 @@ class Courier:
             self._owed.setdefault(card, None)
         self._give(self.lane, task)
 
+    def owe(self, card: Card) -> None:
+        """Note that a card is to be on the screen; while its delay lasted it was not."""
+        if not self.hurried:
+            self._owed.setdefault(card, None)
+
     def push(
         self,
         account: Account,
@@ -1371,9 +1380,10 @@ class Courier:
             if self._owed:
                 self._wait_for_all(max(0.0, until - self.clock()))
         except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
-            until = self.clock()
-            self._abandon()
-            self._wake_parcels()
+            self._deadline = until = self.clock()
+            with contextlib.suppress(KeyboardInterrupt):
+                self._abandon()
+                self._wake_parcels()
         count = len(self._owed)
         kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
         if count:

@@ -183,7 +183,10 @@ class Keeper:
         with self._leaving:
             ids = [entry.id for entry in left]
             self._left.update(ids)
-            kept_all = outbox.put(left) or outbox.put(left)  # the file may have been busy for once
+            begun = time.monotonic()
+            kept_all = outbox.put(left)
+            if not kept_all and time.monotonic() - begun < 2 * outbox.patience:
+                kept_all = outbox.put(left)  # the file may have been busy for once
             return kept_all and outbox.release([*mine, *ids], self._owner)
 
     # -- the watchdog

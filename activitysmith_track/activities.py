@@ -845,6 +845,8 @@ class Handle(Watch):
             child.abandon(words)
         self._pushed_failure = True  # an exception that comes of it alarms nobody
         self._conclude("stopped", words)
+        if self._first is not None and self._card is not None and self._card.ending is None:
+            self._end_card(self._first)  # Ctrl-C came between the outcome and the card's end
 
     def last_words(self) -> LastWords | None:
         """Return how the card ends, and the push, if the process dies now; see `Source.last_words`."""

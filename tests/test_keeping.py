@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
 from activitysmith_track import _courier
+from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.errors import InvalidRequest
 from activitysmith_track.simulator import Simulator
@@ -255,6 +257,62 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
     courier.after_fork()  # as a next process would begin
     courier.keeper.directory = tmp_path / "box"
     assert [entry.id for entry in courier.keeper.claim(account)] == [delivery.id]
+
+
+@pytest.mark.parametrize("where", ["abandon", "_safely_final"])
+@pytest.mark.parametrize("threads", [True, False])
+def test_ctrl_c_at_the_beginning_of_the_exit(job: Job, tmp_path: Path, where: str, threads: bool) -> None:
+    """The exit does not wait any longer, and the ends of all open cards are kept."""
+    code = f"""
+        at.configure(outbox={str(tmp_path / "box")!r}, exit_timeout=3_600)
+        start = threading.Thread.start
+        def refuse(thread):
+            if thread.name.startswith("activitysmith-"):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+        if not {threads}:
+            threading.Thread.start = refuse
+        first, second = jobs = [at.live_progress(name, key=name, total=10) for name in "ab"]
+        for each in jobs:
+            each.__enter__()
+        as_it_is, interrupts = first.{where}, [KeyboardInterrupt]
+        def interrupted(*arguments):
+            if interrupts:
+                raise interrupts.pop()
+            return as_it_is(*arguments)
+        first.{where} = interrupted
+    """
+    with job.sim.fault("status", status=503):
+        done = job.run(code)
+    assert done.returncode == 0, done.stderr
+    entries = Outbox(tmp_path / "box").claim(hint(job.sim.api_key), job.sim.base_url, "next", time.time(), 60)
+    assert {entry.stream_key: entry.kind for entry in entries} == {"a": "end", "b": "end"}
+
+
+def test_the_lane_waits_for_no_disk(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a newer run has replaced is taken out of the file by a thread that may wait for it."""
+    forgotten: list[str] = []
+    delivered = Outbox.delivered
+
+    def noted(box: Outbox, ids: Any) -> None:
+        forgotten.append(threading.current_thread().name)
+        delivered(box, ids)
+
+    monkeypatch.setattr(Outbox, "delivered", noted)
+    body = {"content_state": {"title": "job", "type": "progress", "percentage": 3}}
+    with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=tmp_path / "box"):
+        entry = Entry("end", hint(sim.api_key), sim.base_url, body, time.time(), "job")
+        with at.live_progress("job", total=10):
+            assert at.flush(60)
+            courier, account = default_tracker().courier, default_tracker().account()
+            assert account is not None
+            assert Outbox(tmp_path / "box").put([entry])
+            courier.look_for_owed(account, again=True)
+            assert until(lambda: forgotten)
+            assert at.flush(60)
+            assert not sim.cards["job"].ended
+    assert {name.rpartition("-")[0] for name in forgotten} == {"activitysmith-ends"}
+    assert not Outbox(tmp_path / "box").exists()
 
 
 # ----------------------------------------------------------------------------------------------------- watchdog

@@ -74,6 +74,40 @@ def test_a_change_of_cards_that_fails_is_tried_again(phone: Phone) -> None:
         assert (older.ended_by, newer.value, newer.ended) == ("request", 7, False)
 
 
+@pytest.mark.parametrize("kind", ["reset", "truncate", "garbage"])
+def test_a_card_goes_on_after_an_update_that_may_have_arrived(phone: Phone, kind: str) -> None:
+    """What is shown after that nobody knows; a job of long steps is shown all the same as it goes on."""
+    with at.live_progress("job", total=1000) as progress:
+        for _ in range(5):
+            progress.advance(10)
+            phone.advance(10)
+        with phone.fault(kind, times=1) as fault:
+            for _ in range(30):
+                progress.advance(10 * (not fault.hits))
+                phone.advance(1)
+            assert fault.hits == 1
+        phone.advance(30)
+        for _ in range(12):
+            progress.advance(20)
+            phone.advance(600)
+            assert abs(phone.card("job").percentage - progress.percentage) <= 4
+        assert not phone.card("job").over_budget
+
+
+def test_a_card_behind_its_delay_is_owed(phone: Phone) -> None:
+    """Once its delay is over, a card that has no slot yet is waited for, though it was not at its first change."""
+    phone.simulator.service.slots = 1
+    with at.live_progress("first", key="first", total=9):
+        phone.advance(1)
+        with at.live_steps("second", key="second", delay=5, steps=["x", "y"]) as steps:
+            assert at.flush(60)
+            phone.advance(30)
+            steps.step("y")
+            phone.settle()
+            assert "second" not in phone.cards
+            assert not at.flush(0.1)
+
+
 def test_a_clock_keeps_its_time_over_a_change_of_cards(phone: Phone) -> None:
     """A countdown goes on from what is left; a clock that counts up says what passed before."""
     with at.live_timer("down", duration=10 * 3600), at.live_timer("up", key="up"):
