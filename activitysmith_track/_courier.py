@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._failure import late
-from ._forks import children, importing
+from ._forks import children, importing, loading
 from ._keeping import Keeper
 from ._lanes import Crew, Errand, Lane
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
@@ -1071,6 +1071,7 @@ class Courier:
         self._deadline: float | None = None
         self._left_by: int | None = None  # the thread on which the exit has been through here
         self._makes_none = False  # that thread holds `_making`
+        self._imports_none: Any = None  # the lock for imports, where that thread holds it
         self._stopped = float("-inf")  # when a signal last ended the cards
         self._owed: dict[Task, None] = {}
         self._open: dict[Card, None] = {}
@@ -1369,7 +1370,9 @@ class Courier:
         """Deliver what is owed, within `exit_timeout` in all, when the interpreter leaves; keep what is left."""
         if self._makes_none:
             _making.release()
-        self._left_by, self._makes_none = None, False
+        if self._imports_none is not None:
+            self._imports_none.release()
+        self._left_by, self._makes_none, self._imports_none = None, False, None
         self._hurry()
         until = self._deadline or 0.0
         try:
@@ -1395,6 +1398,8 @@ class Courier:
         self._left_by = threading.get_ident()
         with contextlib.suppress(KeyboardInterrupt):
             self._makes_none = _making.acquire(timeout=MAKING_SECONDS)
+            if _dies_of_interrupt() and (lock := loading.lock).acquire(timeout=MAKING_SECONDS):
+                self._imports_none = lock  # an import that goes on would have CPython forget it
 
     def _wake_parcels(self) -> None:
         """Have what must not be lost sent at once, and wait for nothing else."""
@@ -1443,15 +1448,22 @@ def _keep_interrupt() -> None:
 
     CPython notes that in a flag, which every later `exec` of a string clears, and so does the import of a module with
     a dataclass or a named tuple in it, such as those that the exit has needed. An `exec` that fails so sets it again.
+    """
+    if _dies_of_interrupt():
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
+
+
+def _dies_of_interrupt() -> bool:
+    """Tell whether Ctrl-C has ended the program.
+
     It is another matter in an interactive session, where the last traceback may be an old one.
     """
     trace = getattr(sys, "last_traceback", None)
     interactive = hasattr(sys, "ps1") or sys.flags.interactive
     if trace is None or interactive or getattr(sys, "last_type", None) is not KeyboardInterrupt:
-        return
-    if trace.tb_frame.f_back is None:  # it has left the outermost frame
-        with contextlib.suppress(KeyboardInterrupt):
-            exec("raise KeyboardInterrupt")
+        return False
+    return trace.tb_frame.f_back is None  # it has left the outermost frame
 
 
 _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()

@@ -238,6 +238,41 @@ def test_ctrl_c_ends_the_process_as_it_would_without_us(job: Job, tmp_path: Path
     assert len(kept(job)) == 1
 
 
+def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path: Path) -> None:
+    """A thread of ours that still imports what sending needs would have CPython forget what ended the program."""
+    (tmp_path / "task.py").write_text(
+        textwrap.dedent("""
+            import atexit, sys, threading, time
+            begun, done = threading.Event(), threading.Event()
+            atexit.register(done.wait, 60)  # after ours
+            import activitysmith_track as at
+            from activitysmith_track import _courier
+            _courier.MAKING_SECONDS = 60
+            class Slow:
+                def find_spec(self, name, *_):
+                    if name == "httpx":
+                        begun.set()
+                        time.sleep(3)
+                        exec("pass")  # as modules with a dataclass in them do
+                        done.set()
+            sys.meta_path.insert(0, Slow())
+            at.configure(watchdog=True, exit_timeout=0)
+            with at.live_progress("job"):
+                assert begun.wait(60)
+                assert at.configuration.default_tracker().courier.keeper._watchdog.start(60)
+                raise KeyboardInterrupt
+        """)
+    )
+    environment = {"ACTIVITYSMITH_API_KEY": job.sim.api_key, "ACTIVITYSMITH_BASE_URL": job.sim.base_url}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "task.py")],
+        env={**os.environ, **environment, "XDG_STATE_HOME": str(job.state)},
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == -signal.SIGINT, done.stderr
+
+
 @pytest.mark.parametrize("order", ["leave first", "keep first"])
 def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path: Path, order: str) -> None:
     """What two threads keep at the same time is kept once, and a next process may take it at once."""
