@@ -140,9 +140,7 @@ class Job:
         seen.out = self.read("out").removeprefix("running\n").strip()
         lines = self.read("errors").splitlines()
         told = "\n".join(line for line in lines if not line.startswith("activitysmith_track"))
-        told = re.sub(
-            r"(, in ready\n).*(?=^KeyboardInterrupt)", r"\1", told, flags=re.DOTALL | re.MULTILINE
-        )  # wherever
+        told = re.sub(r"(?ms)(, in ready\n).*(?=^KeyboardInterrupt)", r"\1", told)  # wherever in it
         seen.errors = re.sub("0x[0-9a-f]+", "0x...", told)
         return seen
 
