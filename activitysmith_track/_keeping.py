@@ -17,7 +17,6 @@ from ._forks import importing, module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import ModuleType
     from typing import Any
 
     from ._courier import Account
@@ -67,8 +66,7 @@ class Keeper:
 
     def entry(self, account: Account, kind: str, body: Mapping[str, Any], happened: float, **more: Any) -> Entry:
         """Make an entry of something that is owed to an account; see `Entry`."""
-        outbox: ModuleType = module(_OUTBOX)
-        made: Entry = outbox.Entry(kind, *_address(account), body, happened, run=self._owner, **more)
+        made: Entry = module(_OUTBOX).Entry(kind, *_address(account), body, happened, run=self._owner, **more)
         return made
 
     def keep(self, account: Account, entry: Entry) -> bool:

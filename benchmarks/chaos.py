@@ -436,10 +436,9 @@ class Run:
         arrived = all(request.fault is None for request in ways)
         arrived &= not self.job.dies and self.job.exit_timeout >= 2  # else it may have left before an answer came
         log = self.place / "job.log"
-        told_of = log.read_text(errors="replace") if log.exists() else ""
-        arrived &= (
-            "could not deliver a push" not in told_of and "were not delivered" not in told_of
-        )  # it took too long
+        lines = log.read_text(errors="replace") if log.exists() else ""
+        too_late = ("could not deliver a push", "were not delivered")
+        arrived &= not any(words in lines for words in too_late)
         for title, count in told.items():
             wanted = self.job.pushes.get(title, 0)
             if not wanted and title == "inner failed" and self.job.how["end"] == "killed at exit":

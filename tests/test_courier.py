@@ -136,7 +136,6 @@ def test_an_update_that_lands_after_the_end_does_not_wake_the_card(
 def test_an_end_waits_for_a_slow_start(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the card's start there is nothing to end."""
     monkeypatch.setattr(_courier, "GRACE", 0.01)
-    monkeypatch.setattr(_courier, "ATTEMPT_SECONDS", 60.0)
     gate = threading.Event()
 
     def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
