@@ -7,13 +7,11 @@ not wait behind a hanging update (ends and pushes).
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import itertools
 import logging
 import os
 import random
-import sys
 import threading
 import time
 import weakref
@@ -24,10 +22,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._failure import late
-from ._forks import children, importing, loading
-from ._keeping import Keeper
+from ._forks import certificates, children, importing, on_own_thread
+from ._keeping import Keeper, Parting
 from ._lanes import Crew, Errand, Lane
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
+from ._shutdown import leave, shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,10 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("activitysmith_track")
 
-# Held while a client is made, and by an exit that goes on: the process crashes where a thread of it has OpenSSL read
-# certificates while OpenSSL is taken down.
-_making = threading.RLock()
-
 CREW = 4  # threads of each crew at most: as many as there are slots
 ATTEMPT_SECONDS = 5.0  # one request of the courier
 REQUESTS_PER_MINUTE = 60  # the account's rate
@@ -55,10 +50,8 @@ WAITED_FOR = 2  # failures after which an end that a newer run waits for is trie
 PROMPT_BACKOFF, LONGEST_BACKOFF = 4.0, 60.0  # seconds between two attempts, in the first minute and later
 CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
 LANDING_SECONDS = 0.1  # by which a request at the exit is over before its time is
-FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
 END_LOOK = 0.25  # between two looks whether another process has sent an older run's end
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
-MAKING_SECONDS = 1.0  # that the exit waits at most for a client that is being made; it takes some 30 ms
 START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
 GRACE = 1.0  # seconds that an end waits for an update of its own card that is on its way
 ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
@@ -138,16 +131,16 @@ class Account:
         if seconds is not None and seconds < ATTEMPT_SECONDS:
             with self._make(seconds) as hurried:
                 return [hurried.perform(call) for call in calls][-1]
-        with importing():
-            if self._client is None:
-                self._client = self._make(ATTEMPT_SECONDS)
         client = self._client
+        if client is None:
+            with certificates, importing():  # in this order: who waits at a gate holds no lock
+                client = self._client = self._client or self._make(ATTEMPT_SECONDS)
         return [client.perform(call) for call in calls][-1]
 
     def _make(self, seconds: float) -> ActivitySmith:
         from .client import ActivitySmith
 
-        with _making:
+        with certificates:
             return ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
 
     def close(self) -> None:
@@ -1055,8 +1048,9 @@ class Courier:
         self.epoch = 0
         self._told: set[object] = set()
         self._fresh()
-        _couriers.add(self)
-        atexit.register(_leave, weakref.ref(self))
+        self._retirement = Retirement(self)
+        self.is_dropped = False
+        shutdown.add(self)
 
     def _fresh(self) -> None:
         """Begin with nothing, as a new process or a forked child must."""
@@ -1068,36 +1062,60 @@ class Courier:
         self._signals: Signals | None = None
         self.lost = 0
         self.hurried = False
-        self._deadline: float | None = None
-        self._left_by: int | None = None  # the thread on which the exit has been through here
-        self._makes_none = False  # that thread holds `_making`
-        self._imports_none: Any = None  # the lock for imports, where that thread holds it
-        self._stopped = float("-inf")  # when a signal last ended the cards
+        self._deadline: float | None = None  # of the exit, once it has begun
         self._owed: dict[Task, None] = {}
+        self._left: set[Parcel] = set()  # what the exit has left undelivered
         self._open: dict[Card, None] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
         self._echoes: deque[Delivery] = deque(maxlen=64)
         self._waiters: list[SimpleQueue[None]] = []
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
         self.taking_over = threading.RLock()  # a failure's push: by an outer block, or by the watchdog
-        self._registered = False
 
     def after_fork(self) -> None:
         """Leave everything that was on its way to the parent, or to nobody."""
         self.epoch += 1
         self._fresh()
 
+    def leave(self, timeout: float) -> bool:
+        """End what is open, deliver what is owed and keep what is left, as the exit would; then stop all threads.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            True when everything was delivered, and nothing was refused since the last flush.
+        """
+        leave({self: timeout})
+        delivered = not self._owed and not self.lost
+        self.close()
+        return delivered
+
+    def drop(self) -> None:
+        """Let go of threads and connections as soon as nothing is open or owed any more; never blocks."""
+        self.is_dropped = True
+        if self.lane.runs:
+            self.lane.wake(self._retirement)
+
     def close(self) -> None:
-        """Stop the lanes and forget what is on its way; the courier can be used again."""
-        threads = (self.samples, self.lane, self.update_crew, self.end_crew)
-        for each in threads:
-            each.stop()
-        for each in threads:
-            each.join(CLOSE_SECONDS)
-        for account in self._accounts.values():
-            account.close()
+        """Stop the threads and forget what is on its way; the courier can be used again."""
+        until = time.monotonic() + CLOSE_SECONDS
+        self.let_go()
+        for each in self._threads:
+            each.join(max(0.0, until - time.monotonic()))
         self._told.clear()
         self.after_fork()
+
+    def let_go(self) -> None:
+        """Let the threads end when they are done with what they do, and close the connections."""
+        for each in self._threads:
+            each.stop()
+        self.keeper.stop()
+        self.close_connections()
+
+    @property
+    def _threads(self) -> tuple[Lane | Crew, ...]:
+        return self.samples, self.lane, self.update_crew, self.end_crew
 
     @property
     def lanes(self) -> tuple[Lane, Lane]:
@@ -1182,7 +1200,7 @@ class Courier:
         if account.looked_for_owed and not again:
             return
         account.looked_for_owed = True
-        if self._deadline is None:
+        if not self.hurried:
             backlog = Backlog(self, account)
             self._owed[backlog] = None
             self._give(self.lane, backlog)
@@ -1210,39 +1228,14 @@ class Courier:
 
     def _give(self, lane: Lane, task: Task) -> None:
         lane.wake(task)
-        self._watch_children()
-        if self._deadline is None and lane.start():
+        shutdown.watch_children()
+        leaves = shutdown.has_left
+        if not leaves and lane.start():
             return
-        if self._deadline is None and not lane.too_late:
+        if not leaves and not lane.too_late:
             self.tell_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
-        elif isinstance(task, Parcel):
-            self._send_at_exit()
-
-    def _send_at_exit(self) -> None:
-        """Deliver what comes when the interpreter is leaving already, where no thread can start any more."""
-        self._hurry()
-        if self._left_by == threading.get_ident():  # a handler of the user's that comes after ours
-            self.at_exit()
-        elif not self.lane.runs:
-            self.lane.drain(self._deadline or 0.0)
-
-    def _hurry(self) -> None:
-        """From now on holds and paces count no more, and all requests together have `exit_timeout`."""
-        if self._deadline is None:
-            now, seconds = self.clock(), self.exit_timeout()
-            stopped = now - self._stopped
-            self._deadline = now + (seconds if stopped > 2 * seconds else max(0.0, seconds - stopped))
-            self.hurried = True
-
-    def _watch_children(self) -> None:
-        """See to it that a child of multiprocessing, which leaves without atexit, delivers what is owed."""
-        if self._registered:
-            return
-        self._registered = True
-        util = sys.modules.get("multiprocessing.util")
-        process = sys.modules.get("multiprocessing.process")
-        if util is not None and process is not None and process.parent_process() is not None:
-            util.Finalize(None, self.at_exit, exitpriority=0)
+        elif isinstance(task, Parcel) and not on_own_thread():
+            shutdown.leave()  # nothing waits for it any more
 
     # -- the lanes' side
 
@@ -1251,6 +1244,8 @@ class Courier:
         self._owed.pop(task, None)
         for waiter in list(self._waiters):
             waiter.put(None)
+        if self.is_dropped:
+            self.lane.wake(self._retirement)
 
     def release(self, card: Card) -> None:
         """Forget a card that is through, and wake those that waited for it."""
@@ -1351,57 +1346,29 @@ class Courier:
         except Empty:
             return
 
+    # -- a signal and the exit, which `_shutdown` leads
+
     def stop(self, words: str) -> None:
-        """End all cards as stopped, and see to it that this is delivered or kept: a signal may end the process.
+        """End all cards as stopped, here and wherever else the signal is heeded that the words name."""
+        shutdown.stop(words, self)
 
-        Where the user's own handler then leaves in order, the exit has waited already, and has what is left of that.
-        """
-        self._stopped = self.clock()
-        self._abandon(words)
-        self._wait_for_all(self.exit_timeout())
-        self._leave_owed(FAREWELL_SECONDS, stays=True)
+    def hurry(self, seconds: float) -> None:
+        """From now on holds and paces count no more, and all requests together have so many seconds."""
+        self.hurried = True
+        self._deadline = self.clock() + seconds
 
-    def _abandon(self, words: str | None = None) -> None:
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that the exit may still wait for what is owed here, 0 or more."""
+        return max(0.0, (self._deadline or 0.0) - self.clock())
+
+    def end_open(self, words: str | None = None) -> None:
+        """End all that is open as stopped; a signal is named by the words."""
         for card in list(self._open):
             if card.ending is None:
                 card.source.abandon(words)
 
-    def at_exit(self) -> None:
-        """Deliver what is owed, within `exit_timeout` in all, when the interpreter leaves; keep what is left."""
-        if self._makes_none:
-            _making.release()
-        if self._imports_none is not None:
-            self._imports_none.release()
-        self._left_by, self._makes_none, self._imports_none = None, False, None
-        self._hurry()
-        until = self._deadline or 0.0
-        try:
-            self._abandon()
-            self._wake_parcels()
-            if self._owed and not self.lane.runs:
-                self.lane.drain(until)
-            if self._owed:
-                self._wait_for_all(max(0.0, until - self.clock()))
-        except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
-            self._deadline = until = self.clock()
-            with contextlib.suppress(KeyboardInterrupt):
-                self._abandon()
-                self._wake_parcels()
-        count = len(self._owed)
-        kept = self._leave_owed(max(FAREWELL_SECONDS, until - self.clock()))
-        if count:
-            fate = "they are kept for the next run" if kept else "they are lost"
-            logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
-        elif not self._open:
-            for account in self._accounts.values():
-                account.close()
-        self._left_by = threading.get_ident()
-        with contextlib.suppress(KeyboardInterrupt):
-            self._makes_none = _making.acquire(timeout=MAKING_SECONDS)
-            if _dies_of_interrupt() and (lock := loading.lock).acquire(timeout=MAKING_SECONDS):
-                self._imports_none = lock  # an import that goes on would have CPython forget it
-
-    def _wake_parcels(self) -> None:
+    def send_owed(self) -> None:
         """Have what must not be lost sent at once, and wait for nothing else."""
         for task in list(self._owed):
             if isinstance(task, Parcel):
@@ -1409,8 +1376,17 @@ class Courier:
             else:
                 self._owed.pop(task, None)
 
-    def _leave_owed(self, timeout: float, *, stays: bool = False) -> bool:
-        """Keep what is owed and could not be delivered; returns whether all of it is kept."""
+    def drain(self, seconds: float) -> None:
+        """Deliver what is owed on the calling thread, within so many seconds, where no thread can start any more."""
+        self.lane.drain(self.clock() + seconds, lambda: self._owed)
+
+    def wait(self, timeout: float) -> None:
+        """Wait at most so many seconds until nothing is owed."""
+        if self._owed:
+            self._wait_for_all(max(0.0, timeout))
+
+    def part(self, timeout: float, *, stays: bool = False) -> Parting:
+        """Begin to have kept what could not be delivered; see `Keeper.part`."""
         parcels = [task for task in list(self._owed) if isinstance(task, Parcel)]
         new = [(parcel, entry) for parcel in parcels if parcel.entry is None and (entry := parcel.copy()) is not None]
         for parcel in parcels:
@@ -1424,7 +1400,23 @@ class Courier:
         for parcel, entry in new:
             parcel._has_copy(entry)
         owed = [(parcel.account, entry) for parcel, entry in new]
-        return self.keeper.leave(owed, kept, timeout, stays=stays)
+        return self.keeper.part(owed, kept, timeout, stays=stays)
+
+    def close_connections(self) -> None:
+        """Close the connections; a next request opens new ones."""
+        for account in self._accounts.values():
+            account.close()
+
+    def count_left(self) -> int:
+        """Return how many things the exit leaves undelivered that it has not counted before."""
+        left = {task for task in list(self._owed) if isinstance(task, Parcel)}
+        new, self._left = left - self._left, left
+        return len(new)
+
+    @property
+    def is_idle(self) -> bool:
+        """True while no card is open, and nothing is on its way that must not be lost."""
+        return not self._open and not self._owed
 
     @property
     def signals(self) -> Signals:
@@ -1432,47 +1424,36 @@ class Courier:
         if self._signals is None:
             with importing():
                 from ._signals import Signals
-            self._signals = Signals(self.stop)
+            made = Signals(self.stop)
+            with self._lock:
+                self._signals = self._signals or made
         return self._signals
 
-
-def _leave(reference: weakref.ref[Courier]) -> None:
-    courier = reference()
-    if courier is not None:
-        courier.at_exit()
-        _keep_interrupt()
+    @property
+    def heeds_signals(self) -> bool:
+        """True while a signal is to end its cards."""
+        return self._signals is not None and self._signals.tracks
 
 
-def _keep_interrupt() -> None:
-    """Have a program that Ctrl-C ended still die of SIGINT, as shells want it.
+class Retirement:
+    """The task that lets go of a courier whose tracker is gone, when nothing is open or owed any more."""
 
-    CPython notes that in a flag, which every later `exec` of a string clears, and so does the import of a module with
-    a dataclass or a named tuple in it, such as those that the exit has needed. An `exec` that fails so sets it again.
-    """
-    if _dies_of_interrupt():
-        with contextlib.suppress(KeyboardInterrupt):
-            exec("raise KeyboardInterrupt")
+    def __init__(self, courier: Courier) -> None:
+        self._courier = weakref.ref(courier)
 
+    def run(self, now: float) -> float | None:
+        """Let go, or wait for the next thing to be settled; see `Task.run`."""
+        courier = self._courier()
+        if courier is not None and courier.is_idle:
+            courier.let_go()
+        return None
 
-def _dies_of_interrupt() -> bool:
-    """Tell whether Ctrl-C has ended the program.
-
-    It is another matter in an interactive session, where the last traceback may be an old one.
-    """
-    trace = getattr(sys, "last_traceback", None)
-    interactive = hasattr(sys, "ps1") or sys.flags.interactive
-    if trace is None or interactive or getattr(sys, "last_type", None) is not KeyboardInterrupt:
-        return False
-    return trace.tb_frame.f_back is None  # it has left the outermost frame
-
-
-_couriers: weakref.WeakSet[Courier] = weakref.WeakSet()
+    def give_up(self) -> None:
+        """Leave the threads as they are; see `Task.give_up`."""
 
 
 def _begin_anew() -> None:
-    global _making
-    _making = threading.RLock()
-    for courier in list(_couriers):
+    for courier in shutdown.couriers:
         courier.after_fork()
 
 

@@ -6,6 +6,7 @@ for. What touches the disk is called on a crew's thread, or at the exit; what fe
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from ._forks import importing, module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from ._courier import Account
@@ -53,12 +54,14 @@ class Keeper:
             with importing():
                 from ._outbox import Outbox
 
-                self._outbox = Outbox(None if self.directory is True else self.directory)
-                self._outbox.exists()  # which imports what it takes to tell
+                made = Outbox(None if self.directory is True else self.directory)
+                made.exists()  # which imports what it takes to tell
+                if self._outbox is None:  # else another thread was faster
+                    self._outbox = made
         return self._outbox
 
     @property
-    def _place(self) -> str | bool:
+    def place(self) -> str | bool:
         """The outbox's directory, as the watchdog takes it."""
         return self.directory if isinstance(self.directory, bool) else os.path.abspath(self.directory)
 
@@ -149,9 +152,7 @@ class Keeper:
         outbox = self.outbox
         return outbox if outbox is not None and outbox.exists() else None
 
-    def leave(
-        self, owed: Iterable[tuple[Account, Entry]], kept: Iterable[Entry], timeout: float, *, stays: bool = False
-    ) -> bool:
+    def leave(self, owed: Owed, kept: Iterable[Entry], timeout: float, *, stays: bool = False) -> bool:
         """Leave to others what this process could not deliver: it exits.
 
         Args:
@@ -163,29 +164,24 @@ class Keeper:
         Returns:
             Whether all of it is in safe hands.
         """
+        return leave_all([self.part(owed, kept, timeout, stays=stays)], timeout)[0]
+
+    def part(self, owed: Owed, kept: Iterable[Entry], timeout: float, *, stays: bool = False) -> Parting:
+        """Begin what `leave` does: several keepers do it side by side, see `leave_all`."""
+        owed = list(owed)
         left = [entry for account, entry in owed if not self.hand_over(account, entry)]
         with self._leaving:
             self._closed = not stays
         watchdog = self._watchdog
-        told = watchdog is None or (watchdog.tell(timeout) if stays else watchdog.close(timeout))
-        kept = list(kept)
-        if not told:  # what it has of them may come twice, or not at all
-            handed = [entry for entry in kept if entry.id in self._handed and not (self.watched and _once(entry))]
-            left = [*handed, *(entry for _, entry in owed)]
-        mine = [*self._claimed, *(entry.id for entry in kept if entry.id not in self._handed)]
-        if not left and not mine:
-            return told
-        outbox = self.outbox
-        if outbox is None:
-            return not left
-        with self._leaving:
-            ids = [entry.id for entry in left]
-            self._left.update(ids)
-            begun = time.monotonic()
-            kept_all = outbox.put(left)
-            if not kept_all and time.monotonic() - begun < 2 * outbox.patience:
-                kept_all = outbox.put(left)  # the file may have been busy for once
-            return kept_all and outbox.release([*mine, *ids], self._owner)
+        if watchdog is None:
+            return Parting(self, owed, list(kept), left)
+        heard = watchdog.begin_tell() if stays else watchdog.begin_close(timeout)
+        return Parting(self, owed, list(kept), left, heard)
+
+    def stop(self) -> None:
+        """Let the watchdog go, where there is one, and wait for nothing."""
+        if self._watchdog is not None:
+            self._watchdog.begin_close(0.0)
 
     # -- the watchdog
 
@@ -225,7 +221,7 @@ class Keeper:
                 from . import _outbox  # noqa: F401  # what is owed then need not wait until httpx is imported
                 from ._watchdog import Watchdog
             try:
-                self._watchdog = watchdog = Watchdog(outbox=self._place)
+                self._watchdog = watchdog = Watchdog(outbox=self.place)
             except Exception as error:
                 logger.warning("activitysmith_track: no watchdog here: %s", error)
                 return
@@ -240,6 +236,92 @@ class Keeper:
             self._watchdog.goodbye(number)
 
 
+class Parting:
+    """What a process that leaves has to see to for one keeper.
+
+    Args:
+        keeper: the keeper.
+        owed: what nobody else knew of.
+        kept: what was kept already.
+        left: of `owed`, what no watchdog has been told.
+        heard: waits until the watchdog has been told everything, and returns whether it has; `None` for no watchdog.
+
+    Attributes:
+        told: whether the watchdog, where there is one, has been told everything.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        owed: list[tuple[Account, Entry]],
+        kept: list[Entry],
+        left: list[Entry],
+        heard: Callable[[float], bool] | None = None,
+    ) -> None:
+        self.keeper, self._owed, self._kept, self.left, self._heard = keeper, owed, kept, left, heard
+        self.told = True
+
+    def wait(self, timeout: float) -> None:
+        """Wait at most so many seconds until the watchdog has been told; what it has not been, the outbox keeps."""
+        keeper = self.keeper
+        self.told = self._heard is None or self._heard(timeout)
+        if not self.told:  # what it has of them may come twice, or not at all
+            handed = [each for each in self._kept if each.id in keeper._handed]
+            again = [each for each in handed if not (keeper.watched and _once(each))]
+            self.left = [*again, *(entry for _, entry in self._owed)]
+
+    @property
+    def leases(self) -> list[tuple[str, str]]:
+        """What is given back to the outbox, each with its owner."""
+        keeper = self.keeper
+        kept = [each.id for each in self._kept if each.id not in keeper._handed]
+        ids = [*keeper._claimed, *kept, *(each.id for each in self.left)]
+        return [(each, keeper._owner) for each in ids]
+
+    def note(self) -> None:
+        """Note what goes into the outbox, lest an attempt that fails by now keeps it once more."""
+        self.keeper._left.update(entry.id for entry in self.left)
+
+
+def leave_all(partings: list[Parting], timeout: float) -> list[bool]:
+    """Have watchdogs and outboxes take over what is left, side by side and each file in one transaction.
+
+    Args:
+        partings: of each keeper one.
+        timeout: seconds to wait at most until all the watchdogs have been told.
+
+    Returns:
+        Of each whether all of it is in safe hands.
+    """
+    until = time.monotonic() + timeout
+    files: dict[object, list[Parting]] = {}
+    for each in partings:
+        each.wait(max(0.0, until - time.monotonic()))
+        if each.left or each.leases:
+            files.setdefault(each.keeper.place, []).append(each)
+    stored = {place: _store(group) for place, group in files.items()}
+    return [stored[each.keeper.place] if each.left or each.leases else each.told for each in partings]
+
+
+def _store(partings: list[Parting]) -> bool:
+    """Leave everything in one outbox."""
+    outbox = partings[0].keeper.outbox
+    if outbox is None:
+        return not any(each.left for each in partings)
+    entries = [entry for each in partings for entry in each.left]
+    leases = [lease for each in partings for lease in each.leases]
+    with contextlib.ExitStack() as stack:
+        for each in partings:
+            stack.enter_context(each.keeper._leaving)
+        for each in partings:
+            each.note()
+        begun = time.monotonic()
+        kept_all = outbox.leave(entries, leases)
+        if not kept_all and time.monotonic() - begun < 2 * outbox.patience:
+            kept_all = outbox.leave(entries, leases)  # the file may have been busy for once
+        return kept_all
+
+
 def _once(entry: Entry) -> bool:
     """Tell whether it is better lost than delivered twice."""
     return entry.kind == "push" and not entry.at_least_once
@@ -251,4 +333,5 @@ def _address(account: Account) -> tuple[str, str]:
 
 
 if TYPE_CHECKING:
+    Owed = Iterable[tuple[Account, Entry]]
     LastWords = tuple[Mapping[str, Any], Mapping[str, Any] | None]

@@ -12,9 +12,10 @@ import heapq
 import itertools
 import logging
 import threading
+import time
 from queue import Empty, SimpleQueue
 
-from ._forks import importing
+from ._forks import importing, is_ours
 from .errors import ConnectionFailed
 
 TYPE_CHECKING = False
@@ -102,6 +103,7 @@ class Crew:
         return True
 
     def _serve(self) -> None:
+        is_ours()
         while (errand := self._errands.get()) is not None:
             self._do(errand)
 
@@ -120,9 +122,10 @@ class Crew:
             self._errands.put(None)
 
     def join(self, timeout: float) -> None:
-        """Wait until the threads have ended, for so many seconds at most each."""
+        """Wait until the threads have ended, for so many seconds at most."""
+        until = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 class Lane:
@@ -217,15 +220,21 @@ class Lane:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
-    def drain(self, until: float) -> None:
-        """Run what is due on the calling thread, where the lane has none."""
-        while self._clock() < until and (self.outstanding or not self._inbox.empty() or self._timeout() is not None):
+    def drain(self, until: float, goes_on: Callable[[], object]) -> None:
+        """Run what is due on the calling thread, where the lane has none.
+
+        Args:
+            until: the clock's time at which it stops at the latest.
+            goes_on: returns something false when enough was done.
+        """
+        while goes_on() and self._clock() < until and (self.outstanding or self._timeout() is not None):
             wait = self._timeout()
             left = max(0.0, until - self._clock())
             self._take(left if wait is None else min(wait, left))
             self._run_due()
 
     def _serve(self) -> None:
+        is_ours()
         thread = threading.get_ident()
         if self._serving.setdefault("thread", thread) != thread:
             return  # an earlier one serves, whose start a KeyboardInterrupt kept from being noted

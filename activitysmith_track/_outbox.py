@@ -183,13 +183,7 @@ class Outbox:
         Returns:
             True when every one of them is safely on disk.
         """
-        _load_checks()
-        rows = []
-        whole = True
-        for entry in entries:
-            row = self._row(entry)
-            whole = whole and row is not None
-            rows += [] if row is None else [row]
+        rows, whole = self._rows(entries)
         if not rows:
             return whole
         until = self._clock() + min(lease_seconds, LONGEST_LEASE)
@@ -201,6 +195,27 @@ class Outbox:
             return True
 
         return self._transact(work, False, create=True) and whole
+
+    def leave(self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]]) -> bool:
+        """Leave entries to whoever claims them next, all in one transaction, since the process is about to exit.
+
+        Args:
+            entries: what nobody has kept yet; see `put`.
+            leases: ids of what is kept or put in now, each with the owner who gives its lease back; see `release`.
+
+        Returns:
+            True when all of it is safely on disk.
+        """
+        rows, whole = self._rows(entries)
+        released = [(each, owner, owner) for each, owner in leases]
+
+        def work(base: sqlite3.Connection) -> bool:
+            if rows:
+                self._insert(base, rows)
+            base.executemany(_RELEASE, released)
+            return True
+
+        return ((not rows and not released) or self._transact(work, False, create=bool(rows))) and whole
 
     def claim(
         self, hint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
@@ -293,11 +308,7 @@ class Outbox:
         keys = [(each, owner, owner) for each in ids]
 
         def work(base: sqlite3.Connection) -> bool:
-            base.executemany(
-                "UPDATE entries SET owner = NULL, leased_until = 0, begun = 0, attempts = attempts + 1"
-                " WHERE id = ? AND (? IS NULL OR owner = ?)",
-                keys,
-            )
+            base.executemany(_RELEASE, keys)
             return True
 
         return not keys or self._transact(work, False)
@@ -336,6 +347,12 @@ class Outbox:
         return self._transact(work, nothing)
 
     # -- what goes in and comes out
+
+    def _rows(self, entries: Iterable[Entry]) -> tuple[list[tuple[Any, ...]], bool]:
+        """Return the rows of entries that can be kept, and whether that is all of them."""
+        _load_checks()
+        rows = [self._row(entry) for entry in entries]
+        return [row for row in rows if row is not None], None not in rows
 
     def _row(self, entry: Entry) -> tuple[Any, ...] | None:
         try:
@@ -481,6 +498,10 @@ class Outbox:
 _INSERT = (
     "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_RELEASE = (
+    "UPDATE entries SET owner = NULL, leased_until = 0, begun = 0, attempts = attempts + 1"
+    " WHERE id = ? AND (? IS NULL OR owner = ?)"
 )
 _COLUMNS = (
     "seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, happened, stream_key, at_least_once, run,"

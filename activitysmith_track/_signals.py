@@ -49,6 +49,11 @@ class Signals:
         self._pid = os.getpid()
         self.busy = False  # a handler runs, and others that it calls, or a second signal, have nothing to tell
 
+    @property
+    def tracks(self) -> bool:
+        """True while something is tracked, in the process that this was made for."""
+        return self._tracked > 0 and self._pid == os.getpid()
+
     def acquire(self) -> None:
         """Note that one thing more is tracked; the first one in the main thread installs the handlers."""
         with self._lock:
@@ -88,7 +93,7 @@ class Signals:
 
     def tell(self, number: int) -> None:
         """Have the cards ended."""
-        if self._tracked and self._pid == os.getpid():
+        if self.tracks:
             with contextlib.suppress(Exception):  # not logged: logging takes locks
                 self._stop(f"Stopped: {signal.Signals(number).name}")
 

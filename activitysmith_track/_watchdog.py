@@ -30,7 +30,7 @@ from ._last_words import MAX_ENTRIES, PROTOCOL, READY, Timing, encode, start_tim
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 logger = logging.getLogger("activitysmith_track")
 
@@ -59,6 +59,11 @@ class _Farewell:
     def __init__(self, until: float) -> None:
         self.until, self.heard = until, False
         self.done = threading.Event()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most so many seconds, and return whether the process has been told everything."""
+        self.done.wait(timeout)
+        return self.heard
 
 
 class Watchdog:
@@ -200,14 +205,18 @@ class Watchdog:
             True when it has, or when there was nothing to tell. False leaves it with what it has heard so far, and it
             takes the end of the job for a sudden one.
         """
+        return self.begin_close(timeout)(timeout)
+
+    def begin_close(self, timeout: float) -> Callable[[float], bool]:
+        """Begin what `close` does, and return what waits for it: so several can be closed within one deadline."""
         if self._over or (self._thread is None and self._inbox.empty()):
-            return not self._guards
+            heard = not self._guards
+            return lambda _: heard
         farewell = _Farewell(time.monotonic() + timeout)
         self._inbox.put(farewell)
         if not self._run():
             self._serve()  # the interpreter is leaving, where no thread can start any more
-        farewell.done.wait(timeout)
-        return farewell.heard
+        return farewell.wait
 
     def tell(self, timeout: float) -> bool:
         """Wait until the process has been told all that was said so far: the job may be about to end.
@@ -218,9 +227,14 @@ class Watchdog:
         Returns:
             Whether it has.
         """
+        return self.begin_tell()(timeout)
+
+    def begin_tell(self) -> Callable[[float], bool]:
+        """Begin what `tell` does, and return what waits for it."""
         told = threading.Event()
         self._inbox.put(told)
-        return not self._over and self._run() and told.wait(timeout) and self.alive
+        running = not self._over and self._run()
+        return lambda timeout: running and told.wait(timeout) and self.alive
 
     def after_fork(self) -> None:
         """In a forked child: drop the parent's pipe, and forget everything. It happens by itself."""

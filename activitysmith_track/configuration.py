@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import weakref
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import import_module
@@ -25,6 +26,8 @@ from .errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from ._courier import Account, Courier
     from ._pacing import Budget
@@ -202,7 +205,13 @@ class Tracker:
     """Settings and a courier of one's own, for those who want no globals.
 
     Every function of the library is a method of it too: `tracker.live_progress(...)`, `tracker.track(...)`,
-    `tracker.notify(...)`.
+    `tracker.notify(...)`. It is a `with` block too, which closes it. One that is not closed delivers at the exit what
+    it owes, as the process's own does, and its threads end once nothing refers to it any more.
+
+    Example::
+
+        with Tracker(api_key=key) as tracker, tracker.live_progress("import") as progress:
+            ...
 
     Args:
         **settings: the fields of `Settings`.
@@ -218,6 +227,8 @@ class Tracker:
         self._layers: tuple[Settings, ...] = (_changed("Tracker", Settings(), settings),)
         self.courier: Courier = Courier(lambda: self.settings.exit_timeout)
         self._has_told_rank = False
+        self._is_closed = False
+        weakref.finalize(self, self.courier.drop).atexit = False
         if TYPE_CHECKING:  # made when they are first asked for
             from . import activities, decorators, iteration
 
@@ -259,6 +270,33 @@ class Tracker:
         """Change settings for the length of a `with` block, in all threads. Raises as `Tracker` does."""
         return Override(self, settings)
 
+    def close(self, timeout: float | None = None) -> bool:
+        """Deliver what is owed, keep what cannot be delivered, and let go of threads and connections.
+
+        Blocks that are open end as stopped. Blocks that are opened later are off, after one line in the log. Closing
+        a second time does nothing.
+
+        Args:
+            timeout: seconds to wait at most, 0 or more; `None` for `exit_timeout`.
+
+        Returns:
+            True when everything was delivered. What was not is kept for a next run, as at the interpreter's exit.
+
+        Raises:
+            InvalidRequest: for a timeout that cannot be.
+        """
+        seconds = self.settings.exit_timeout if timeout is None else check_seconds("timeout", timeout)
+        already, self._is_closed = self._is_closed, True
+        return already or self.courier.leave(seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all ends and pushes are delivered, and every open card is on the screen.
 
@@ -290,6 +328,9 @@ class Tracker:
 
     def account(self) -> Account | None:
         """Return the account to send to, or `None` where the library is off."""
+        if self._is_closed:
+            self.courier.tell_once("closed", "activitysmith_track is off here: the tracker is closed")
+            return None
         settings = self.settings
         if settings.enabled is False or (settings.enabled is None and not _switch("ACTIVITYSMITH_TRACK", True)):
             return None
@@ -367,15 +408,16 @@ def _rank() -> tuple[str, int]:
     return "", 0
 
 
-_default: list[Tracker] = []
+_default: dict[str, Tracker] = {}
 
 
 def default_tracker() -> Tracker:
-    """Return the tracker that the module's functions use, made on first use."""
-    if not _default:
-        made = Tracker()
-        _default.append(made)
-    return _default[0]
+    """Return the tracker that the module's functions use, made on first use.
+
+    There is one, ever, and no lock, which a signal handler or a forked child might wait for in vain: where several
+    threads make one at once, the first one counts, and the others are dropped before anything was sent with them.
+    """
+    return _default.get("tracker") or _default.setdefault("tracker", Tracker())
 
 
 def configure(**settings: Any) -> None:

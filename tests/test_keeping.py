@@ -17,7 +17,7 @@ import pytest
 from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
-from activitysmith_track import _courier
+from activitysmith_track import _courier, _shutdown
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.errors import InvalidRequest
@@ -246,8 +246,8 @@ def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path
             begun, done = threading.Event(), threading.Event()
             atexit.register(done.wait, 60)  # after ours
             import activitysmith_track as at
-            from activitysmith_track import _courier
-            _courier.MAKING_SECONDS = 60
+            from activitysmith_track import _shutdown
+            _shutdown.MAKING_SECONDS = 60
             class Slow:
                 def find_spec(self, name, *_):
                     if name == "httpx":
@@ -284,11 +284,11 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
     assert one is not None
     assert other is not None
     if order == "leave first":
-        assert courier.keeper.leave([(account, one)], [], None)
+        assert courier.keeper.leave([(account, one)], [], 0.1)
         assert courier.keeper.keep(account, other)
     else:
         assert courier.keeper.keep(account, other)
-        assert courier.keeper.leave([(account, one)], [], None)
+        assert courier.keeper.leave([(account, one)], [], 0.1)
     courier.after_fork()  # as a next process would begin
     courier.keeper.directory = tmp_path / "box"
     assert [entry.id for entry in courier.keeper.claim(account)] == [delivery.id]
@@ -354,7 +354,7 @@ def test_the_lane_waits_for_no_disk(sim: Simulator, tmp_path: Path, monkeypatch:
 
 LIVES = """
     at.configure(watchdog=True, exit_timeout=60)
-    at._courier.FAREWELL_SECONDS = 60
+    at._shutdown.FAREWELL_SECONDS = 60
     with at.live_progress("train", total=100) as p:
         p.advance(30)
         p.update(important=True)
@@ -550,7 +550,7 @@ def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
     """What the watchdog was given for an inner block is taken back, though the lane has no time to do so."""
     process = job.start("""
         at.configure(watchdog=True, exit_timeout=0)
-        at._courier.FAREWELL_SECONDS = 60
+        at._shutdown.FAREWELL_SECONDS = 60
         courier = at.configuration.default_tracker().courier
         with at.live_progress("outer"), at.live_progress("inner"):
             assert at.flush(60)
@@ -610,7 +610,7 @@ def test_a_signal_ends_the_card(job: Job, number: signal.Signals) -> None:
 
 def test_a_signal_is_no_sudden_death(job: Job) -> None:
     """The watchdog hears of the end before the signal ends the process, even where that waits for nothing."""
-    before = "at.configure(watchdog=True, exit_timeout=0)\n    at._courier.FAREWELL_SECONDS = 60"
+    before = "at.configure(watchdog=True, exit_timeout=0)\n    at._shutdown.FAREWELL_SECONDS = 60"
     code = TOLD.format(before=before).replace(
         'say("running")', 'at.configuration.default_tracker().courier.keeper._watchdog.start(60); say("running")'
     )
@@ -648,21 +648,19 @@ def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
     """No request times out in the moment in which the interpreter is taken down."""
     courier = _courier.Courier(lambda: 2.0, lambda: 100.0)
     assert courier.attempt_seconds() == _courier.ATTEMPT_SECONDS
-    courier._hurry()
+    courier.hurry(2.0)
     assert courier.attempt_seconds() == pytest.approx(1.9)
 
 
 def test_a_signal_and_the_exit_wait_once() -> None:
     """Where a handler leaves after the cards were stopped, the two waits are one."""
     clock = [100.0]
+    process = _shutdown.Shutdown(lambda: clock[0])
     courier = _courier.Courier(lambda: 2.0, lambda: clock[0])
-    courier.stop("Stopped: SIGTERM")
+    process.stop("Stopped: SIGTERM", courier)
     for passed, left in ((0.5, 1.5), (2.5, 0.0), (60.0, 2.0)):
         clock[0] = 100.0 + passed
-        courier._deadline = None
-        courier._hurry()
-        assert courier._deadline is not None
-        assert courier._deadline - clock[0] == left
+        assert process.seconds_for(courier) == left
 
 
 def test_a_signal_while_the_service_is_down(job: Job) -> None:

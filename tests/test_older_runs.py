@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -312,8 +312,8 @@ def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
     class Dead:
         alive = False
 
-        def close(self, timeout: float) -> bool:
-            return False
+        def begin_close(self, timeout: float) -> Callable[[float], bool]:
+            return lambda timeout: False
 
     keeper = _keeping.Keeper()
     keeper.directory = box.path().parent

@@ -218,7 +218,7 @@ def test_the_exit_waits_for_a_client_that_is_being_made(run: Run) -> None:
         import threading
         import time
         from activitysmith_track import _courier, client, configuration
-        _courier.MAKING_SECONDS = 60
+        _shutdown.MAKING_SECONDS = 60
         p = at.live_progress('job')
         p.__enter__()
         at.flush(60)

@@ -1,0 +1,267 @@
+"""The interpreter's exit: once for all couriers of a process, and inside one deadline.
+
+There is one exit handler of ours, whatever the number of couriers. It ends what is open as stopped, waits until all
+ends and pushes have arrived, and has what is left kept for a next process. All couriers deliver at the same time, so
+that the exit takes as long as the most patient one may take, and not the sum of all.
+
+Python calls exit handlers one after the other, and those that were registered before ours come after it. Nothing
+waits any more for a block that ends in one of them, so its end waits for itself, with what is left of the time. The
+same holds where our handler was registered when Python called exit handlers already: it never calls that one. No lock
+is held between two of these handlers: what must not happen while the interpreter is taken down is kept out by the
+gates of `_forks`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import logging
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from ._forks import certificates, children, imports
+from ._keeping import leave_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ._courier import Courier
+
+logger = logging.getLogger("activitysmith_track")
+
+FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
+MAKING_SECONDS = 1.0  # that the exit waits at most for a client that is being made; it takes some 30 ms
+
+
+class Shutdown:
+    """The exit of a process.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._couriers: weakref.WeakValueDictionary[int, Courier] = weakref.WeakValueDictionary()
+        self._numbers = itertools.count()
+        self._is_registered = False
+        self._left_by: int | None = None
+        self.after_in_child()
+
+    def after_in_child(self) -> None:
+        """Begin anew in a forked child; where its parent had left already, the child has."""
+        self._finalizes = False
+        self._spent = 0.0  # seconds that the exit has waited by now
+        self._stopped = float("-inf")  # when a signal last ended the cards
+        self._turn = threading.RLock()
+        self._leaving: int | None = None  # the thread that is in `leave`
+        if self._left_by is not None:
+            self._left_by = threading.get_ident()
+
+    # -- who takes part
+
+    def add(self, courier: Courier) -> None:
+        """Have a courier take part in the exit."""
+        self._couriers[next(self._numbers)] = courier
+        if not self._is_registered:
+            self._is_registered = True
+            if _has_begun():
+                self._left_by = threading.get_ident()
+            atexit.register(self.at_exit)
+
+    @property
+    def couriers(self) -> list[Courier]:
+        """Those that take part."""
+        return [courier for each in self._couriers.valuerefs() if (courier := each()) is not None]
+
+    def watch_children(self) -> None:
+        """See to it that a child of multiprocessing, which leaves without atexit, delivers what is owed."""
+        if self._finalizes:
+            return
+        self._finalizes = True
+        util = sys.modules.get("multiprocessing.util")
+        process = sys.modules.get("multiprocessing.process")
+        if util is None or process is None or process.parent_process() is None:
+            return
+        if util.is_exiting():  # its finalizers are called already, and no new ones any more
+            self._left_by = threading.get_ident()
+        util.Finalize(None, self.leave, exitpriority=0)
+
+    # -- the exit
+
+    @property
+    def has_left(self) -> bool:
+        """True once the exit has been through here, so that nothing waits any more for what comes later."""
+        return self._left_by is not None
+
+    def at_exit(self) -> None:
+        """Be the exit handler."""
+        self.leave()
+        _keep_interrupt()
+
+    def leave(self) -> None:
+        """Deliver what all couriers owe, each within its `exit_timeout`, and keep what is left.
+
+        Called again, it goes on with the time that is left: nothing else waits for what comes that late.
+        """
+        if self._leaving == threading.get_ident() or not self._turn.acquire(timeout=self._longest()):
+            return
+        try:
+            self._leaving = threading.get_ident()
+            begun = self._clock()
+            with self._open_gates():
+                leave({each: self.seconds_for(each) for each in self.couriers}, ends_open=not self.has_left)
+            self._left_by = threading.get_ident() if self._left_by is None else self._left_by
+            self._spent += self._clock() - begun
+        finally:
+            self._leaving = None
+            self._turn.release()
+
+    @contextlib.contextmanager
+    def _open_gates(self) -> Iterator[None]:
+        """Let the exit's own thread have clients made; then nobody makes one while the interpreter is taken down."""
+        own = self._left_by in (None, threading.get_ident())
+        if own:
+            imports.open()
+            certificates.open()
+        try:
+            yield
+        finally:
+            if own:
+                with contextlib.suppress(KeyboardInterrupt):
+                    certificates.shut(MAKING_SECONDS)
+                    if _dies_of_interrupt():
+                        imports.shut(MAKING_SECONDS)
+
+    def _longest(self) -> float:
+        return max((self.seconds_for(courier) for courier in self.couriers), default=0.0)
+
+    def seconds_for(self, courier: Courier) -> float:
+        """Return the seconds that a courier may still wait."""
+        seconds = courier.exit_timeout()
+        stopped = self._clock() - self._stopped
+        return max(0.0, seconds - self._spent - (stopped if stopped <= 2 * seconds else 0.0))
+
+    # -- a signal
+
+    def stop(self, words: str, first: Courier) -> None:
+        """End all cards that a signal ends, and see to it that this is delivered or kept: it may end the process.
+
+        Where the user's own handler then leaves in order, the exit has waited already, and has what is left of that.
+
+        Args:
+            words: name the signal.
+            first: the courier whose handler was called; those of the others find nothing left to do.
+        """
+        couriers = [first, *(each for each in self.couriers if each.heeds_signals and each is not first)]
+        until = self._clock() + max((self.seconds_for(each) for each in couriers), default=0.0)
+        self._stopped = max(self._stopped, self._clock())
+        for each in couriers:
+            each.end_open(words)
+        for each in couriers:
+            each.wait(until - self._clock())
+        leave_all([each.part(FAREWELL_SECONDS, stays=True) for each in couriers], FAREWELL_SECONDS)
+
+
+def leave(seconds: Mapping[Courier, float], *, ends_open: bool = True) -> None:
+    """Deliver what couriers owe, all at the same time, and have what is left of it kept.
+
+    Args:
+        seconds: how long each courier may take.
+        ends_open: True to end what is open as stopped.
+    """
+    couriers = list(seconds)
+    for each in couriers:
+        each.hurry(seconds[each])
+    try:
+        _settle(couriers, ends_open=ends_open)
+        _deliver(couriers)
+    except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
+        for each in couriers:
+            each.hurry(0.0)
+        with contextlib.suppress(KeyboardInterrupt):
+            _settle(couriers, ends_open=ends_open)
+    counts = [each.count_left() for each in couriers]
+    timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in couriers)])
+    kept = leave_all([each.part(timeout) for each in couriers], timeout)
+    for fate, wanted in (("they are kept for the next run", True), ("they are lost", False)):
+        count = sum(count for count, is_kept in zip(counts, kept, strict=True) if is_kept is wanted)
+        if count:
+            logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
+    if all(_is_ours(thread) for thread in threading.enumerate()):  # else another one may yet have something sent
+        for each in couriers:
+            if each.is_idle:
+                each.close_connections()
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    return thread is threading.current_thread() or thread.name.startswith("activitysmith-")
+
+
+def _settle(couriers: list[Courier], *, ends_open: bool) -> None:
+    for each in couriers:
+        if ends_open:
+            each.end_open()
+        each.send_owed()
+
+
+def _deliver(couriers: list[Courier]) -> None:
+    threadless = [each for each in couriers if each.owes and not each.lane.runs]
+    for number, each in enumerate(threadless):
+        each.drain(each.seconds_left / (len(threadless) - number))
+    for each in couriers:
+        each.wait(each.seconds_left)
+
+
+def _has_begun() -> bool:
+    """Tell whether Python calls exit handlers already, and so never calls one that is registered now.
+
+    It then takes the main thread for ended, unless an exit handler was the first to import `threading`. What such a
+    handler does is done on the main thread, with no frame of a module underneath: the program itself has one, unless
+    it embeds Python, is an interactive session, or runs on greenlets, whose frames end where they began.
+    """
+    if not threading.main_thread().is_alive():
+        return True
+    if threading.current_thread() is not threading.main_thread() or _is_interactive() or not sys.orig_argv:
+        return False
+    greenlet = sys.modules.get("greenlet")
+    if greenlet is not None and greenlet.getcurrent().parent is not None:
+        return False
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_name not in ("<module>", "_run_module_as_main")
+
+
+def _is_interactive() -> bool:
+    return hasattr(sys, "ps1") or bool(sys.flags.interactive)
+
+
+def _keep_interrupt() -> None:
+    """Have a program that Ctrl-C ended still die of SIGINT, as shells want it.
+
+    CPython notes that in a flag, which every later `exec` of a string clears, and so does the import of a module with
+    a dataclass or a named tuple in it, such as those that the exit has needed. An `exec` that fails so sets it again.
+    """
+    if _dies_of_interrupt():
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
+
+
+def _dies_of_interrupt() -> bool:
+    """Tell whether Ctrl-C has ended the program.
+
+    It is another matter in an interactive session, where the last traceback may be an old one.
+    """
+    trace = getattr(sys, "last_traceback", None)
+    if trace is None or _is_interactive() or getattr(sys, "last_type", None) is not KeyboardInterrupt:
+        return False
+    return trace.tb_frame.f_back is None  # it has left the outermost frame
+
+
+shutdown = Shutdown()
+children.append(shutdown.after_in_child)
