@@ -12,18 +12,19 @@ What is not set comes from the environment, and is read when a block opens, neve
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
+import threading
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from ._layers import Layer, Layers
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from ._courier import Account, Courier
@@ -215,8 +216,9 @@ class Tracker:
     def __init__(self, **settings: Any) -> None:
         from ._courier import Courier
 
-        self._layers: tuple[Settings, ...] = (_changed("Tracker", Settings(), settings),)
-        self.courier: Courier = Courier(lambda: self.settings.exit_timeout)
+        layers: Layers[Settings, Courier] = Layers(_changed("Tracker", Settings(), settings))
+        self._layers = layers
+        self._courier = Courier(lambda: layers.current.exit_timeout)  # which does not keep the tracker alive
         self._has_told_rank = False
         if TYPE_CHECKING:  # made when they are first asked for
             from . import activities, decorators, iteration
@@ -249,15 +251,25 @@ class Tracker:
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._layers[-1]
+        return self._layers.current
+
+    @property
+    def courier(self) -> Courier:
+        """What sends: the tracker's own courier, or the one that `using` has put in its place for a while."""
+        return self._layers.courier or self._courier
 
     def configure(self, **settings: Any) -> None:
-        """Change settings for good; those not named stay as they are. Raises as `Tracker` does."""
-        self._layers = (*self._layers[:-1], _changed("configure", self.settings, settings))
+        """Change settings for good; those not named stay as they are. Raises as `Tracker` does.
+
+        Inside `override` the change lasts beyond its end. What the override itself names stays as that says until it
+        ends, and only then is what was configured meanwhile.
+        """
+        _changed("configure", self.settings, settings)
+        self._layers.change(settings)
 
     def override(self, **settings: Any) -> Override:
         """Change settings for the length of a `with` block, in all threads. Raises as `Tracker` does."""
-        return Override(self, settings)
+        return Override(self._layers, settings)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all ends and pushes are delivered, and every open card is on the screen.
@@ -279,14 +291,9 @@ class Tracker:
         asked = self.settings.watchdog
         return _switch("ACTIVITYSMITH_WATCHDOG", False) if asked is None else asked
 
-    @contextlib.contextmanager
-    def using(self, courier: Courier) -> Iterator[None]:
-        """Send through another courier for the length of a `with` block, in all threads; for tests."""
-        before, self.courier = self.courier, courier
-        try:
-            yield
-        finally:
-            self.courier = before
+    def using(self, courier: Courier, **settings: Any) -> Override:
+        """Send through another courier, and change settings, for the length of a `with` block; for tests."""
+        return Override(self._layers, settings, courier)
 
     def account(self) -> Account | None:
         """Return the account to send to, or `None` where the library is off."""
@@ -321,21 +328,36 @@ class Tracker:
 
 
 class Override:
-    """The `with` block of `override`; blocks that end out of order leave the others' settings alone."""
+    """The `with` block of `override`; one object may be entered several times, also in several threads.
 
-    def __init__(self, tracker: Tracker, settings: Mapping[str, Any]) -> None:
-        self._tracker, self._settings = tracker, settings
-        _changed("override", tracker.settings, settings)
+    Args:
+        layers: the settings that it changes.
+        changes: the new values.
+        courier: what sends meanwhile; `None` leaves that as it is.
+    """
+
+    def __init__(
+        self, layers: Layers[Settings, Courier], changes: Mapping[str, Any], courier: Courier | None = None
+    ) -> None:
+        self._layers, self._changes, self._courier = layers, changes, courier
+        self._entered: list[tuple[int, Layer[Courier]]] = []  # with the thread that did it
+        _changed("override", layers.current, changes)
 
     def __enter__(self) -> Settings:
-        self._layer = _changed("override", self._tracker.settings, self._settings)
-        self._tracker._layers = (*self._tracker._layers, self._layer)
-        return self._layer
+        layer = Layer(self._changes, self._courier)
+        self._entered.append((threading.get_ident(), layer))
+        return self._layers.put(layer)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tracker._layers = tuple(layer for layer in self._tracker._layers if layer is not self._layer)
+        entered = list(self._entered)
+        if not entered:
+            raise RuntimeError("this override is not open")
+        here = [each for each in entered if each[0] == threading.get_ident()]
+        last = (here or entered)[-1]  # a block may also end in another thread than it began in
+        self._entered.remove(last)
+        self._layers.remove(last[1])
 
 
 def _changed(function: str, settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -384,6 +406,9 @@ def configure(**settings: Any) -> None:
     Channels, tags, metadata and `redact` count from now on, also for blocks that are already open. These keep their
     key and address, their budget and interval, and whether they are shown at all.
 
+    Inside `override`, or `capture` of `activitysmith_track.testing`, the change outlives the block. What the block
+    itself names stays as it says until it ends, and only then is what was configured meanwhile.
+
     Raises:
         TypeError: for an unknown setting, naming the nearest one.
         InvalidRequest: for an unusable value.
@@ -393,6 +418,9 @@ def configure(**settings: Any) -> None:
 
 def override(**settings: Any) -> Override:
     """Change settings for the length of a `with` block, in all threads.
+
+    Blocks may overlap and end in any order: the one that was entered last counts, and each one's end takes away only
+    what it brought itself.
 
     Example::
 
