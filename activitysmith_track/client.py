@@ -8,7 +8,6 @@ again (`worth_another_try`, `_Wait`). The two clients only carry bytes.
 from __future__ import annotations
 
 import json
-import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -19,12 +18,12 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import tenacity
 
-from .configuration import DEFAULT_BASE_URL, check_api_key, check_base_url, is_loopback
+from ._endpoint import bracketed, check_api_key, find_api_key, find_base_url, is_loopback
 from .errors import (
     ConnectionFailed,
     DeliveryError,
@@ -598,7 +597,7 @@ class _Secret:
 
 def _secret(api_key: str | None) -> _Secret | None:
     """Find the key, and hide it."""
-    key = api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
+    key = find_api_key(api_key)
     return _Secret(key) if key else None
 
 
@@ -616,7 +615,7 @@ class _Client:
             raise InvalidRequest("timeout", timeout, "seconds, more than 0")
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
             raise InvalidRequest("max_attempts", max_attempts, "an integer of at least 1")
-        self._base_url = check_base_url(base_url or os.environ.get("ACTIVITYSMITH_BASE_URL") or DEFAULT_BASE_URL)
+        self._base_url = find_base_url(base_url)
         self._timeout, self._max_attempts = timeout, max_attempts
         self._key = _Secret(check_api_key(key.reveal()))
         self._options: dict[str, Any] = {
@@ -670,9 +669,16 @@ class _Client:
 
 
 def _unproxied(base_url: str) -> dict[str, None]:
-    """Have no proxy stand between this machine and itself."""
-    host = urlsplit(base_url).hostname or ""
-    return {f"all://{f'[{host}]' if ':' in host else host}": None} if is_loopback(host) else {}
+    """Have no proxy stand between this machine and itself; the host is that which httpx will connect to.
+
+    Raises:
+        InvalidRequest: for a host that httpx cannot connect to, such as a broken `xn--` name.
+    """
+    try:
+        host = httpx.URL(base_url).host
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidRequest("base_url", base_url, f"a host that there can be ({error})") from None
+    return {f"all://{bracketed(host)}": None} if is_loopback(host) else {}
 
 
 class ActivitySmith(_Client):

@@ -20,6 +20,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from ._endpoint import check_api_key, check_base_url, find_api_key, find_base_url
 from ._layers import Layer, Layers
 from .errors import InvalidRequest
 
@@ -34,8 +35,6 @@ __all__ = ["Settings", "Tracker", "configure", "flush", "override"]
 
 logger = logging.getLogger("activitysmith_track")
 
-DEFAULT_BASE_URL = "https://activitysmith.com/api"
-
 _FALSE = frozenset({"0", "off", "no", "n", "f", "false", "disable", "disabled"})
 _TRUE = frozenset({"1", "on", "yes", "y", "t", "true", "enable", "enabled"})
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
@@ -47,7 +46,7 @@ class Settings:
 
     Attributes:
         api_key: the service's API key. It stands in no repr and no log.
-        base_url: the service's address: https, or http to loopback.
+        base_url: the service's address: https, or http to this machine (`localhost`, 127.0.0.0/8, `[::1]`), in ASCII.
         enabled: `False` turns everything off, `True` overrules `ACTIVITYSMITH_TRACK`.
         all_ranks: True to show and tell from every rank of a distributed job, not only from rank 0.
         channels: channel slugs for every card and push that names none, a list or a comma-separated string.
@@ -134,42 +133,6 @@ class Settings:
     def __getstate__(self) -> dict[str, Any]:
         """Leave the key out of a pickle: whoever reads it takes the key from its own environment."""
         return {**vars(self), "api_key": None}
-
-
-def check_base_url(value: str) -> str:
-    """Check the service's address: https, or http to this machine; no credentials in it.
-
-    Raises:
-        InvalidRequest: for anything else.
-    """
-    from urllib.parse import urlsplit
-
-    allowed = "an https URL without credentials, or http to this machine (localhost, 127.0.0.1, ::1)"
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidRequest("base_url", value, allowed) from None
-    if "@" in parts.netloc:
-        raise InvalidRequest("base_url", "a URL with credentials", allowed)
-    sound = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    if not host or not sound or parts.query or parts.fragment:
-        raise InvalidRequest("base_url", value, allowed)
-    return value.rstrip("/")
-
-
-def is_loopback(host: str | None) -> bool:
-    """Tell whether a host name means this machine."""
-    return host in ("localhost", "::1") or (host or "").startswith("127.")
-
-
-def check_api_key(value: object) -> str:
-    """Check that an API key can travel in a header; its text is never repeated in the message."""
-    key, value = value, type(value)  # what a traceback may print of this frame is not the key
-    if not isinstance(key, str) or not key.strip().isascii() or not key.strip().isprintable():
-        key = None
-        raise InvalidRequest("api_key", value, "a string of printable ASCII characters")
-    return key.strip()
 
 
 def check_seconds(name: str, value: object) -> float:
@@ -302,11 +265,11 @@ class Tracker:
             return None
         if not settings.all_ranks and self._is_another_rank():
             return None
-        key = settings.api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
+        key = find_api_key(settings.api_key)
         try:
             if key:
                 self.courier.keeper.directory = settings.outbox
-                return self.courier.account(check_api_key(key), _base_url(settings))
+                return self.courier.account(check_api_key(key), find_base_url(settings.base_url))
         except InvalidRequest as error:  # from the environment: the job goes on without us
             self.courier.tell_once("environment", "activitysmith_track is off: %s", error)
             return None
@@ -365,10 +328,6 @@ def _changed(function: str, settings: Settings, changes: Mapping[str, Any]) -> S
     if wrong:
         raise wrong
     return replace(settings, **changes)
-
-
-def _base_url(settings: Settings) -> str:
-    return check_base_url(settings.base_url or os.environ.get("ACTIVITYSMITH_BASE_URL") or DEFAULT_BASE_URL)
 
 
 def _switch(name: str, default: bool) -> bool:
