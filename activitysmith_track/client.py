@@ -476,7 +476,7 @@ def _explained(attempt: _Attempt) -> Iterator[None]:
         raise RequestTimedOut(words, delivered=attempt.delivered) from _bare(error)
     except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError) as error:
         raise ConnectionFailed(f"no connection to the service: {error}", delivered=False) from _bare(error)
-    except httpx.RequestError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:  # the latter two from a user's transport
         raise ConnectionFailed(f"the connection to the service broke: {error}") from _bare(error)
     except OSError as error:  # from below httpx: the job has closed descriptors that are not its own
         raise ConnectionFailed(f"the connection to the service was closed: {error}") from _bare(error)
@@ -507,12 +507,22 @@ class _Attempt:
             raise httpx.ReadTimeout("the deadline of the whole attempt")
         return seconds
 
-    def begin(self, response: httpx.Response) -> None:
-        """Note the head of the answer; one that is zipped although nobody asked for it is unzipped within bounds."""
+    def begin(self, response: httpx.Response) -> bool:
+        """Note the head of the answer, and tell whether its body is still to be read from the connection.
+
+        Some transports have read it by then, as httpx.MockTransport does: it is taken as it is, decoded. One that is
+        zipped although nobody asked for it is unzipped while it is read, within bounds.
+        """
         self.status = response.status_code
         self.retry_after = response.headers.get("retry-after", "")
-        if response.headers.get("content-encoding", "").strip().lower() == "gzip":
-            self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            self.part = response.content
+        except httpx.ResponseNotRead:
+            if response.headers.get("content-encoding", "").strip().lower() == "gzip":
+                self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            return True
+        self.gather()
+        return False
 
     def gather(self) -> None:
         """Take `part` to the answer's body."""
@@ -692,7 +702,8 @@ class ActivitySmith(_Client):
         max_attempts: how often one request is tried, 1 or more, within 60 s in all. PUT and DELETE are tried again
             after connection failures, timeouts, rate limits, 502, 503 and 504; POST only where the request surely
             was not carried out, unless the call says `at_least_once=True`. `Retry-After` is honoured.
-        transport: an httpx transport, for tests or a proxy of one's own.
+        transport: an httpx transport, for tests (`httpx.MockTransport`) or a proxy of one's own. It is closed with the
+            client; what it raises that is neither httpx's nor an `OSError` comes out as it is.
 
     Raises:
         MissingAPIKey: without a key.
@@ -733,9 +744,9 @@ class ActivitySmith(_Client):
         before = _running.set(attempt)
         try:
             with _explained(attempt), self._http.stream(**self._request(call, attempt.see)) as response:
-                attempt.begin(response)
-                for attempt.part in response.iter_raw():
-                    attempt.gather()
+                if attempt.begin(response):
+                    for attempt.part in response.iter_raw():
+                        attempt.gather()
         finally:
             _running.reset(before)
         return attempt
@@ -917,9 +928,9 @@ class AsyncActivitySmith(_Client):
         try:
             with _explained(attempt), anyio.fail_after(self._timeout):
                 async with self._http.stream(**self._request(call, attempt.see_async)) as response:
-                    attempt.begin(response)
-                    async for attempt.part in response.aiter_raw():
-                        attempt.gather()
+                    if attempt.begin(response):
+                        async for attempt.part in response.aiter_raw():
+                            attempt.gather()
         except BaseException:
             await attempt.abandon()
             raise
