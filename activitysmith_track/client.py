@@ -702,8 +702,8 @@ class ActivitySmith(_Client):
         max_attempts: how often one request is tried, 1 or more, within 60 s in all. PUT and DELETE are tried again
             after connection failures, timeouts, rate limits, 502, 503 and 504; POST only where the request surely
             was not carried out, unless the call says `at_least_once=True`. `Retry-After` is honoured.
-        transport: an httpx transport, for tests (`httpx.MockTransport`) or a proxy of one's own. It is closed with the
-            client; what it raises that is neither httpx's nor an `OSError` comes out as it is.
+        transport: an httpx transport, for tests (`httpx.MockTransport`) or a proxy of one's own. It is closed with
+            the client; what it raises that is neither httpx's nor an `OSError` comes out as it is.
 
     Raises:
         MissingAPIKey: without a key.
