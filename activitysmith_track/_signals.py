@@ -126,17 +126,22 @@ class _Handler:
 
 
 _all: weakref.WeakSet[Signals] = weakref.WeakSet()
-_forking = threading.local()
+_forking = threading.local()  # its `masks`: what was blocked before each fork that this thread is in
 
 
 def _hold_before_fork() -> None:
-    """Hold back the signals that are ours: Python forgets what reaches a child before that is ready to handle it."""
+    """Hold back the signals that are ours: Python forgets what reaches a child before that is ready to handle it.
+
+    Another signal's handler may fork in the middle of a fork, so each has a mask of its own to go back to.
+    """
     numbers = {number for each in list(_all) for number in each._installed}
-    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers) if numbers else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers) if numbers else None
+    vars(_forking).setdefault("masks", []).append(mask)
 
 
 def _let_go() -> None:
-    mask, _forking.mask = getattr(_forking, "mask", None), None
+    masks = vars(_forking).get("masks")
+    mask = masks.pop() if masks else None
     if mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -8,7 +8,6 @@ again (`worth_another_try`, `_Wait`). The two clients only carry bytes.
 from __future__ import annotations
 
 import json
-import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -19,12 +18,12 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import tenacity
 
-from .configuration import DEFAULT_BASE_URL, check_api_key, check_base_url, is_loopback
+from ._endpoint import bracketed, check_api_key, find_api_key, find_base_url, is_loopback
 from .errors import (
     ConnectionFailed,
     DeliveryError,
@@ -477,7 +476,7 @@ def _explained(attempt: _Attempt) -> Iterator[None]:
         raise RequestTimedOut(words, delivered=attempt.delivered) from _bare(error)
     except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError) as error:
         raise ConnectionFailed(f"no connection to the service: {error}", delivered=False) from _bare(error)
-    except httpx.RequestError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:  # the latter two from a user's transport
         raise ConnectionFailed(f"the connection to the service broke: {error}") from _bare(error)
     except OSError as error:  # from below httpx: the job has closed descriptors that are not its own
         raise ConnectionFailed(f"the connection to the service was closed: {error}") from _bare(error)
@@ -508,12 +507,22 @@ class _Attempt:
             raise httpx.ReadTimeout("the deadline of the whole attempt")
         return seconds
 
-    def begin(self, response: httpx.Response) -> None:
-        """Note the head of the answer; one that is zipped although nobody asked for it is unzipped within bounds."""
+    def begin(self, response: httpx.Response) -> bool:
+        """Note the head of the answer, and tell whether its body is still to be read from the connection.
+
+        Some transports have read it by then, as httpx.MockTransport does: it is taken as it is, decoded. One that is
+        zipped although nobody asked for it is unzipped while it is read, within bounds.
+        """
         self.status = response.status_code
         self.retry_after = response.headers.get("retry-after", "")
-        if response.headers.get("content-encoding", "").strip().lower() == "gzip":
-            self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            self.part = response.content
+        except httpx.ResponseNotRead:
+            if response.headers.get("content-encoding", "").strip().lower() == "gzip":
+                self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            return True
+        self.gather()
+        return False
 
     def gather(self) -> None:
         """Take `part` to the answer's body."""
@@ -598,7 +607,7 @@ class _Secret:
 
 def _secret(api_key: str | None) -> _Secret | None:
     """Find the key, and hide it."""
-    key = api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
+    key = find_api_key(api_key)
     return _Secret(key) if key else None
 
 
@@ -616,7 +625,7 @@ class _Client:
             raise InvalidRequest("timeout", timeout, "seconds, more than 0")
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
             raise InvalidRequest("max_attempts", max_attempts, "an integer of at least 1")
-        self._base_url = check_base_url(base_url or os.environ.get("ACTIVITYSMITH_BASE_URL") or DEFAULT_BASE_URL)
+        self._base_url = find_base_url(base_url)
         self._timeout, self._max_attempts = timeout, max_attempts
         self._key = _Secret(check_api_key(key.reveal()))
         self._options: dict[str, Any] = {
@@ -670,9 +679,16 @@ class _Client:
 
 
 def _unproxied(base_url: str) -> dict[str, None]:
-    """Have no proxy stand between this machine and itself."""
-    host = urlsplit(base_url).hostname or ""
-    return {f"all://{f'[{host}]' if ':' in host else host}": None} if is_loopback(host) else {}
+    """Have no proxy stand between this machine and itself; the host is that which httpx will connect to.
+
+    Raises:
+        InvalidRequest: for a host that httpx cannot connect to, such as a broken `xn--` name.
+    """
+    try:
+        host = httpx.URL(base_url).host
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidRequest("base_url", base_url, f"a host that there can be ({error})") from None
+    return {f"all://{bracketed(host)}": None} if is_loopback(host) else {}
 
 
 class ActivitySmith(_Client):
@@ -686,7 +702,8 @@ class ActivitySmith(_Client):
         max_attempts: how often one request is tried, 1 or more, within 60 s in all. PUT and DELETE are tried again
             after connection failures, timeouts, rate limits, 502, 503 and 504; POST only where the request surely
             was not carried out, unless the call says `at_least_once=True`. `Retry-After` is honoured.
-        transport: an httpx transport, for tests or a proxy of one's own.
+        transport: an httpx transport, for tests (`httpx.MockTransport`) or a proxy of one's own. It is closed with
+            the client; what it raises that is neither httpx's nor an `OSError` comes out as it is.
 
     Raises:
         MissingAPIKey: without a key.
@@ -727,9 +744,9 @@ class ActivitySmith(_Client):
         before = _running.set(attempt)
         try:
             with _explained(attempt), self._http.stream(**self._request(call, attempt.see)) as response:
-                attempt.begin(response)
-                for attempt.part in response.iter_raw():
-                    attempt.gather()
+                if attempt.begin(response):
+                    for attempt.part in response.iter_raw():
+                        attempt.gather()
         finally:
             _running.reset(before)
         return attempt
@@ -911,9 +928,9 @@ class AsyncActivitySmith(_Client):
         try:
             with _explained(attempt), anyio.fail_after(self._timeout):
                 async with self._http.stream(**self._request(call, attempt.see_async)) as response:
-                    attempt.begin(response)
-                    async for attempt.part in response.aiter_raw():
-                        attempt.gather()
+                    if attempt.begin(response):
+                        async for attempt.part in response.aiter_raw():
+                            attempt.gather()
         except BaseException:
             await attempt.abandon()
             raise

@@ -12,19 +12,21 @@ What is not set comes from the environment, and is read when a block opens, neve
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
+import threading
 import weakref
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from ._endpoint import check_api_key, check_base_url, find_api_key, find_base_url
+from ._layers import Layer, Layers
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "Tracker", "configure", "flush", "override"]
 
 logger = logging.getLogger("activitysmith_track")
-
-DEFAULT_BASE_URL = "https://activitysmith.com/api"
 
 _FALSE = frozenset({"0", "off", "no", "n", "f", "false", "disable", "disabled"})
 _TRUE = frozenset({"1", "on", "yes", "y", "t", "true", "enable", "enabled"})
@@ -49,7 +49,7 @@ class Settings:
 
     Attributes:
         api_key: the service's API key. It stands in no repr and no log.
-        base_url: the service's address: https, or http to loopback.
+        base_url: the service's address: https, or http to this machine (`localhost`, 127.0.0.0/8, `[::1]`), in ASCII.
         enabled: `False` turns everything off, `True` overrules `ACTIVITYSMITH_TRACK`.
         all_ranks: True to show and tell from every rank of a distributed job, not only from rank 0.
         channels: channel slugs for every card and push that names none, a list or a comma-separated string.
@@ -138,42 +138,6 @@ class Settings:
         return {**vars(self), "api_key": None}
 
 
-def check_base_url(value: str) -> str:
-    """Check the service's address: https, or http to this machine; no credentials in it.
-
-    Raises:
-        InvalidRequest: for anything else.
-    """
-    from urllib.parse import urlsplit
-
-    allowed = "an https URL without credentials, or http to this machine (localhost, 127.0.0.1, ::1)"
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidRequest("base_url", value, allowed) from None
-    if "@" in parts.netloc:
-        raise InvalidRequest("base_url", "a URL with credentials", allowed)
-    sound = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    if not host or not sound or parts.query or parts.fragment:
-        raise InvalidRequest("base_url", value, allowed)
-    return value.rstrip("/")
-
-
-def is_loopback(host: str | None) -> bool:
-    """Tell whether a host name means this machine."""
-    return host in ("localhost", "::1") or (host or "").startswith("127.")
-
-
-def check_api_key(value: object) -> str:
-    """Check that an API key can travel in a header; its text is never repeated in the message."""
-    key, value = value, type(value)  # what a traceback may print of this frame is not the key
-    if not isinstance(key, str) or not key.strip().isascii() or not key.strip().isprintable():
-        key = None
-        raise InvalidRequest("api_key", value, "a string of printable ASCII characters")
-    return key.strip()
-
-
 def check_seconds(name: str, value: object) -> float:
     """Check a duration: a finite number of seconds, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
@@ -224,11 +188,12 @@ class Tracker:
     def __init__(self, **settings: Any) -> None:
         from ._courier import Courier
 
-        self._layers: tuple[Settings, ...] = (_changed("Tracker", Settings(), settings),)
-        self.courier: Courier = Courier(lambda: self.settings.exit_timeout)
+        layers: Layers[Settings, Courier] = Layers(_changed("Tracker", Settings(), settings))
+        self._layers = layers
+        self._courier = Courier(lambda: layers.current.exit_timeout)  # which does not keep the tracker alive
         self._has_told_rank = False
         self._is_closed = False
-        weakref.finalize(self, self.courier.drop).atexit = False
+        weakref.finalize(self, self._courier.drop).atexit = False
         if TYPE_CHECKING:  # made when they are first asked for
             from . import activities, decorators, iteration
 
@@ -260,15 +225,25 @@ class Tracker:
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._layers[-1]
+        return self._layers.current
+
+    @property
+    def courier(self) -> Courier:
+        """What sends: the tracker's own courier, or the one that `using` has put in its place for a while."""
+        return self._layers.courier or self._courier
 
     def configure(self, **settings: Any) -> None:
-        """Change settings for good; those not named stay as they are. Raises as `Tracker` does."""
-        self._layers = (*self._layers[:-1], _changed("configure", self.settings, settings))
+        """Change settings for good; those not named stay as they are. Raises as `Tracker` does.
+
+        Inside `override` the change lasts beyond its end. What the override itself names stays as that says until it
+        ends, and only then is what was configured meanwhile.
+        """
+        _changed("configure", self.settings, settings)
+        self._layers.change(settings)
 
     def override(self, **settings: Any) -> Override:
         """Change settings for the length of a `with` block, in all threads. Raises as `Tracker` does."""
-        return Override(self, settings)
+        return Override(self._layers, settings)
 
     def close(self, timeout: float | None = None) -> bool:
         """Deliver what is owed, keep what cannot be delivered, and let go of threads and connections.
@@ -317,14 +292,9 @@ class Tracker:
         asked = self.settings.watchdog
         return _switch("ACTIVITYSMITH_WATCHDOG", False) if asked is None else asked
 
-    @contextlib.contextmanager
-    def using(self, courier: Courier) -> Iterator[None]:
-        """Send through another courier for the length of a `with` block, in all threads; for tests."""
-        before, self.courier = self.courier, courier
-        try:
-            yield
-        finally:
-            self.courier = before
+    def using(self, courier: Courier, **settings: Any) -> Override:
+        """Send through another courier, and change settings, for the length of a `with` block; for tests."""
+        return Override(self._layers, settings, courier)
 
     def account(self) -> Account | None:
         """Return the account to send to, or `None` where the library is off."""
@@ -336,11 +306,11 @@ class Tracker:
             return None
         if not settings.all_ranks and self._is_another_rank():
             return None
-        key = settings.api_key or os.environ.get("ACTIVITYSMITH_API_KEY")
+        key = find_api_key(settings.api_key)
         try:
             if key:
                 self.courier.keeper.directory = settings.outbox
-                return self.courier.account(check_api_key(key), _base_url(settings))
+                return self.courier.account(check_api_key(key), find_base_url(settings.base_url))
         except InvalidRequest as error:  # from the environment: the job goes on without us
             self.courier.tell_once("environment", "activitysmith_track is off: %s", error)
             return None
@@ -362,21 +332,36 @@ class Tracker:
 
 
 class Override:
-    """The `with` block of `override`; blocks that end out of order leave the others' settings alone."""
+    """The `with` block of `override`; one object may be entered several times, also in several threads.
 
-    def __init__(self, tracker: Tracker, settings: Mapping[str, Any]) -> None:
-        self._tracker, self._settings = tracker, settings
-        _changed("override", tracker.settings, settings)
+    Args:
+        layers: the settings that it changes.
+        changes: the new values.
+        courier: what sends meanwhile; `None` leaves that as it is.
+    """
+
+    def __init__(
+        self, layers: Layers[Settings, Courier], changes: Mapping[str, Any], courier: Courier | None = None
+    ) -> None:
+        self._layers, self._changes, self._courier = layers, changes, courier
+        self._entered: list[tuple[int, Layer[Courier]]] = []  # with the thread that did it
+        _changed("override", layers.current, changes)
 
     def __enter__(self) -> Settings:
-        self._layer = _changed("override", self._tracker.settings, self._settings)
-        self._tracker._layers = (*self._tracker._layers, self._layer)
-        return self._layer
+        layer = Layer(self._changes, self._courier)
+        self._entered.append((threading.get_ident(), layer))
+        return self._layers.put(layer)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tracker._layers = tuple(layer for layer in self._tracker._layers if layer is not self._layer)
+        entered = list(self._entered)
+        if not entered:
+            raise RuntimeError("this override is not open")
+        here = [each for each in entered if each[0] == threading.get_ident()]
+        last = (here or entered)[-1]  # a block may also end in another thread than it began in
+        self._entered.remove(last)
+        self._layers.remove(last[1])
 
 
 def _changed(function: str, settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -384,10 +369,6 @@ def _changed(function: str, settings: Settings, changes: Mapping[str, Any]) -> S
     if wrong:
         raise wrong
     return replace(settings, **changes)
-
-
-def _base_url(settings: Settings) -> str:
-    return check_base_url(settings.base_url or os.environ.get("ACTIVITYSMITH_BASE_URL") or DEFAULT_BASE_URL)
 
 
 def _switch(name: str, default: bool) -> bool:
@@ -426,6 +407,9 @@ def configure(**settings: Any) -> None:
     Channels, tags, metadata and `redact` count from now on, also for blocks that are already open. These keep their
     key and address, their budget and interval, and whether they are shown at all.
 
+    Inside `override`, or `capture` of `activitysmith_track.testing`, the change outlives the block. What the block
+    itself names stays as it says until it ends, and only then is what was configured meanwhile.
+
     Raises:
         TypeError: for an unknown setting, naming the nearest one.
         InvalidRequest: for an unusable value.
@@ -435,6 +419,9 @@ def configure(**settings: Any) -> None:
 
 def override(**settings: Any) -> Override:
     """Change settings for the length of a `with` block, in all threads.
+
+    Blocks may overlap and end in any order: the one that was entered last counts, and each one's end takes away only
+    what it brought itself.
 
     Example::
 

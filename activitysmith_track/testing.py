@@ -261,7 +261,7 @@ def capture(*, tracker: Tracker | None = None, **rules: Any) -> Iterator[Phone]:
         courier.phone = Phone(simulator, clock, courier)
         settings: dict[str, Any] = {"api_key": simulator.api_key, "base_url": simulator.base_url}
         settings.update(enabled=True, outbox=False, watchdog=False)
-        with tracker.using(courier), tracker.override(**settings):
+        with tracker.using(courier, **settings):
             try:
                 yield courier.phone
             finally:

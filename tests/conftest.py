@@ -66,10 +66,11 @@ def own_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
 @pytest.fixture(autouse=True)
 def fresh_courier() -> Iterator[None]:
     """No test inherits what another one left on its way, has told already or has configured."""
-    before = default_tracker()._layers
+    before = vars(default_tracker().settings)
     yield
+    assert default_tracker()._layers.layers == (), "an override or a capture is still open"
     default_tracker().courier.close()
-    default_tracker()._layers = before
+    default_tracker().configure(**before)
 
 
 @pytest.fixture

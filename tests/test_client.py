@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.server
 import json
 import logging
@@ -10,7 +11,8 @@ import pickle
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -19,6 +21,9 @@ import pytest
 import tenacity
 from patience import PATIENCE, times_out, until
 from pytest_httpx import HTTPXMock
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, InvalidRequest, errors
 from activitysmith_track.client import retry_after
@@ -540,3 +545,227 @@ def test_bodies_are_utf_8_json(peer: Any) -> None:
     assert seen[0] == ("", b"")
     assert seen[1][0] == "application/json"
     assert json.loads(seen[1][1].decode()) == {"content_state": {"title": "Fertig ✅"}}
+
+
+# ------------------------------------------------------------------------------------------- transports of the user's
+
+
+class Given(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """A transport that answers with what a function makes, and notes that it was closed."""
+
+    def __init__(self, make: Callable[[httpx.Request], httpx.Response]) -> None:
+        self._make, self.closed = make, 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._make(request)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return self._make(request)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Parts(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that comes in parts, as from a connection."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self._parts, self.closed = parts, False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            yield part
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def unread(content: bytes, **headers: str) -> httpx.Response:
+    """Make an answer that nobody has read, in two parts."""
+    told = {"content-length": str(len(content)), **headers}
+    return httpx.Response(200, headers=told, stream=Parts(content[:9], content[9:]))
+
+
+def read_before(response: httpx.Response) -> httpx.Response:
+    """Read an answer, as a transport does that logs them."""
+    response.read()
+    return response
+
+
+FINE = json.dumps(STARTED).encode()
+ZIPPED = gzip.compress(FINE)
+ANSWERS: dict[str, Callable[[], httpx.Response]] = {
+    "json": lambda: httpx.Response(200, json=STARTED),
+    "content": lambda: httpx.Response(200, content=FINE),
+    "text": lambda: httpx.Response(200, text=FINE.decode()),
+    "zipped": lambda: httpx.Response(200, content=ZIPPED, headers={"content-encoding": "gzip"}),
+    "deflated": lambda: httpx.Response(200, content=zlib.compress(FINE), headers={"content-encoding": "deflate"}),
+    "a stream": lambda: unread(FINE),
+    "a zipped stream": lambda: unread(ZIPPED, **{"content-encoding": "gzip"}),
+    "a stream that was read": lambda: read_before(unread(FINE)),
+    "a zipped stream that was read": lambda: read_before(unread(ZIPPED, **{"content-encoding": "gzip"})),
+}
+
+
+@pytest.mark.parametrize("made", ANSWERS)
+@pytest.mark.parametrize("transport", [httpx.MockTransport, Given])
+def test_answers_of_a_transport_of_ones_own(kind: str, transport: Any, made: str) -> None:
+    """However an answer was made, read before or not, zipped or not, its fields are the same."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return ANSWERS[made]()
+
+    assert run(kind, put, transport=transport(answer)).body == STARTED
+    (request,) = seen
+    assert (request.method, str(request.url)) == ("PUT", f"{URL}/live-activity/stream/k")
+    assert json.loads(request.content) == {"content_state": STATE}
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_handler_that_awaits() -> None:
+    """The handler of an asynchronous client's MockTransport may be a coroutine function."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)
+        return httpx.Response(200, json=STARTED)
+
+    assert run("async", put, transport=httpx.MockTransport(answer)).operation == "started"
+
+
+def test_one_answer_for_all_requests(kind: str) -> None:
+    """A handler may return the same object each time; one whose stream is used up is a failed connection."""
+    same = httpx.Response(200, json=STARTED)
+    used = unread(FINE)
+
+    def twice(client: Any) -> Any:
+        if kind == "sync":
+            return [put(client), put(client)]
+
+        async def awaited() -> list[Any]:
+            return [await put(client), await put(client)]
+
+        return awaited()
+
+    transport = httpx.MockTransport(lambda _: same)
+    assert [each.operation for each in run(kind, twice, transport=transport)] == ["started", "started"]
+    with pytest.raises(errors.ConnectionFailed):
+        run(kind, twice, transport=httpx.MockTransport(lambda _: used), max_attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda: httpx.Response(503, json={"error": "busy"}), errors.ServerError),
+        (lambda: httpx.Response(429, headers={"retry-after": "7"}), errors.RateLimited),
+        (lambda: httpx.Response(200, text="<html>"), errors.InvalidAnswer),
+        (lambda: httpx.Response(204), errors.InvalidAnswer),
+        (lambda: httpx.Response(200, content=b" " * (1024 * 1024 + 1)), errors.InvalidAnswer),
+        (lambda: unread(gzip.compress(b" " * 20_000_000), **{"content-encoding": "gzip"}), errors.InvalidAnswer),
+        (lambda: unread(b"no gzip at all", **{"content-encoding": "gzip"}), errors.InvalidAnswer),
+    ],
+)
+def test_answers_that_are_errors(kind: str, answer: Callable[[], httpx.Response], error: type[Exception]) -> None:
+    """What is an error from the service is the same one from such a transport, and the limit of size holds."""
+    with pytest.raises(error) as caught:
+        run(kind, post, transport=httpx.MockTransport(lambda _: answer()), max_attempts=1)
+    assert getattr(caught.value, "retry_after", None) in (None, 7.0)
+
+
+ASKED = httpx.Request("GET", URL)
+RAISED: list[tuple[Exception, type[Exception], bool | None]] = [
+    (httpx.ConnectError("no"), errors.ConnectionFailed, False),
+    (httpx.ConnectTimeout("late"), errors.RequestTimedOut, False),
+    (httpx.ReadTimeout("late"), errors.RequestTimedOut, None),
+    (httpx.RemoteProtocolError("odd"), errors.ConnectionFailed, None),
+    (httpx.HTTPStatusError("503", request=ASKED, response=httpx.Response(503)), errors.ConnectionFailed, None),
+    (httpx.StreamConsumed(), errors.ConnectionFailed, None),
+    (httpx.InvalidURL("odd"), errors.ConnectionFailed, None),
+    (ConnectionResetError("gone"), errors.ConnectionFailed, None),
+    (AssertionError("not this path"), AssertionError, None),
+]
+
+
+@pytest.mark.parametrize(("raised", "error", "delivered"), RAISED)
+def test_what_a_transport_raises(
+    kind: str, raised: Exception, error: type[Exception], delivered: bool | None
+) -> None:
+    """An httpx error, even without a request, becomes one of ours; a test's own assertion comes out as it is."""
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise raised
+
+    with pytest.raises(error) as caught:
+        run(kind, post, transport=httpx.MockTransport(fail), max_attempts=1)
+    assert getattr(caught.value, "delivered", None) is delivered
+    assert caught.value is raised or error is not AssertionError
+
+
+def test_retries_over_a_transport_of_ones_own(kind: str, waits: list[float]) -> None:
+    """The policy of retries is the same one."""
+    answers = [httpx.Response(503), httpx.ConnectError("no"), httpx.Response(200, json=STARTED)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        next_one = answers.pop(0)
+        if isinstance(next_one, Exception):
+            raise next_one
+        return next_one
+
+    assert run(kind, put, transport=httpx.MockTransport(answer)).operation == "started"
+    assert len(waits) == 2
+
+
+def test_a_transport_is_closed_with_its_client(kind: str) -> None:
+    """As with httpx, and each answer's stream with the request."""
+    stream = Parts(FINE)
+    transport = Given(lambda _: httpx.Response(200, stream=stream))
+    run(kind, put, transport=transport)
+    assert (transport.closed, stream.closed) == (1, True)
+
+
+def test_a_transport_stands_for_the_network(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever proxy the environment names, and wherever the requests would go."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for url in (URL, "http://127.0.0.1:9", "http://[::1]:9/api"):
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, json=STARTED))
+        assert run(kind, put, transport=transport, base_url=url).operation == "started"
+
+
+def test_an_attempt_is_bounded_over_a_transport_of_ones_own(kind: str) -> None:
+    """A transport that takes longer than the whole attempt may has timed out, even if it answers in the end."""
+
+    def late(request: httpx.Request) -> httpx.Response:
+        threading.Event().wait(0.05)
+        return httpx.Response(200, json=STARTED)
+
+    with pytest.raises(errors.RequestTimedOut) as caught:
+        run(kind, post, transport=httpx.MockTransport(late), timeout=0.01)
+    assert caught.value.delivered is None
+
+
+def test_web_applications() -> None:
+    """An application stands in for the service: WSGI for the one client, ASGI for the other."""
+
+    def wsgi(environ: dict[str, Any], start: Any) -> list[bytes]:
+        assert environ["HTTP_AUTHORIZATION"] == f"Bearer {KEY}"
+        start("200 OK", [("content-type", "application/json")])
+        return [FINE[:5], FINE[5:]]
+
+    async def asgi(request: Any) -> Any:
+        assert request.headers["authorization"] == f"Bearer {KEY}"
+        return JSONResponse(STARTED)
+
+    app = Starlette(routes=[Route("/api/live-activity/stream/k", asgi, methods=["PUT"])])
+    assert run("sync", put, transport=httpx.WSGITransport(wsgi)).body == STARTED
+    assert run("async", put, transport=httpx.ASGITransport(app)).body == STARTED

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -153,6 +156,86 @@ def test_overrides_nest_and_end_in_any_order() -> None:
     assert tracker.settings.tags == ["base"]
     tracker.configure(tags=["new"])
     assert tracker.settings.tags == ["new"]
+
+
+def test_configure_within_an_override_outlives_it() -> None:
+    """What is configured inside an override stays, and what that one had changed for a while does not."""
+    tracker = at.Tracker(tags=["base"])
+    with tracker.override(tags=["mine"], enabled=False):
+        tracker.configure(exit_timeout=9.0)
+        assert (tracker.settings.tags, tracker.settings.exit_timeout) == (["mine"], 9.0)
+    assert (tracker.settings.tags, tracker.settings.enabled, tracker.settings.exit_timeout) == (["base"], None, 9.0)
+
+
+def test_an_override_keeps_what_it_names() -> None:
+    """What is configured inside an override that names it too counts when that has ended."""
+    tracker = at.Tracker(tags=["base"])
+    with tracker.override(tags=["mine"]):
+        tracker.configure(tags=["new"])
+        assert tracker.settings.tags == ["mine"]
+        with tracker.override(enabled=False):
+            assert tracker.settings.tags == ["mine"]
+    assert tracker.settings == at.Settings(tags=["new"])
+
+
+def test_one_override_is_entered_again() -> None:
+    """The same object may be entered within itself, and after it has ended; to end it once too often is an error."""
+    tracker = at.Tracker(tags=["base"])
+    again, between = tracker.override(tags=["again"]), tracker.override(tags=["between"])
+    with again:
+        with between:
+            with again:
+                assert tracker.settings.tags == ["again"]
+            assert tracker.settings.tags == ["between"]
+        assert tracker.settings.tags == ["again"]
+    with again:
+        assert tracker.settings.tags == ["again"]
+    assert tracker.settings.tags == ["base"]
+    with pytest.raises(RuntimeError, match="not open"):
+        again.__exit__(None, None, None)
+
+
+def test_one_override_in_several_threads() -> None:
+    """Each thread that enters the same object takes away its own entry, not another one's."""
+    tracker = at.Tracker()
+    shared, inner = tracker.override(tags=["shared"]), tracker.override(tags=["inner"])
+
+    def elsewhere(use: Callable[[], object]) -> None:
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+
+    shared.__enter__()
+    elsewhere(lambda: (inner.__enter__(), shared.__enter__()))
+    shared.__exit__(None, None, None)
+    assert tracker.settings.tags == ["shared"]  # of the other thread, above `inner`
+    elsewhere(lambda: shared.__exit__(None, None, None))
+    assert tracker.settings.tags == ["inner"]
+    inner.__exit__(None, None, None)
+    assert tracker.settings.tags is None
+
+
+def test_the_end_of_an_override_raises_nothing_of_its_own() -> None:
+    """A list that is no longer valid by then belongs to whoever changed it; the block's own exception comes out."""
+    tags = ["fine"]
+    tracker = at.Tracker(tags=tags)
+    other = tracker.override(exit_timeout=1.0)
+    other.__enter__()
+    with pytest.raises(KeyError), tracker.override(enabled=False):
+        tags.append("t" * 65)
+        raise KeyError
+    other.__exit__(None, None, None)
+    assert tracker.settings.enabled is None
+
+
+def test_a_tracker_that_nobody_holds_is_gone() -> None:
+    """Neither the courier nor an override keeps the tracker alive."""
+    tracker = at.Tracker()
+    kept, reference = (tracker.courier, tracker.override(tags=["a"])), weakref.ref(tracker)
+    del tracker
+    gc.collect()
+    assert reference() is None
+    assert kept[0].exit_timeout() == 2.0
 
 
 def test_overrides_reach_other_threads() -> None:

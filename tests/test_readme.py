@@ -32,7 +32,7 @@ LINKS = [
 @pytest.mark.parametrize("name", BLOCKS)
 def test_block_runs(phone: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A reader can paste the block, and nothing of it is refused by the service; a test that it defines passes."""
-    before = default_tracker()._layers
+    before = vars(default_tracker()._layers.base)
     defined = {"__name__": "__main__"}
     flush = at.Tracker.flush
     monkeypatch.setattr(at.Tracker, "flush", lambda tracker, timeout=0.0: flush(tracker, max(timeout, PATIENCE)))
@@ -40,7 +40,7 @@ def test_block_runs(phone: Simulator, monkeypatch: pytest.MonkeyPatch, name: str
         exec(compile(BLOCKS[name], f"block {name}", "exec"), defined)
         assert at.flush(60)
     finally:
-        default_tracker()._layers = before
+        at.configure(**before)
     assert [request for request in phone.requests if request.status >= 400] == []
     for test in [value for key, value in defined.items() if key.startswith("test_")]:
         with capture() as captured:

@@ -411,3 +411,21 @@ def test_the_default_is_raised_again_in_this_process(monkeypatch: pytest.MonkeyP
         signal.signal(signal.SIGHUP, before)
     raised = (signal.SIG_DFL, signal.SIGHUP)
     assert said == ["Stopped: SIGHUP", raised, raised, raised]
+
+
+def test_a_fork_in_the_middle_of_a_fork_unblocks_what_it_blocked() -> None:
+    """A handler of another signal may fork while a fork waits: afterwards no signal stays blocked."""
+    before_handler, before_mask = signal.signal(signal.SIGHUP, signal.SIG_DFL), signal.pthread_sigmask(0, ())
+    signals = Signals(lambda _: None, (signal.SIGHUP,))
+    try:
+        signals.acquire()
+        _signals._hold_before_fork()
+        _signals._hold_before_fork()
+        _signals._let_go()
+        assert signal.SIGHUP in signal.pthread_sigmask(0, ())
+        _signals._let_go()
+        assert signal.pthread_sigmask(0, ()) == before_mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before_mask)
+        signals.release()
+        signal.signal(signal.SIGHUP, before_handler)

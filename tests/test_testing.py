@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from patience import PATIENCE
 from activitysmith_track import (
     InvalidRequest,
     Tracker,
+    configure,
     flush,
     live_metrics,
     live_progress,
@@ -143,6 +145,34 @@ def test_it_is_on_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch)
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
     assert set(threading.enumerate()) <= before
+
+
+def test_what_a_test_configures_outlives_capture_and_nothing_else_does() -> None:
+    """`configure` inside `capture` leaves neither the simulator's key nor its address behind."""
+    tracker = default_tracker()
+    before, courier = tracker.settings, tracker.courier
+    with capture() as phone:
+        configure(tags=["new"])
+        with live_progress("job"):
+            pass
+        assert (phone.requests[-1].body or {})["tags"] == ["new"]
+    assert (tracker.settings, tracker.courier) == (dataclasses.replace(before, tags=["new"]), courier)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_captures_that_overlap(first: int) -> None:
+    """Captures of one tracker, as those of two threads, may end in any order: the one that is open goes on."""
+    tracker = Tracker()
+    before, courier = tracker.settings, tracker.courier
+    blocks = [capture(tracker=tracker), capture(tracker=tracker)]
+    phones = [block.__enter__() for block in blocks]
+    blocks.pop(first).__exit__(None, None, None)
+    left = phones[1 - first]
+    with tracker.live_progress("job"):
+        assert left.card("job").percentage == 0
+    assert tracker.settings.api_key == left.simulator.api_key
+    blocks.pop().__exit__(None, None, None)
+    assert (tracker.settings, tracker.courier) == (before, courier)
 
 
 def test_rules_and_trackers() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import re
 import socket
@@ -25,6 +24,7 @@ except ImportError as missing:  # pragma: no cover  # the tests install the extr
         f'{missing}; the simulator needs its extra: pip install "activitysmith-track[simulator]"'
     ) from missing
 
+from .._endpoint import bracketed, is_address, is_loopback
 from ..payloads import check_integer
 from .clock import Clock
 from .control import JSON, Control, read_body
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulator"]
 
-_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 NOT_JSON = b"<html><body>this is not JSON"
 ANSWER_SECONDS = 0.05  # until a server that was told to refuse connections does so
 HEAD_SECONDS = 30.0  # that the head of a request may take to come
@@ -148,7 +148,7 @@ class Simulator:
     def url(self) -> str:
         """The address of the Lock Screen."""
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        return f"http://{bracketed(host)}:{self.port}/"
 
     @property
     def base_url(self) -> str:
@@ -323,9 +323,9 @@ class Simulator:
         if found is None:
             return False
         name = _plain_name(found["name"])
-        if name == "localhost" or name.endswith(".localhost") or name in (*self._allowed, _plain_name(self._host)):
+        if name.endswith(".localhost") or name in (*self._allowed, _plain_name(self._host)):
             return True
-        return is_loopback_address(name) or (_is_address(name) and not is_loopback_address(self._host))
+        return is_loopback(name) or (is_address(name) and not is_loopback(self._host))
 
 
 def _path(request: Request) -> str:
@@ -334,24 +334,8 @@ def _path(request: Request) -> str:
     return "/" + (raw.split("/", 2)[2:] or [""])[0]
 
 
-def is_loopback_address(host: str) -> bool:
-    """Tell whether an address, or the name localhost, is this machine's own."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _plain_name(name: str) -> str:
     return name.strip().lower().strip("[]").removesuffix(".")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _listen(host: str, port: int) -> socket.socket:
