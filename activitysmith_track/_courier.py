@@ -128,20 +128,17 @@ class Account:
         Returns:
             The answer to the last one.
         """
-        if seconds is not None and seconds < ATTEMPT_SECONDS:
-            with self._make(seconds) as hurried:
-                return [hurried.perform(call) for call in calls][-1]
-        client = self._client
-        if client is None:
-            with certificates, importing():  # in this order: who waits at a gate holds no lock
-                client = self._client = self._client or self._make(ATTEMPT_SECONDS)
-        return [client.perform(call) for call in calls][-1]
+        client = self._client or self._make()
+        return [client.perform(call, seconds) for call in calls][-1]
 
-    def _make(self, seconds: float) -> ActivitySmith:
-        from .client import ActivitySmith
+    def _make(self) -> ActivitySmith:
+        with certificates, importing():  # in this order: who waits at a gate holds no lock
+            from .client import ActivitySmith
 
-        with certificates:
-            return ActivitySmith(self._key, base_url=self.base_url, timeout=seconds, max_attempts=1)
+            if self._client is None:
+                made = ActivitySmith(self._key, base_url=self.base_url, timeout=ATTEMPT_SECONDS, max_attempts=1)
+                self._client = made
+            return self._client
 
     def close(self) -> None:
         """Close the connections; a next request opens new ones."""
@@ -1305,9 +1302,9 @@ class Courier:
             logger.warning(message, *details)
 
     def tell_failure(self, what: str, error: Exception) -> None:
-        """Log a failed delivery, once for each kind."""
+        """Log a failed delivery, once for each kind; a record that is kept keeps nothing of its frames alive."""
         kind = (what, type(error), getattr(error, "status", None))
-        self.tell_once(kind, "activitysmith_track could not deliver %s (told once): %s", what, error)
+        self.tell_once(kind, "activitysmith_track could not deliver %s (told once): %s", what, str(error))
 
     # -- waiting
 

@@ -106,6 +106,7 @@ class Crew:
         is_ours()
         while (errand := self._errands.get()) is not None:
             self._do(errand)
+            del errand  # which would keep alive what it was for, until there is another one
 
     def _do(self, errand: Errand) -> None:
         try:

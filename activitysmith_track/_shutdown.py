@@ -49,18 +49,17 @@ class Shutdown:
         self._couriers: weakref.WeakValueDictionary[int, Courier] = weakref.WeakValueDictionary()
         self._numbers = itertools.count()
         self._is_registered = False
-        self._left_by: int | None = None
+        self.has_left = False  # the exit has been through here, and nothing waits any more for what comes later
         self.after_in_child()
 
     def after_in_child(self) -> None:
-        """Begin anew in a forked child; where its parent had left already, the child has."""
+        """Begin anew in a forked child; where the exit had been through its parent, it has been through the child."""
         self._finalizes = False
         self._spent = 0.0  # seconds that the exit has waited by now
         self._stopped = float("-inf")  # when a signal last ended the cards
         self._turn = threading.RLock()
         self._leaving: int | None = None  # the thread that is in `leave`
-        if self._left_by is not None:
-            self._left_by = threading.get_ident()
+        self._exit_thread: int | None = None  # the one that runs the exit handlers, as soon as that is known
 
     # -- who takes part
 
@@ -69,8 +68,7 @@ class Shutdown:
         self._couriers[next(self._numbers)] = courier
         if not self._is_registered:
             self._is_registered = True
-            if _has_begun():
-                self._left_by = threading.get_ident()
+            self.has_left = _has_begun()
             atexit.register(self.at_exit)
 
     @property
@@ -88,25 +86,25 @@ class Shutdown:
         if util is None or process is None or process.parent_process() is None:
             return
         if util.is_exiting():  # its finalizers are called already, and no new ones any more
-            self._left_by = threading.get_ident()
-        util.Finalize(None, self.leave, exitpriority=0)
+            self.has_left = True
+        util.Finalize(None, self.at_exit, exitpriority=0)
 
     # -- the exit
 
-    @property
-    def has_left(self) -> bool:
-        """True once the exit has been through here, so that nothing waits any more for what comes later."""
-        return self._left_by is not None
-
     def at_exit(self) -> None:
-        """Be the exit handler."""
-        self.leave()
+        """Be the exit handler: end what is open, and leave."""
+        self._exit_thread = threading.get_ident()
+        self.leave(ends_open=True)
+        self.has_left = True
         _keep_interrupt()
 
-    def leave(self) -> None:
+    def leave(self, *, ends_open: bool = False) -> None:
         """Deliver what all couriers owe, each within its `exit_timeout`, and keep what is left.
 
         Called again, it goes on with the time that is left: nothing else waits for what comes that late.
+
+        Args:
+            ends_open: True to end what is open as stopped.
         """
         if self._leaving == threading.get_ident() or not self._turn.acquire(timeout=self._longest()):
             return
@@ -114,8 +112,7 @@ class Shutdown:
             self._leaving = threading.get_ident()
             begun = self._clock()
             with self._open_gates():
-                leave({each: self.seconds_for(each) for each in self.couriers}, ends_open=not self.has_left)
-            self._left_by = threading.get_ident() if self._left_by is None else self._left_by
+                leave({each: self.seconds_for(each) for each in self.couriers}, ends_open=ends_open)
             self._spent += self._clock() - begun
         finally:
             self._leaving = None
@@ -124,7 +121,7 @@ class Shutdown:
     @contextlib.contextmanager
     def _open_gates(self) -> Iterator[None]:
         """Let the exit's own thread have clients made; then nobody makes one while the interpreter is taken down."""
-        own = self._left_by in (None, threading.get_ident())
+        own = self._exit_thread in (None, threading.get_ident())
         if own:
             imports.open()
             certificates.open()
@@ -158,8 +155,10 @@ class Shutdown:
             first: the courier whose handler was called; those of the others find nothing left to do.
         """
         couriers = [first, *(each for each in self.couriers if each.heeds_signals and each is not first)]
-        until = self._clock() + max((self.seconds_for(each) for each in couriers), default=0.0)
-        self._stopped = max(self._stopped, self._clock())
+        now, longest = self._clock(), max(each.exit_timeout() for each in couriers)
+        until = now + max(self.seconds_for(each) for each in couriers)
+        if now - self._stopped > 2 * longest:  # else it is the handler of another courier that the signal calls
+            self._stopped = now
         for each in couriers:
             each.end_open(words)
         for each in couriers:

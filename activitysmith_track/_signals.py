@@ -120,9 +120,16 @@ class _Handler:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if callable(self.before):
             self.before(number, frame)
-        elif signal.getsignal(number) == self:  # else a later handler called this one, and it is for that to decide
+        elif self._is_called_by_ours(number):  # else a later handler called this one, and it is for that to decide
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+    def _is_called_by_ours(self, number: int) -> bool:
+        """Tell whether this handler stands, or one of ours that comes to it through others of ours alone."""
+        current: Any = signal.getsignal(number)
+        while isinstance(current, _Handler) and current is not self:
+            current = current.before
+        return current is self
 
 
 _all: weakref.WeakSet[Signals] = weakref.WeakSet()

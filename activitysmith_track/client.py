@@ -731,19 +731,26 @@ class ActivitySmith(_Client):
         self.live_activities = LiveActivities(self)
         self.metrics = Metrics(self)
 
-    def perform(self, call: Call[A]) -> A:
-        """Send a request that is already built, and try again as the policy allows."""
-        answer: A = tenacity.Retrying(**self._retrying(call))(self._attempt, call)
+    def perform(self, call: Call[A], seconds: float | None = None) -> A:
+        """Send a request that is already built, and try again as the policy allows.
+
+        Args:
+            call: the request.
+            seconds: what one attempt may take at most, where that is less than the client's `timeout`.
+        """
+        timeout = self._timeout if seconds is None else min(seconds, self._timeout)
+        answer: A = tenacity.Retrying(**self._retrying(call))(self._attempt, call, timeout)
         return answer
 
-    def _attempt(self, call: Call[A]) -> A:
-        return self._read(call, self._carry(call))
+    def _attempt(self, call: Call[A], timeout: float) -> A:
+        return self._read(call, self._carry(call, timeout))
 
-    def _carry(self, call: Call[Any]) -> _Attempt:
-        attempt = _Attempt(self._timeout)
+    def _carry(self, call: Call[Any], timeout: float) -> _Attempt:
+        attempt = _Attempt(timeout)
+        told = {**self._request(call, attempt.see), "timeout": timeout}
         before = _running.set(attempt)
         try:
-            with _explained(attempt), self._http.stream(**self._request(call, attempt.see)) as response:
+            with _explained(attempt), self._http.stream(**told) as response:
                 if attempt.begin(response):
                     for attempt.part in response.iter_raw():
                         attempt.gather()

@@ -6,9 +6,11 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+from jobs import Job
 from patience import PATIENCE, PatientSimulator
 
 from activitysmith_track import _courier, flush, override, testing
@@ -86,3 +88,13 @@ def phone(sim: Simulator) -> Iterator[Simulator]:
     with override(api_key=sim.api_key, base_url=sim.base_url):
         yield sim
         flush(60)
+
+
+@pytest.fixture
+def job(sim: Simulator, tmp_path: Path) -> Iterator[Job]:
+    """Scripts against a service on loopback, all of them gone after the test."""
+    made = Job(sim, tmp_path / "state")
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.communicate()

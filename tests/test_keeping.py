@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import Job
 from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
@@ -24,66 +25,7 @@ from activitysmith_track.errors import InvalidRequest
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
 
-HEAD = "import os, signal, sys, threading, time\nimport activitysmith_track as at\n"
 WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
-
-
-class Job:
-    """A script in a process of its own, with a state directory of its own."""
-
-    def __init__(self, sim: Simulator, state: Path) -> None:
-        self.sim, self.state = sim, state
-        self.processes: list[subprocess.Popen[str]] = []
-
-    def start(self, code: str, **environment: str) -> subprocess.Popen[str]:
-        """Start a script; `say("x")` in it tells this process how far it is."""
-        given = {
-            **os.environ,
-            "ACTIVITYSMITH_API_KEY": self.sim.api_key,
-            "ACTIVITYSMITH_BASE_URL": self.sim.base_url,
-            "XDG_STATE_HOME": str(self.state),
-            **environment,
-        }
-        say = "def say(word):\n    print(word, flush=True)\n"
-        process = subprocess.Popen(
-            [sys.executable, "-c", HEAD + say + textwrap.dedent(code)],
-            env=given,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.processes.append(process)
-        return process
-
-    def begin(self, code: str, **environment: str) -> subprocess.Popen[str]:
-        """Start a script, and return when it says that it is running."""
-        process = self.start(code, **environment)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "running\n"
-        return process
-
-    def run(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a script to its end."""
-        process = self.start(code, **environment)
-        out, error = process.communicate(timeout=PATIENCE)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
-
-    def flush(self) -> subprocess.CompletedProcess[str]:
-        """Deliver what earlier runs owe, as the command line does."""
-        return self.run(
-            f"from activitysmith_track.cli import main; sys.exit(main(['flush', '--timeout', '{PATIENCE}']))"
-        )
-
-
-@pytest.fixture
-def job(sim: Simulator, tmp_path: Path) -> Iterator[Job]:
-    """Scripts against a service on loopback, all of them gone after the test."""
-    made = Job(sim, tmp_path / "state")
-    yield made
-    for process in made.processes:
-        process.kill()
-        process.communicate()
 
 
 def kept(job: Job) -> list[Path]:
