@@ -56,11 +56,6 @@ class Layers(Generic[S, C]):
         self._known: _State[S, C] = _State(base, ())
 
     @property
-    def base(self) -> S:
-        """The settings without what blocks have changed for a while."""
-        return self._newest().base
-
-    @property
     def current(self) -> S:
         """The settings in force."""
         return self._newest().current

@@ -211,7 +211,7 @@ def test_one_override_in_several_threads() -> None:
     assert tracker.settings.tags == ["shared"]  # of the other thread, above `inner`
     elsewhere(lambda: shared.__exit__(None, None, None))
     assert tracker.settings.tags == ["inner"]
-    inner.__exit__(None, None, None)
+    inner.__exit__(None, None, None)  # not in the thread that entered it, as where a generator is closed
     assert tracker.settings.tags is None
 
 

@@ -96,6 +96,21 @@ def test_nothing_is_lost_between_two_lines(change: str, where: Callable[[Callabl
     assert number > 10
 
 
+def test_a_change_that_another_one_overtook_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two changes in the middle of a third one count, and so does the third."""
+    tracker, build = Tracker(), _layers._changed
+
+    def overtaken(settings: Any, changes: Any) -> Any:
+        monkeypatch.setattr(_layers, "_changed", build)
+        tracker.configure(tags=["overtook"], exit_timeout=1.0)
+        tracker.configure(exit_timeout=9.0)
+        return build(settings, changes)
+
+    monkeypatch.setattr(_layers, "_changed", overtaken)
+    tracker.configure(channels=["late"])
+    assert tracker.settings == Settings(tags=["overtook"], exit_timeout=9.0, channels=["late"])
+
+
 def test_threads_that_change_at_once() -> None:
     """Many threads configure and override with all their might, and all of it counts."""
     tracker, begin = Tracker(), threading.Barrier(4)

@@ -32,7 +32,7 @@ LINKS = [
 @pytest.mark.parametrize("name", BLOCKS)
 def test_block_runs(phone: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A reader can paste the block, and nothing of it is refused by the service; a test that it defines passes."""
-    before = vars(default_tracker()._layers.base)
+    before = vars(default_tracker().settings)
     defined = {"__name__": "__main__"}
     flush = at.Tracker.flush
     monkeypatch.setattr(at.Tracker, "flush", lambda tracker, timeout=0.0: flush(tracker, max(timeout, PATIENCE)))
