@@ -376,8 +376,7 @@ def use_and_let_go(sim: Simulator, end: str) -> None:
         elif end == "close":
             assert tracker.close(PATIENCE)
         del tracker, progress
-    gc.collect()
-    assert until(lambda: own_threads() <= threads)
+    assert until(lambda: gc.collect() is not None and own_threads() <= threads)
     assert until(lambda: gc.collect() is not None and descriptors() <= files)
     assert atexit._ncallbacks() == handlers  # type: ignore[attr-defined]
 
