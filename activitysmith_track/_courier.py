@@ -1226,13 +1226,11 @@ class Courier:
     def _give(self, lane: Lane, task: Task) -> None:
         lane.wake(task)
         shutdown.watch_children()
-        leaves = shutdown.has_left
-        if not leaves and lane.start():
-            return
-        if not leaves and not lane.too_late:
+        if shutdown.has_left:
+            if isinstance(task, Parcel) and not on_own_thread():
+                shutdown.leave()  # nothing waits for it any more
+        elif not lane.start() and not lane.too_late:
             self.tell_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
-        elif isinstance(task, Parcel) and not on_own_thread():
-            shutdown.leave()  # nothing waits for it any more
 
     # -- the lanes' side
 

@@ -21,13 +21,14 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._forks import certificates, children, imports
 from ._keeping import leave_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
 
     from ._courier import Courier
 
@@ -219,21 +220,29 @@ def _deliver(couriers: list[Courier]) -> None:
 def _has_begun() -> bool:
     """Tell whether Python calls exit handlers already, and so never calls one that is registered now.
 
-    It then takes the main thread for ended, unless an exit handler was the first to import `threading`. What such a
-    handler does is done on the main thread, with no frame of a module underneath: the program itself has one, unless
-    it embeds Python, is an interactive session, or runs on greenlets, whose frames end where they began.
+    It then takes the main thread for ended, as it does while it waits for other threads before. Only where an exit
+    handler was the first to import `threading` it does not. What such a handler does is done on the main thread, with
+    no frame of a module underneath: the program itself has one, unless it embeds Python, is an interactive session,
+    or runs on greenlets, whose frames end where they began.
     """
-    if not threading.main_thread().is_alive():
-        return True
+    main = threading.main_thread()
+    if not main.is_alive():
+        waits: Any = getattr(threading, "_shutdown", None)
+        return not any(each.f_code is waits.__code__ for each in _frames(sys._current_frames().get(main.ident or 0)))
     if threading.current_thread() is not threading.main_thread() or _is_interactive() or not sys.orig_argv:
         return False
     greenlet = sys.modules.get("greenlet")
     if greenlet is not None and greenlet.getcurrent().parent is not None:
         return False
-    frame = sys._getframe()
-    while frame.f_back is not None:
+    *_, outermost = _frames(sys._getframe())
+    return outermost.f_code.co_name not in ("<module>", "_run_module_as_main")
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield a frame and those that it was called from."""
+    while frame is not None:
+        yield frame
         frame = frame.f_back
-    return frame.f_code.co_name not in ("<module>", "_run_module_as_main")
 
 
 def _is_interactive() -> bool:

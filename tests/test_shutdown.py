@@ -92,6 +92,23 @@ def test_the_first_block_of_all_is_opened_by_an_exit_handler(job: Job, imported:
     green(job, "late")
 
 
+def test_a_thread_that_outlives_the_main_one_opens_the_first_block(job: Job) -> None:
+    """Python waits for it before it calls exit handlers, so that its blocks need not wait for their ends."""
+    code = """
+import threading
+def goes_on():
+    while threading.main_thread().is_alive():
+        threading.Event().wait(0.01)
+    work()
+    from activitysmith_track._shutdown import shutdown
+    print(shutdown.has_left)
+threading.Thread(target=goes_on).start()
+"""
+    done = job.run(WORK + code, head="")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+    green(job, "late")
+
+
 def test_blocks_in_an_exit_handler_may_contain_each_other(job: Job) -> None:
     """The end of an inner block stops no outer one, and what fails there is pushed."""
     done = job.run(
