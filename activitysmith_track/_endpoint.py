@@ -36,7 +36,7 @@ def find_base_url(given: str | None) -> str:
 
 def find_api_key(given: str | None) -> str | None:
     """Return the key, not checked yet: the given one, or that of `ACTIVITYSMITH_API_KEY`, or `None`."""
-    return given or os.environ.get("ACTIVITYSMITH_API_KEY") or None
+    return given or os.environ.get("ACTIVITYSMITH_API_KEY", "").strip() or None
 
 
 def check_base_url(value: object) -> str:
