@@ -29,6 +29,7 @@ import pytest
 
 SETTLING_SECONDS = 30.0  # that threads and children have to end, together; a test should have waited for them itself
 PROC = Path("/proc/self")
+TIMER = {getattr(signal, "SIGALRM", None)}  # which pytest-timeout takes, and gives back as soon as a test fails
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def look() -> dict[str, Mapping[Any, Any]]:
     return {
         "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
         "state": {name: read() for name, read in STATES.items()},
-        "signal handler": {each: signal.getsignal(each) for each in signal.valid_signals()},
+        "signal handler": {each: signal.getsignal(each) for each in signal.valid_signals() - TIMER},
         "log handlers": {each.name: handlers for each in loggers() if (handlers := handlers_of(each))},
         "logger": {each.name: (each.level, each.propagate, each.disabled) for each in loggers()},
         "context variable": {each: Known(value) for each, value in contextvars.copy_context().items() if value},

@@ -244,7 +244,7 @@ def marked(row: Row) -> Any:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("row", map(marked, ROWS))
+@pytest.mark.parametrize("row", [marked(row) for row in ROWS])
 def test_row(row: Row, tmp_path: Path) -> None:
     """The job saw, and the phone showed, what the row says; and without the library the job saw the same."""
     if row.why_not:
