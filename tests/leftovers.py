@@ -142,7 +142,7 @@ def descriptors() -> dict[str, int]:
 
 
 def settled(before: Mapping[str, Mapping[Any, Any]]) -> dict[str, Mapping[Any, Any]]:
-    """Return what there is when the new threads have ended, and what nobody refers to is gone."""
+    """Return what there is when the new threads have ended, and when what nobody refers to any more is closed."""
     until = time.monotonic() + SETTLING_SECONDS
     for thread in set(threading.enumerate()) - before["thread"].keys():
         thread.join(max(0.0, until - time.monotonic()))
@@ -150,7 +150,15 @@ def settled(before: Mapping[str, Mapping[Any, Any]]) -> dict[str, Mapping[Any, A
     if found["descriptors"] != before["descriptors"]:
         gc.collect()
         found = look()
+    while grown(before["descriptors"], found["descriptors"]) and time.monotonic() < until:
+        time.sleep(0.01)  # the thread at the other end of a connection closes its own, and tells nobody
+        found = look()
     return found
+
+
+def grown(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
+    """Tell whether there are more of any kind."""
+    return any(number > before.get(kind, 0) for kind, number in after.items())
 
 
 def differences(before: Mapping[str, Mapping[Any, Any]], after: Mapping[str, Mapping[Any, Any]]) -> list[str]:

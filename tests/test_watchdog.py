@@ -1055,10 +1055,10 @@ def test_after_a_fork(sim: Simulator) -> None:
 def test_a_fork_in_the_middle_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the parent has open while it starts the process is closed in the child."""
     line, before = _watchdog._Line(), set(os.listdir("/dev/fd"))
-    monkeypatch.setattr(line, "_return", lambda *_: None)
-    monkeypatch.setattr(_watchdog, "_await_ready", lambda *_: 0)
-    line.start(sys.executable, QUICK, PATIENCE)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(line, "_return", lambda *_: None)
+        patch.setattr(_watchdog, "_await_ready", lambda *_: 0)
+        line.start(sys.executable, QUICK, PATIENCE)
     assert set(os.listdir("/dev/fd")) - before
     line.drop()
     assert set(os.listdir("/dev/fd")) - before == set()
