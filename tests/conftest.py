@@ -63,9 +63,11 @@ def one_clock() -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Each test has an outbox of its own, and so have the processes that it starts: never the user's."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"))
+        yield
 
 
 @pytest.fixture(autouse=True)
