@@ -36,11 +36,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else WORKERS_PER_CORE * (os.cpu_count() or 1)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `real` what talks to a service that serves in real time, on threads and sockets of its own."""
+    """Mark as `real` what uses a service that serves in real time, or processes; and begin with what takes longest."""
     for item in items:
         if REAL_TIME & set(getattr(item, "fixturenames", ())):
             item.add_marker("real")
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)  # the others keep their order
 
 
 REAL_TIME = {"sim", "script", "job", "run", "start"}  # fixtures; the last three start processes

@@ -14,7 +14,7 @@ from patience import PATIENCE
 if not hasattr(os, "fork"):
     pytest.skip("the jobs fork and kill, as POSIX has it", allow_module_level=True)
 
-pytestmark = [pytest.mark.once, pytest.mark.real]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.first]
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 RUNS, WORKERS = 50, 4
