@@ -38,7 +38,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `real` what uses a service that serves in real time, or processes; and begin with what takes longest."""
+    """Mark as `real` what uses a service in real time, or processes; and begin with what takes longest."""
     for item in items:
         if REAL_TIME & set(getattr(item, "fixturenames", ())):
             item.add_marker("real")
