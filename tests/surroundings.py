@@ -32,8 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Say how many workers `-n auto` means."""
-    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else WORKERS_PER_CORE * (os.cpu_count() or 1)
+    """Say how many workers `-n auto` means: none for tests that were named one by one."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return 0 if any("::" in name for name in config.args) else WORKERS_PER_CORE * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(trylast=True)
