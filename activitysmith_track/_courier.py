@@ -1097,9 +1097,10 @@ class Courier:
     def close(self) -> None:
         """Stop the threads and forget what is on its way; the courier can be used again."""
         until = time.monotonic() + CLOSE_SECONDS
-        self.let_go()
-        for each in self._threads:
+        for each in self._threads:  # first the lanes, which may yet start a thread of a crew that nobody would stop
+            each.stop()
             each.join(max(0.0, until - time.monotonic()))
+        self.let_go()
         self._told.clear()
         self.after_fork()
 

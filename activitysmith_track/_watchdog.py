@@ -210,6 +210,7 @@ class Watchdog:
     def begin_close(self, timeout: float) -> Callable[[float], bool]:
         """Begin what `close` does, and return what waits for it: so several can be closed within one deadline."""
         if self._over or (self._thread is None and self._inbox.empty()):
+            self._inbox.put(_Farewell(0.0))  # which ends the thread of a watchdog that was given up
             heard = not self._guards
             return lambda _: heard
         farewell = _Farewell(time.monotonic() + timeout)
