@@ -1249,6 +1249,7 @@ class Courier:
             self._open.pop(card, None)
             if card.account.cards.get(card.stream_key) is card:
                 del card.account.cards[card.stream_key]
+        self.lane.forget(card)
         self.wake_owed(card)
         card.predecessor = None
         if card.account.release(card):

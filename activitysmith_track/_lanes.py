@@ -140,8 +140,8 @@ class Lane:
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self._name, self._clock = name, clock
         self._inbox: SimpleQueue[Task | Errand | None] = SimpleQueue()
-        self._heap: list[tuple[float, int, Task]] = []
-        self._due: dict[Task, float] = {}
+        self._heap: list[list[Any]] = []  # when, an order, and the task; `None` for one that is forgotten
+        self._due: dict[Task, list[Any]] = {}  # the entry of each
         self._order = itertools.count()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -156,12 +156,19 @@ class Lane:
         self._inbox.put(task)
 
     def schedule(self, task: Task, due: float) -> None:
-        """Have a task looked at at a time; called on the lane's own thread."""
-        self._due[task] = due
-        heapq.heappush(self._heap, (due, next(self._order), task))
+        """Have a task looked at at a time, and at no other; called on the lane's own thread."""
+        self.forget(task)
+        self._due[task] = entry = [due, next(self._order), task]
+        heapq.heappush(self._heap, entry)
         if len(self._heap) > 2 * len(self._due) + 64:  # mostly times that later ones have replaced
-            self._heap = [(when, next(self._order), each) for each, when in self._due.items()]
+            self._heap = list(self._due.values())
             heapq.heapify(self._heap)
+
+    def forget(self, task: Task) -> None:
+        """Have a task looked at no more, and keep it alive no longer; called on the lane's own thread."""
+        entry = self._due.pop(task, None)
+        if entry is not None:
+            entry[2] = None
 
     def send(self, crew: Crew, task: Task, work: Callable[[], Any]) -> Errand:
         """Have a crew do what may take long, and the task looked at again when it is done; on the lane's thread."""
@@ -210,7 +217,7 @@ class Lane:
 
     def next_due(self) -> float | None:
         """Return when the lane's next task is due, as far as it knows by now."""
-        return min(self._due.copy().values(), default=None)
+        return min((when for when, *_ in list(self._due.values())), default=None)
 
     def stop(self) -> None:
         """Let the thread end."""
@@ -243,7 +250,7 @@ class Lane:
             self._run_due()
 
     def _timeout(self) -> float | None:
-        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+        while self._heap and self._heap[0][2] is None:
             heapq.heappop(self._heap)
         if not self._inbox.empty():
             return 0.0
@@ -273,8 +280,8 @@ class Lane:
     def _run_due(self) -> None:
         now = self._clock()
         while self._heap and self._heap[0][0] <= now:
-            due, _, task = heapq.heappop(self._heap)
-            if self._due.get(task) != due:
+            *_, task = heapq.heappop(self._heap)
+            if task is None:
                 continue
             del self._due[task]
             self.ran += 1

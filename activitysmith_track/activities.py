@@ -1063,6 +1063,8 @@ class Handle(Watch):
         return {}
 
     def _end_card(self, outcome: Outcome) -> None:
+        if self._stall is not None:
+            self._tracker.courier.look_after(self._stall)  # which looks no more, and lets go of this handle
         if self._parent is not None:
             (self._parent._children or {}).pop(self, None)
             self._touch()
@@ -1586,14 +1588,22 @@ class _Sampled(Handle):
             raise InvalidRequest("sample", sample, "a callable without arguments")
         _check_period("every", every)
         self._sample, self._every = sample, every
+        self._sampling: _Sampling | None = None
 
     def _arguments(self) -> dict[str, Any]:
         return {"sample": self._sample, "every": self._every}
 
     def begin(self) -> None:
         super().begin()
+        self._sampling = None
         if self._sample is not None and self._account is not None:
-            self._tracker.courier.sample(_Sampling(self))
+            self._sampling = _Sampling(self)
+            self._tracker.courier.sample(self._sampling)
+
+    def _end_card(self, outcome: Outcome) -> None:
+        super()._end_card(outcome)
+        if self._sampling is not None:
+            self._tracker.courier.sample(self._sampling)  # which samples no more, and lets go of this handle
 
 
 class _Sampling:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from jobs import Job
 from patience import PATIENCE, PatientSimulator, until
 
+import activitysmith_track as at
 from activitysmith_track import Tracker, _courier, _forks, _shutdown, configuration
 from activitysmith_track._keeping import Keeper
 from activitysmith_track.errors import InvalidRequest
@@ -409,6 +411,17 @@ def test_a_tracker_that_is_dropped_delivers_what_it_owes(sim: Simulator) -> None
     gc.collect()
     assert sim.wait_for(lambda sim: sim.pushes and sim.cards["job"].ended)
     assert until(lambda: gc.collect() is not None and own_threads() <= before)
+
+
+def test_what_has_ended_is_kept_alive_by_no_later_look(phone: Simulator) -> None:
+    """Looks that were planned for much later, of the card, of a stall and of a sample, hold no ended handle."""
+    handle: Any = at.live_metrics("job", sample=lambda: {"CPU": 1}, every=3_600, stall_after=3_600)
+    with handle:
+        assert at.flush(PATIENCE)
+    assert at.flush(PATIENCE)
+    reference = weakref.ref(handle)
+    del handle
+    assert until(lambda: gc.collect() is not None and reference() is None)
 
 
 def test_closing_ends_what_is_open(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
