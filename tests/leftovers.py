@@ -52,7 +52,7 @@ def look() -> dict[str, Mapping[Any, Any]]:
         "log handlers": {each.name: handlers for each in loggers() if (handlers := handlers_of(each))},
         "logger": {each.name: (each.level, each.propagate, each.disabled) for each in loggers()},
         "context variable": {
-            each: Known(value) for each, value in contextvars.copy_context().items() if value is not NO
+            each: Known(value) for each, value in contextvars.copy_context().items() if value is not NO_BLOCKS
         },
         "thread": {each: each.name for each in threading.enumerate()},
         "child": children(),
