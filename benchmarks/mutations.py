@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import os
 import queue
 import random
@@ -126,16 +127,14 @@ def draw(modules: list[str], count: int, seed: int, uniform: bool) -> list[Mutat
     every = [each for module in modules for each in mutations(module)]
     places: dict[object, list[Mutation]] = {}
     for each in every:
-        places.setdefault(
-            (each.module, each.operator, each.occurrence) if uniform else (each.module, each.place), []
-        ).append(each)
+        places.setdefault(each if uniform else (each.module, each.place), []).append(each)
     print(f"{len(every)} mutations, {count} drawn from {len(places)} {'of them' if uniform else 'places'}")
     sample: list[Mutation] = []
     for place in rng.sample(sorted(places), len(places)):
         if len(sample) == count:
             break
-        compiling = [each for each in rng.sample(places[place], len(places[place])) if mutated(each)]
-        sample.extend(compiling[:1])
+        compiling = (each for each in rng.sample(places[place], len(places[place])) if mutated(each))
+        sample.extend(itertools.islice(compiling, 1))
     return sample
 
 

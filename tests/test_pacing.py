@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import random
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pacing_rule import Rule
 
 from activitysmith_track._pacing import CARD_LIFE, DEFAULT_BUDGET, ROTATE_AFTER, Budget, Pace, Range
 from activitysmith_track.errors import InvalidRequest
@@ -312,6 +314,77 @@ def test_percentages_leave_some_for_transitions() -> None:
     (plain, _), (thrifty, left) = spent
     assert thrifty < plain
     assert left >= 3
+
+
+# -- the rule of docs/pacing.md
+
+
+def jobs(seed: int, count: int) -> Iterator[list[tuple[float, float]]]:
+    """Yield jobs as (seconds since the look before, fraction): of any speed, with rests, falls, jumps and odd clocks."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        scale, size = 10 ** rng.uniform(-1, 3), 10 ** rng.uniform(-4, -0.7)
+        looks, fraction = [], 0.0
+        for _ in range(60):
+            kind = rng.random()
+            if kind < 0.7:
+                fraction += rng.expovariate(1 / size)
+            elif kind < 0.73:
+                fraction *= rng.random()
+            elif kind < 0.75:
+                fraction, scale = fraction + rng.random() / 2, scale * 10 ** rng.uniform(-1, 2)
+            looks.append((rng.expovariate(1 / scale) * rng.choice([1, 1, 1, 1, 0, -1 / 4]), min(fraction, 1.0)))
+        yield looks
+
+
+@pytest.mark.parametrize("reserve", [0, 1])
+@pytest.mark.parametrize("budget", [DEFAULT_BUDGET, Budget(free=2, seconds_per_update=40)], ids=["default", "tight"])
+@pytest.mark.parametrize("seed", range(3))
+def test_updates_go_when_the_rule_says(seed: int, budget: Budget, reserve: int) -> None:
+    """At each look the pace decides as the page's rule does that knows the whole history."""
+    rng = random.Random(seed)
+    for job in jobs(seed, 15):
+        pace, now = Pace(reserve, budget), rng.choice([0.0, 1000.0, 1e6])
+        pace.start(now, 0.0)
+        rule, stalled_until = Rule(pace, now, 0.0), math.inf
+        for gap, fraction in job:
+            now, woken, moved, event = now + gap, pace.wakes, fraction != rule.seen, rng.random()
+            if event < 0.03:  # a transition, or a fresh card
+                pace.sent(now, pace.shown, transition=True) if event < 0.02 else pace.start(now, rule.seen)
+                rule.area, stalled_until = 0.0, math.inf
+            due = pace.progress_at(now, fraction)
+            rule.look(now, fraction, woken=woken)
+            stalled_until = judge(pace, rule, now, due, math.inf if moved else stalled_until, moved)
+            if due <= now:
+                pace.sent(now, fraction)
+                rule.area, stalled_until = 0.0, math.inf
+
+
+def judge(pace: Pace, rule: Rule, now: float, due: float, stalled_until: float, moved: bool) -> float:
+    """Compare when an update goes with when it is due by the rule; return when a value goes that stays as it is."""
+    excess, allowed = rule.excess(now), pace.transition_at()
+    if rule.seen == pace.shown:
+        assert (due, pace.wakes) == (math.inf, True)
+    elif allowed > now:
+        assert (due, pace.wakes) == (allowed, False)
+    elif excess > 1e-9 or now >= stalled_until:
+        assert due == now
+    elif excess < -1e-9 and moved:
+        assert (due, pace.wakes) == (pace.look_at(now), False)
+    elif excess < -1e-9:
+        assert pace.wakes
+        if stalled_until < math.inf:
+            assert due == stalled_until
+            return due
+        longest = now + 4 * max(now - rule.begun, 60.0)
+        if due == pytest.approx(longest):  # a value that is never due, or only when it stands for very long
+            assert rule.excess(now + (longest - now) / 3) < 1e-6
+        else:
+            assert due < longest
+            assert rule.excess(due - 1e-6 * (due - now)) < 1e-6
+            assert rule.excess(due) > -1e-6
+        return due
+    return stalled_until
 
 
 # -- readings
