@@ -320,7 +320,7 @@ def test_percentages_leave_some_for_transitions() -> None:
 
 
 def jobs(seed: int, count: int) -> Iterator[list[tuple[float, float]]]:
-    """Yield jobs as (seconds since the look before, fraction): of any speed, with rests, falls, jumps and odd clocks."""
+    """Yield jobs as (seconds since the look before, fraction): of any speed, with rests, falls and odd clocks."""
     rng = random.Random(seed)
     for _ in range(count):
         scale, size = 10 ** rng.uniform(-1, 3), 10 ** rng.uniform(-4, -0.7)
