@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import inspect
 import sys
@@ -456,12 +457,13 @@ def test_the_end_of_a_failed_loop_says_what_and_where(still: Phone, asynchronous
     assert "ValueError: broke" in still.push().message
 
 
-def test_a_disabled_loop_that_fails(still: Phone) -> None:
+def test_a_disabled_loop_that_fails(still: Phone, caplog: pytest.LogCaptureFixture) -> None:
     """The exception leaves a loop that shows nothing, and nothing is logged or sent for it."""
     with pytest.raises(ValueError), at.notify("outer"):
         left(ValueError("broke"), disable=True)
     assert [push.title for push in still.pushes] == ["outer failed"]
     assert not still.cards
+    assert caplog.text == ""
 
 
 def test_an_exception_that_nobody_catches_fails_the_loop(still: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -637,6 +639,20 @@ def test_a_block_inside_a_loop_is_a_line_of_it(still: Phone) -> None:
     for _ in at.track(range(2), "rows"):
         with at.live_progress("inner"):
             assert set(still.cards) == {"rows"}
+
+
+def test_a_block_in_another_thread_is_a_line_of_the_loop_whose_context_it_has(still: Phone) -> None:
+    """A loop in a function holds what starts with a copy of its context, on whichever thread."""
+
+    def inner() -> None:
+        with at.live_progress("inner"):
+            pass
+
+    for _ in at.track(range(2), "rows"):
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(inner,))
+        thread.start()
+        thread.join()
+    assert set(still.cards) == {"rows"}
 
 
 def test_a_block_inside_the_generator_of_a_loop_is_a_line_of_it(still: Phone) -> None:
