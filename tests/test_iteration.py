@@ -397,7 +397,10 @@ def test_a_loop_that_is_left_waits_a_second_for_its_reason(still: Phone) -> None
 
 @pytest.mark.parametrize(("seconds", "color"), [(0.0, "red"), (0.9, "red"), (1.5, "gray")])
 def test_an_exception_explains_what_was_left_within_the_second(still: Phone, seconds: float, color: str) -> None:
-    """An exception that leaves the function of the loop soon after it is how the loop ended; a later one is not."""
+    """An exception that leaves the function of the loop soon after it is how the loop ended; a later one is not.
+
+    So in the one case the loop's failure is pushed, and in the other that of the block around it.
+    """
 
     def job() -> None:
         for _ in at.track(range(4), "job"):
@@ -409,6 +412,7 @@ def test_an_exception_explains_what_was_left_within_the_second(still: Phone, sec
         job()
     still.advance(5)
     assert still.card("job").color == color
+    assert [push.title for push in still.pushes] == ["job failed" if color == "red" else "outer failed"]
 
 
 def test_an_exception_from_elsewhere_explains_no_loop(still: Phone) -> None:
@@ -616,9 +620,9 @@ def test_an_option_that_was_not_given_is_not_left_out(still: Phone, caplog: pyte
 def test_a_loop_is_looked_at_less_and_less_often(still: Phone) -> None:
     """Ten times a second at first, each fiftieth of its age later, and each ten seconds in the end."""
     loop = iter(at.track(range(4), "job"))
-    next(loop)
-    handle = running_loop()
-    rests = []
+    handle, rests = running_loop(), []
+    assert handle.items() == 0
+    assert next(loop) == 0
     for seconds in (0, 100, 10_000):
         still.advance(seconds)
         rests.append(handle.rest(None))
@@ -632,6 +636,13 @@ def running_loop() -> iteration._Loop:
 
 
 # -- what is opened inside
+
+
+def test_a_loop_is_never_the_current_handle(still: Phone) -> None:
+    """Inside a loop `current()` is still the handle around it: there is nothing to say to a loop."""
+    with at.live_progress("outer") as outer:
+        for _ in at.track(range(2), "rows"):
+            assert at.current() is outer
 
 
 def test_a_block_inside_a_loop_is_a_line_of_it(still: Phone) -> None:
