@@ -397,13 +397,12 @@ def test_a_loop_that_is_left_waits_a_second_for_its_reason(still: Phone) -> None
 
 @pytest.mark.parametrize(("seconds", "color"), [(0.0, "red"), (0.9, "red"), (1.5, "gray")])
 def test_an_exception_explains_what_was_left_within_the_second(still: Phone, seconds: float, color: str) -> None:
-    """An exception that leaves the function of the loop soon after it is how the loop ended; a later one is not.
-
-    So in the one case the loop's failure is pushed, and in the other that of the block around it.
-    """
+    """An exception that leaves the function of the loop soon after it is how the loop ended; a later one is not."""
+    loops = []
 
     def job() -> None:
         for _ in at.track(range(4), "job"):
+            loops.append(running_loop())
             break
         still.advance(seconds)
         raise ValueError("broke")
@@ -412,7 +411,7 @@ def test_an_exception_explains_what_was_left_within_the_second(still: Phone, sec
         job()
     still.advance(5)
     assert still.card("job").color == color
-    assert [push.title for push in still.pushes] == ["job failed" if color == "red" else "outer failed"]
+    assert [loop.outcome.kind for loop in loops] == ["failed" if color == "red" else "stopped"]  # type: ignore[union-attr]
 
 
 def test_an_exception_from_elsewhere_explains_no_loop(still: Phone) -> None:
