@@ -39,6 +39,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,8 +80,9 @@ class Result(NamedTuple):
 # ------------------------------------------------------------------------------------------------- the mutations
 
 
+@cache
 def source(module: str) -> str:
-    """Return the source of a module of the package."""
+    """Return the source of a module of the package as it is when the run begins."""
     return (ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8")
 
 

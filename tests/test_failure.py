@@ -190,6 +190,7 @@ def test_a_secret_is_scrubbed_before_the_text_is_shortened() -> None:
     assert words(error) == f"ValueError: {'x' * 60} password=*** (because of KeyError: 'a')"
     group = Group("g password='hunter2 " + "hunter2 " * 9 + "'", [ValueError("a")])
     assert words(group) == "1 error (g password=***): ValueError: a"
+    assert scrub(words(Group("g password=hunter2", [ValueError("a")]))) == "1 error (g password=***): ValueError: a"
 
 
 def test_a_cut_leaves_out_the_word_that_it_goes_through() -> None:

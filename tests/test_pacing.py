@@ -295,6 +295,17 @@ def test_a_stall_is_shown_in_the_end() -> None:
     assert 300 <= sent[-1] < 600
 
 
+def test_a_stall_has_an_end() -> None:
+    """What stands still goes after four times the job's age, though it is worth no update by then, and later too."""
+    pace = Pace(0, Budget(free=1, seconds_per_update=1e6))
+    pace.start(0.0, 0.0)
+    pace.progress_at(600.0, 1e-4)
+    assert pace.progress_at(600.0, 1e-4) == pytest.approx(600.0 + 4 * 600)
+    assert pace.progress_at(2999.0, 1e-4) > 2999.0
+    for now in (3000.1, 5000.0):
+        assert pace.progress_at(now, 1e-4) == now
+
+
 def test_progress_that_goes_backwards() -> None:
     """A total that grows takes the percentage back; that is a change like any other, and the next ones go on."""
     sent, _ = run(lambda t: t / 600 if t < 300 else t / 1200, 1200)
@@ -306,13 +317,17 @@ def test_progress_that_goes_backwards() -> None:
     assert pace.progress_at(10.0, 0.1) <= 10.0
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 7.0, -3.0])
-def test_fractions_that_are_none(value: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "counts_as"), [(math.nan, 0.52), (math.inf, 1.0), (-math.inf, 0.0), (7.0, 1.0), (-3.0, 0.0)]
+)
+def test_fractions_that_are_none(value: float, counts_as: float) -> None:
     """NaN changes nothing, what is beyond 0 to 1 is clamped, and nothing raises."""
-    pace = Pace()
-    pace.start(0.0, 0.5)
-    assert pace.progress_at(10.0, value) > 0
-    assert pace.progress_at(20.0, 0.6) > 0
+    told = []
+    for fraction in (value, counts_as):
+        pace = Pace()
+        pace.start(0.0, 0.5)
+        told.append([pace.progress_at(10.0, 0.52), pace.progress_at(20.0, fraction), pace.progress_at(30.0, 0.6)])
+    assert told[0] == told[1]
 
 
 def test_a_clock_that_jumps() -> None:
@@ -340,7 +355,8 @@ def test_a_clock_that_goes_back() -> None:
 
 
 def test_before_the_start() -> None:
-    """A pace that was never started answers too."""
+    """A pace that was never started answers too, and learns from its first look on."""
+    assert not Pace().wakes
     assert Pace().progress_at(5.0, 0.0) > 5.0
     assert Pace().transition_at() <= 0.0
     assert Pace().look_at(5.0) == 5.05
