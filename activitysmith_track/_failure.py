@@ -229,7 +229,7 @@ def _title(group: BaseException) -> str:
     """Return a group's own message, unless it only says that it is one."""
     text = _ask(group, "message")
     title = _clean(text) if isinstance(text, str) else ""
-    return "" if title.startswith(("unhandled errors in", "multiple connection attempts failed")) else _hide(title)
+    return "" if title.startswith(("unhandled errors in", "multiple connection attempts failed")) else title
 
 
 def _notes(error: BaseException) -> str:
