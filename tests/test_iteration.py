@@ -521,11 +521,15 @@ def test_a_loop_that_was_left_keeps_its_count_and_not_its_items(still: Phone) ->
 
 def test_a_loop_released_by_a_dying_interpreter_is_left_alone(still: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the modules are cleared already nothing is decided and nothing raised."""
-    loop = iter(at.track(range(4), "job"))
-    next(loop)
-    with monkeypatch.context() as patch:
-        patch.setattr(iteration, "sys", None)
-        del loop
+
+    def job() -> None:
+        loop = iter(at.track(range(4), "job"))
+        next(loop)
+        with monkeypatch.context() as patch:
+            patch.setattr(iteration, "sys", None)
+            del loop
+
+    contextvars.copy_context().run(job)
     still.advance(5)
     assert not still.card("job").ended
 
