@@ -181,7 +181,7 @@ class Pace:
 
     # -- when may it go?
 
-    def allowed_at(self, ahead: int = 1) -> float:
+    def allowed_at(self, ahead: int) -> float:
         """Return the earliest time at which the budget allows the `ahead`-th update from now on."""
         return max(self.started + self.budget.legal_at(self.updates + ahead), self._not_before)
 
