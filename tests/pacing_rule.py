@@ -113,13 +113,14 @@ class Rule:
         excess = math.inf
         for seconds, k in self.spans(now):
             rest = (1 - self.seen) * (min(1.0, seconds / left) if left else 1.0)
-            if not rest:  # there is nothing more to save an update for
-                continue
             worth = (seconds + max(0.0, now - self.pace.last)) * (e + rest) / (2 * (k + 1) ** 2)
-            share, lasts = (k - 0.5) * (e + d / 2), max(s, g) / g if g else 1.0
             even = _log(area) - _log(worth)
-            steps = 2 * (_log(share) - _log(rest)) + _log(lasts)
-            excess = min(excess, even if w == 1 else w * even + (1 - w) * steps)
+            if w == 1:  # no step was seen: the area decides alone
+                excess = min(excess, even)
+            elif rest:  # else there is nothing more to save an update for
+                share, lasts = (k - 0.5) * (e + d / 2), max(s, g) / g
+                steps = 2 * (_log(share) - _log(rest)) + _log(lasts)
+                excess = min(excess, w * even + (1 - w) * steps)
         return excess
 
 
