@@ -146,10 +146,10 @@ def test_len() -> None:
 def test_the_running_item_is_not_counted(phone: Simulator) -> None:
     """While the body works on the last item the loop is not at its end."""
     seen = []
-    for _ in at.track(range(4), "job", initial=4, total=8):
+    for _ in at.track(range(4), "job", initial=2, total=6):
         handle = next(each for each in at.activities._stack.get() if isinstance(each, iteration._Loop))
         seen.append((handle.items(), handle.snapshot().body["content_state"]["percentage"]))  # type: ignore[union-attr]
-    assert seen == [(0, 50), (1, 63), (2, 75), (3, 88)]
+    assert seen == [(0, 33), (1, 50), (2, 67), (3, 83)]
 
 
 def test_a_loop_is_looked_at(phone: Simulator) -> None:

@@ -574,7 +574,7 @@ def test_the_range_of_a_reading() -> None:
     assert seen.change(7.0, 6.0) == 0.5
     assert seen.change(6.0, 16.0) == pytest.approx(10 / 11)
     assert seen.change(6.0, math.nan) == 1.0
-    assert seen.change(math.inf, math.inf) == 0.0
+    assert seen.change(math.inf, float("inf")) == 0.0
 
 
 # -- what the pacing is measured by
