@@ -581,7 +581,8 @@ def test_each_member_of_a_group_has_its_room(members: int, room: int) -> None:
 
 
 def test_a_long_title_of_a_group_is_cut() -> None:
-    """Sixty characters of it fit."""
+    """Sixty characters of it fit; of a single word that is longer nothing is shown, for it may be a secret."""
+    assert words(Group("t" * 61, [ValueError("a")])) == "1 error (…): ValueError: a"
     assert words(Group("t" * 60, [ValueError("a")])) == f"1 error ({'t' * 60}): ValueError: a"
     assert (
         words(Group("title " * 10 + "t", [ValueError("a")])) == f"1 error ({('title ' * 10).strip()}…): ValueError: a"
