@@ -163,17 +163,15 @@ def words(error: BaseException) -> str:
 
 def _chained(error: BaseException) -> str:
     links = list(_links(error))
-    left_out = len(links) > _SHOWN_LINKS
-    if left_out:
-        links = [*links[: _SHOWN_LINKS - 1], links[-1]]
+    if len(links) > _SHOWN_LINKS:
+        how, last = links[-1]
+        links = [*links[: _SHOWN_LINKS - 1], (f"…, {how}", last)]
     room = _ROOM[len(links)]
     first, *rest = [(how, _told(each, room)) for how, each in links]
     said = [first[1]]
     for how, text in rest:
         if not any(_contains(before, text) for before in said):
             said.append(f"{how} {text}")
-    if left_out:
-        said.insert(-1, "…")
     return said[0] + (f" ({', '.join(said[1:])})" if len(said) > 1 else "")
 
 
@@ -185,9 +183,12 @@ def _contains(before: str, text: str) -> bool:
 
 def _links(error: BaseException) -> Iterator[tuple[str, BaseException]]:
     """Yield an exception and what it came from; a chain that bites its own tail ends there."""
-    how, seen = "", {id(error)}
+    how, seen = "", set[int]()
     link: BaseException | None = error
-    while link is not None and len(seen) <= _MOST_LINKS:
+    for _ in range(_MOST_LINKS):
+        if link is None or id(link) in seen:
+            return
+        seen.add(id(link))
         yield how, link
         cause, context = _CAUSE(link), _CONTEXT(link)
         if cause is not None:
@@ -196,9 +197,6 @@ def _links(error: BaseException) -> Iterator[tuple[str, BaseException]]:
             how, link = "after", context
         else:
             return
-        if id(link) in seen:
-            return
-        seen.add(id(link))
 
 
 def _told(error: BaseException, room: int, depth: int = 0) -> str:
@@ -231,7 +229,7 @@ def _title(group: BaseException) -> str:
     """Return a group's own message, unless it only says that it is one."""
     text = _ask(group, "message")
     title = _clean(text) if isinstance(text, str) else ""
-    return "" if title.startswith(("unhandled errors in", "multiple connection attempts failed")) else _hide(title)
+    return "" if title.startswith(("unhandled errors in", "multiple connection attempts failed")) else title
 
 
 def _notes(error: BaseException) -> str:

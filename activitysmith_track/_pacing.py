@@ -29,6 +29,7 @@ INSTANT = 1e-6  # seconds; what happens within it takes no time
 NOTHING = 1e-12  # a fraction; what is less is no progress to forecast from
 FIRST_PENALTY = 600.0  # seconds of silence after a warning, doubled by each further one
 FIRST_DETAIL, DETAIL_GROWTH = 2.0, 1.8  # seconds before the second change of detail; each next waits that much longer
+MOST_GROWN = 50  # times that this wait grows: by then it is longer than any job
 SHORTEST_LOOK, LONGEST_LOOK = 0.05, 30.0  # seconds between two looks at a job that moves
 LOOKS = 300  # looks at a moving job are at least its age over this apart
 
@@ -180,7 +181,7 @@ class Pace:
 
     # -- when may it go?
 
-    def allowed_at(self, ahead: int = 1) -> float:
+    def allowed_at(self, ahead: int) -> float:
         """Return the earliest time at which the budget allows the `ahead`-th update from now on."""
         return max(self.started + self.budget.legal_at(self.updates + ahead), self._not_before)
 
@@ -201,7 +202,7 @@ class Pace:
         fixed = self._fixed_at()
         if fixed is not None:
             return fixed
-        wait = FIRST_DETAIL * DETAIL_GROWTH ** min(self.updates, self.budget.free) if self.updates else 0.0
+        wait = FIRST_DETAIL * DETAIL_GROWTH ** min(self.updates - 1, MOST_GROWN) if self.updates else 0.0
         slowest = self.budget.seconds_per_update
         patience = 1.0 / min(max(change, 0.25), 1.0) if change == change else 1.0
         return max(self.transition_at(), self.last + min(wait, slowest) * patience)
@@ -329,7 +330,7 @@ class Pace:
         """Forecast the seconds that the job still takes, from its recent speed when it last moved."""
         begun, done = self._begun or 0.0, fraction - self._origin
         age = self._changed - begun
-        if age <= INSTANT or done <= NOTHING:
+        if not age or done <= NOTHING:
             return max(now - begun, 0.0)
         power = RECENCY + 1
         speed = max(power * self._progress / age**power, SLOWEST * done / age)

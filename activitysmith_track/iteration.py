@@ -278,7 +278,7 @@ class _Loop(Handle):
         return super().holds(inner) and (not suspends or self._is_running())
 
     def _is_running(self) -> bool:
-        frame: FrameType | None = sys._getframe(1)
+        frame: FrameType | None = sys._getframe()
         while frame is not None and id(frame) != self._frame[0]:
             frame = frame.f_back
         return frame is not None

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from activitysmith_track._failure import (
     WITHHELD,
     exit_words,
     host,
+    late,
     place,
     scrub,
     shorten,
@@ -181,6 +183,24 @@ def test_parts_are_scrubbed_before_they_are_cut() -> None:
         assert "as_k" not in scrub(words(error), (key,))
 
 
+def test_a_secret_is_scrubbed_before_the_text_is_shortened() -> None:
+    """Where a cut goes through the middle of a password, the half before the cut is hidden too."""
+    error = ValueError("x" * 60 + ' password="hunter2 ' + "hunter2 " * 40 + '"')
+    error.__cause__ = KeyError("a")
+    assert words(error) == f"ValueError: {'x' * 60} password=*** (because of KeyError: 'a')"
+    group = Group("g password='hunter2 " + "hunter2 " * 9 + "'", [ValueError("a")])
+    assert words(group) == "1 error (g password=***): ValueError: a"
+    assert scrub(words(Group("g password=hunter2", [ValueError("a")]))) == "1 error (g password=***): ValueError: a"
+
+
+def test_a_cut_leaves_out_the_word_that_it_goes_through() -> None:
+    """The word at the cut may be half a secret; one that is longer than any secret is cut 256 characters earlier."""
+    assert scrub("word " * 799 + "last!") == "word " * 799 + "last!"
+    assert scrub("word " * 799 + "cutoff") == "word " * 799
+    assert scrub("x " + "y" * 5_000) == "x " + "y" * (4_000 - 256 - 2)
+    assert scrub("x" * (4_000 - 256) + " " + "y" * 5_000) == "x" * (4_000 - 256) + " "
+
+
 def withheld(hook: Any) -> bool:
     """Tell whether a message is withheld because of its hook."""
     return scrub("password=abc of Jane", redact=hook) == WITHHELD
@@ -319,6 +339,8 @@ def test_exit_words() -> None:
     assert exit_words(SystemExit(True)) == "exit code 1"
     assert exit_words(SystemExit(ValueError("no"))) == "no"
     assert exit_words(SystemExit(10**5_000)) == "exit code out of range"
+    assert exit_words(SystemExit(-999_999_999)) == "exit code -999999999"
+    assert exit_words(SystemExit(-(10**9))) == exit_words(SystemExit(10**9)) == "exit code out of range"
     assert exit_words(ValueError("no code")) == "exit code 0"
     assert exit_words(SystemExit(Unreadable())) == UNREADABLE
 
@@ -385,6 +407,10 @@ def test_notes() -> None:
     assert words(error) == "Noted: x; row 7 of 9"
     error.__notes__ = [3, "", "file a"]
     assert words(error) == "Noted: x"
+    error.__notes__ = ["file a", "y" * 80, "never"]
+    assert words(error) == f"Noted: x; file a; {'y' * 80}"
+    error.__notes__ = ["y" * 81]
+    assert words(error) == "Noted: x"
 
 
 # -------------------------------------------------------------------------------------------------- causes
@@ -414,6 +440,8 @@ def test_contexts() -> None:
     error.__suppress_context__ = True
     assert words(error) == "RuntimeError: no rows"
     assert words(chain(RuntimeError("x"), StopIteration(3), explicit=False)) == "RuntimeError: x"
+    both = chain(chain(RuntimeError("x"), KeyError("cause")), ValueError("context"), explicit=False)
+    assert words(both) == "RuntimeError: x (because of KeyError: 'cause')"
 
 
 def test_a_cause_that_is_repeated() -> None:
@@ -421,6 +449,13 @@ def test_a_cause_that_is_repeated() -> None:
     assert words(chain(RuntimeError("cannot load: no such row"), ValueError("no such row"))) == (
         "RuntimeError: cannot load: no such row"
     )
+    assert words(chain(RuntimeError("x"), KeyError())) == "RuntimeError: x (because of KeyError)"
+    assert words(chain(*(ValueError("x") for _ in range(9)))) == "ValueError: x"
+    told = words(chain(ValueError("no a"), ValueError("b"), ValueError("c"), ValueError("a")))
+    assert told == "ValueError: no a (because of ValueError: b)"
+    long = "x " * 400
+    assert words(chain(ValueError(long), KeyError(long))).count("x x x") > 1
+    assert "because" not in words(chain(OSError(long), ValueError(long)))  # the one is cut a little earlier
 
 
 def test_long_chains() -> None:
@@ -432,6 +467,23 @@ def test_long_chains() -> None:
     assert len(said) < 330
 
 
+def test_three_links_are_told_in_full() -> None:
+    """Nothing is left out of a chain of three; of four the one before the last is."""
+    errors = [ValueError("a"), KeyError(1), OSError("c"), TypeError("d")]
+    assert "…" not in words(chain(*errors[:3]))
+    assert words(chain(*errors)) == "ValueError: a (because of KeyError: 1, …, because of TypeError: d)"
+
+
+@pytest.mark.parametrize(("links", "room"), [(1, 4_000), (2, 150), (3, 90)])
+def test_each_link_has_its_room(links: int, room: int) -> None:
+    """The more there is to tell, the less room each has; what fits to the character is not cut."""
+    for length, cut in ((room, False), (room + 1, True)):
+        texts = [chr(ord("a") + link) * (length - len("ValueError: ")) for link in range(links)]
+        said = words(chain(*(ValueError(text) for text in texts)))
+        assert ("…" in said) == cut
+        assert all((text in said) != cut for text in texts)
+
+
 def test_chains_that_bite_their_tails() -> None:
     """A cycle of causes or contexts ends where it begins again."""
     first, second = ValueError("a"), KeyError("b")
@@ -440,6 +492,8 @@ def test_chains_that_bite_their_tails() -> None:
     third = ValueError("c")
     third.__cause__ = third
     assert words(third) == "ValueError: c"
+    for error, count in ((first, 2), (third, 1)):  # nor does it take a thousand rounds
+        assert len(list(itertools.islice(_failure._links(error), 1_000))) == count
 
 
 def test_a_full_stack() -> None:
@@ -476,6 +530,8 @@ def test_words_of_a_group() -> None:
     assert words(Group("", [ValueError(str(number)) for number in range(9)])) == (
         "9 errors: ValueError: 0; ValueError: 1; ValueError: 2; ValueError: 3; 5 more"
     )
+    assert words(Group("multiple connection attempts failed", [OSError("a")])) == "1 error: OSError: a"
+    assert words(Group("", [ValueError(str(number)) for number in range(4)])).endswith("ValueError: 3")
     assert words(Group(3, [ValueError("a"), Group("", [KeyError("b"), OSError("c")])])) == (
         "2 errors: ValueError: a; (2 errors: KeyError: 'b'; OSError: c)"
     )
@@ -501,6 +557,38 @@ def test_groups_are_bounded() -> None:
     assert len(words(itself)) < 2_500
 
 
+def test_groups_are_told_to_a_depth_of_three() -> None:
+    """The members of a group in a group in a group are told, those of one deeper are only counted."""
+    nested: BaseException = ValueError("x")
+    said = []
+    for _ in range(4):
+        nested = Group("", [nested])
+        said.append(words(nested))
+    assert said[2] == "1 error: (1 error: (1 error: ValueError: x))"
+    assert said[3] == "1 error: (1 error: (1 error: (1 error)))"
+
+
+@pytest.mark.parametrize(("members", "room"), [(1, 290), (2, 140), (4, 65)])
+def test_each_member_of_a_group_has_its_room(members: int, room: int) -> None:
+    """Members share the 300 characters of a message; with other links around them they have 40 at least."""
+    for longest, outer in ((room, None), (max(40, 150 // members - 10), KeyError("outer"))):
+        fits, long = (ValueError("x" * (longest - len("ValueError: ") + more)) for more in (0, 1))
+        for member, cut in ((fits, False), (long, True)):
+            group = Group("", [member] * members)
+            said = words(group if outer is None else chain(group, outer))
+            assert said.count(str(member)) == (0 if cut else members)
+            assert said.count("…") == (members if cut else 0)
+
+
+def test_a_long_title_of_a_group_is_cut() -> None:
+    """Sixty characters of it fit; of a single word that is longer nothing is shown, for it may be a secret."""
+    assert words(Group("t" * 61, [ValueError("a")])) == "1 error (…): ValueError: a"
+    assert words(Group("t" * 60, [ValueError("a")])) == f"1 error ({'t' * 60}): ValueError: a"
+    assert (
+        words(Group("title " * 10 + "t", [ValueError("a")])) == f"1 error ({('title ' * 10).strip()}…): ValueError: a"
+    )
+
+
 @pytest.mark.parametrize("members", [[], (), None, "ab", [ValueError("a"), 3], {ValueError("a"): 1}])
 def test_what_only_looks_like_a_group(members: Any) -> None:
     """An attribute of that name that holds anything else is ignored."""
@@ -519,16 +607,19 @@ def test_the_place_of_a_group() -> None:
         raise group
     assert place(group).startswith("test_the_place_of_a_group() in test_failure.py:")
     assert place(ValueError()) == ""
-    for _ in range(5):
-        group = Group("g", [group])
-    assert place(group) == ""
+    nested: BaseException = inner
+    for depth in range(1, 6):  # groups in groups are looked into, but not for ever
+        nested = Group("g", [nested])
+        assert place(nested) == ("<module> in job.py:1" if depth <= 3 else "")
 
 
 def test_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's name is short."""
     assert "." not in host()
     monkeypatch.setattr("platform.node", lambda: "n" * 100 + ".example")
-    assert len(host()) == 40
+    assert host() == "n" * 39 + "…"
+    monkeypatch.setattr("platform.node", lambda: "build-7.lab.example")
+    assert host() == "build-7"
 
 
 def test_odd_places() -> None:
@@ -537,8 +628,12 @@ def test_odd_places() -> None:
         exec(compile("1/0", os.path.join("d", "two\nlines" + "x" * 500), "exec"), {})
     except ZeroDivisionError as error:
         told = place(error)
-    assert told.startswith("<module> in two linesxxx")
-    assert len(told) < 120
+    assert told == f"<module> in two lines{'x' * 70}…:1"
+    names: dict[str, Any] = {}
+    exec(compile(f"def {'f' * 100}(): 1/0", "job.py", "exec"), names)
+    with pytest.raises(ZeroDivisionError) as caught:
+        names["f" * 100]()
+    assert where(caught.value.__traceback__) == f"{'f' * 79}… in job.py:1"
 
 
 def test_where() -> None:
@@ -554,15 +649,66 @@ def test_where() -> None:
     assert place == "<module> in job.py:1"
 
 
+def raised_in(file: str) -> BaseException:
+    """Return an exception that came from a file, which code in `job.py` had called."""
+    names: dict[str, Any] = {}
+    exec(compile("def inner(): raise ValueError", file, "exec"), names)
+    exec(compile("def outer(): inner()", "job.py", "exec"), names)
+    with pytest.raises(ValueError) as caught:
+        names["outer"]()
+    return caught.value
+
+
+HERE = os.path.dirname(_failure.__file__)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        os.path.join("venv", "lib", "site-packages", "lib.py"),
+        os.path.join("usr", "dist-packages", "lib.py"),
+        os.path.join(HERE, "decorators.py"),
+        json.__file__,
+        "<frozen importlib._bootstrap>",
+    ],
+)
+def test_code_of_others_is_not_the_place(file: str) -> None:
+    """The frames of installed libraries, of this one, of Python's own and of what is frozen into it are passed."""
+    assert place(raised_in(file)) == "outer() in job.py:1"
+
+
+@pytest.mark.parametrize("file", ["site-packages.py", HERE + "_of_mine.py", "<string>", "<stdin>"])
+def test_code_of_ones_own_is_the_place(file: str) -> None:
+    """A file is not taken for a library's because of a name that looks like one."""
+    assert place(raised_in(file)) == f"inner() in {os.path.basename(file)}:1"
+
+
+def test_a_place_in_a_library_is_better_than_none() -> None:
+    """Where all frames are a library's, the innermost is named."""
+    names: dict[str, Any] = {}
+    exec(compile("def inner(): raise ValueError\ndef outer(): inner()", "<frozen x>", "exec"), names)
+    with pytest.raises(ValueError) as caught:
+        names["outer"]()
+    trace = caught.value.__traceback__
+    assert trace is not None
+    assert where(trace.tb_next) == "inner() in <frozen x>:1"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (-1, "0.0 s"),
         (0.42, "0.4 s"),
-        (0.96, "1 s"),
+        (0, "0.0 s"),
+        (0.94, "0.9 s"),
+        (0.95, "1 s"),
         (59.4, "59 s"),
         (59.6, "1 min"),
-        (3599, "1 h"),
+        (60, "1 min"),
+        (3569, "59 min"),
+        (3571, "1 h"),
+        (3660, "1 h 1 min"),
+        (86_340, "23 h 59 min"),
         (3 * 3600 + 300, "3 h 5 min"),
         (86_400, "1 d"),
         (90_000, "1 d 1 h"),
@@ -577,3 +723,52 @@ def test_shorten() -> None:
     """A cut can be seen."""
     assert shorten("abc", 3) == "abc"
     assert shorten("abcd", 3) == "ab…"
+    assert shorten("ab cd", 4) == "ab…"
+
+
+# -------------------------------------------------------------------------------------------------- what is late
+
+HAPPENED = 1_700_000_000.0
+CLOCK = time.strftime("%H:%M", time.localtime(HAPPENED))
+
+
+def test_a_push_that_is_late_says_so() -> None:
+    """A push says on a line of its own when it happened and how long ago, and what was given is not changed."""
+    body = {"title": "t", "message": "ValueError: x"}
+    told = late(body, HAPPENED, HAPPENED + 7200, "push")
+    assert told == {"title": "t", "message": f"ValueError: x\n(happened {CLOCK}, 2 h ago)"}
+    assert body == {"title": "t", "message": "ValueError: x"}
+    assert late({"title": "t"}, HAPPENED, HAPPENED + 7200, "push")["message"] == f"Happened {CLOCK}, 2 h ago"
+
+
+@pytest.mark.parametrize("kind", ["end", "keep"])
+def test_an_end_that_is_late_says_so(kind: str) -> None:
+    """An end, and a last update, say it in the subtitle; nothing else of the card changes."""
+    body = {"content_state": {"title": "t", "subtitle": "Done", "percentage": 100}, "action": "x"}
+    told = late(body, HAPPENED, HAPPENED + 90, kind)
+    assert told == {
+        "content_state": {"title": "t", "subtitle": f"Done (happened {CLOCK}, 2 min ago)", "percentage": 100},
+        "action": "x",
+    }
+    assert body["content_state"] == {"title": "t", "subtitle": "Done", "percentage": 100}
+    assert late({"action": "x"}, HAPPENED, HAPPENED + 90, kind) == {"action": "x"}
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("push", 600), ("end", 150)])
+def test_what_is_late_has_room_to_say_so(kind: str, longest: int) -> None:
+    """A text that fills its room is shortened for the note, which is never cut."""
+    text = "x" * longest
+    told = late({"message": text, "content_state": {"subtitle": text}}, HAPPENED, HAPPENED + 90, kind)
+    said = told["message"] if kind == "push" else told["content_state"]["subtitle"]
+    assert len(said) == longest
+    assert said.endswith(f"…{chr(10) if kind == 'push' else ' '}(happened {CLOCK}, 2 min ago)")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_late"),
+    [(-5.0, False), (0.0, False), (60.0, False), (60.5, True), (1e9 - 1, True), (1e9, False), (2e9, False)],
+)
+def test_what_counts_as_late(seconds: float, is_late: bool) -> None:
+    """Less than a minute is not late, and decades are no delay but a clock that was wrong."""
+    told = late({"message": "x"}, HAPPENED, HAPPENED + seconds, "push")
+    assert ("happened" in told["message"]) == is_late

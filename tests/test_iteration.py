@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import inspect
 import sys
 import threading
+import types
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +19,9 @@ from patience import standing_clock
 import activitysmith_track as at
 from activitysmith_track import iteration
 from activitysmith_track.simulator import Simulator
+from activitysmith_track.testing import Phone, capture
+
+SPEAK_SECONDS = iteration.SPEAK_SECONDS
 
 
 class Sized:
@@ -37,6 +43,14 @@ class Sized:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold grey ends for a moment only."""
     monkeypatch.setattr(iteration, "SPEAK_SECONDS", 0.1)
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
+    """A phone on a clock that stands until it is moved; gray ends are held as long as in a job."""
+    monkeypatch.setattr(iteration, "SPEAK_SECONDS", SPEAK_SECONDS)
+    with capture() as captured:
+        yield captured
 
 
 def shown(phone: Simulator, key: str = "job") -> Any:
@@ -132,10 +146,10 @@ def test_len() -> None:
 def test_the_running_item_is_not_counted(phone: Simulator) -> None:
     """While the body works on the last item the loop is not at its end."""
     seen = []
-    for _ in at.track(range(4), "job", initial=4, total=8):
+    for _ in at.track(range(4), "job", initial=2, total=6):
         handle = next(each for each in at.activities._stack.get() if isinstance(each, iteration._Loop))
         seen.append((handle.items(), handle.snapshot().body["content_state"]["percentage"]))  # type: ignore[union-attr]
-    assert seen == [(0, 50), (1, 63), (2, 75), (3, 88)]
+    assert seen == [(0, 33), (1, 50), (2, 67), (3, 83)]
 
 
 def test_a_loop_is_looked_at(phone: Simulator) -> None:
@@ -338,3 +352,352 @@ def test_a_loop_that_has_ended_holds_no_items() -> None:
     del items
     gc.collect()
     assert first() is None
+
+
+# -- how a loop ended: told on a clock that stands until it is moved
+
+
+def left(error: BaseException | None = None, *, name: str = "job", **options: Any) -> None:
+    """Leave a loop at its second item, by a break or an exception."""
+    for item in at.track(range(4), name, **options):
+        if item == 1:
+            if error is not None:
+                raise error
+            break
+
+
+async def left_async(error: BaseException) -> None:
+    """Leave an async loop at its second item by an exception."""
+
+    async def pages() -> Any:
+        for number in range(4):
+            yield number
+
+    async for item in at.track(pages(), "job", total=4):
+        if item == 1:
+            raise error
+
+
+def run_again(error: BaseException, depth: int) -> None:
+    """Raise from a stack of many frames."""
+    if depth:
+        run_again(error, depth - 1)
+    raise error
+
+
+def test_a_loop_that_is_left_waits_a_second_for_its_reason(still: Phone) -> None:
+    """A `break` is shown in gray, with what was done, once a second has passed without an exception."""
+    left()
+    still.advance(0.9)
+    assert not still.card("job").ended
+    still.advance(0.2)
+    card = still.card("job")
+    assert (card.ended, card.color, card.percentage) == (True, "gray", 25)
+
+
+@pytest.mark.parametrize(("seconds", "color"), [(0.0, "red"), (0.9, "red"), (1.5, "gray")])
+def test_an_exception_explains_what_was_left_within_the_second(still: Phone, seconds: float, color: str) -> None:
+    """An exception that leaves the function of the loop soon after it is how the loop ended; a later one is not."""
+    loops = []
+
+    def job() -> None:
+        for _ in at.track(range(4), "job"):
+            loops.append(running_loop())
+            break
+        still.advance(seconds)
+        raise ValueError("broke")
+
+    with pytest.raises(ValueError), at.notify("outer"):
+        job()
+    still.advance(5)
+    assert still.card("job").color == color
+    assert [loop.outcome.kind for loop in loops] == ["failed" if color == "red" else "stopped"]  # type: ignore[union-attr]
+
+
+def test_an_exception_from_elsewhere_explains_no_loop(still: Phone) -> None:
+    """Where the traceback does not go through the function of the loop, the loop ended as it did."""
+
+    def job() -> None:
+        left()
+        run_again(ValueError("broke"), 40)
+
+    with pytest.raises(ValueError), at.notify("outer"):
+        job()
+    still.advance(5)
+    assert still.card("job").color == "gray"
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "color"),
+    [
+        (ValueError("no"), {}, "red"),
+        (ValueError("no"), {"ignore": (ValueError,)}, "gray"),
+        (KeyboardInterrupt(), {}, "gray"),
+        (KeyboardInterrupt(), {"cancelled": "failure"}, "red"),
+        (SystemExit(3), {}, "red"),
+        (SystemExit(0), {}, "gray"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_failure_of_a_block_is_none_of_a_loop(
+    still: Phone, error: BaseException, options: Any, color: str
+) -> None:
+    """An exception is judged for a loop as for a block: ignored ones, Ctrl-C and a good exit do not make it red."""
+    with pytest.raises(type(error)), at.notify("outer"):
+        left(error, **options)
+    still.advance(5)
+    assert still.card("job").color == color
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_end_of_a_failed_loop_says_what_and_where(still: Phone, asynchronous: bool) -> None:
+    """A loop that an exception left ends red at once, at what was done, and its push names the exception."""
+    error = ValueError("broke")
+    with pytest.raises(ValueError), at.notify("outer"):
+        asyncio.run(left_async(error)) if asynchronous else left(error)
+    card = still.card("job")
+    assert (card.ended, card.color, card.percentage) == (True, "red", 25)
+    assert "ValueError: broke" in still.push().message
+
+
+def test_a_disabled_loop_that_fails(still: Phone, caplog: pytest.LogCaptureFixture) -> None:
+    """The exception leaves a loop that shows nothing, and nothing is logged or sent for it."""
+    with pytest.raises(ValueError), at.notify("outer"):
+        left(ValueError("broke"), disable=True)
+    assert [push.title for push in still.pushes] == ["outer failed"]
+    assert not still.cards
+    assert caplog.text == ""
+
+
+def test_an_exception_that_nobody_catches_fails_the_loop(still: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter's hook tells the loop, and the hook before it is called with the same arguments."""
+    calls: list[Any] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *arguments: calls.append(arguments))
+    with pytest.raises(ValueError) as caught:
+        left(ValueError("broke"))
+    arguments = (ValueError, caught.value, caught.value.__traceback__)
+    sys.excepthook(*arguments)
+    assert calls == [arguments]
+    assert still.card("job").color == "red"
+
+
+def test_an_exception_that_ends_a_thread_fails_the_loop(still: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does the hook of threads, which is put in place once; an end without an exception is passed on."""
+    calls: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", lambda given: calls.append(given.exc_value))
+    left(name="before", disable=True)
+    ours = threading.excepthook
+    error = ValueError("broke")
+    thread = threading.Thread(target=left, args=(error,))
+    thread.start()
+    thread.join()
+    assert threading.excepthook is ours
+    assert calls == [error]
+    assert still.card("job").color == "red"
+    threading.excepthook(types.SimpleNamespace(exc_value=None))
+    assert calls == [error, None]
+
+
+def test_a_loop_that_was_left_keeps_its_count_and_not_its_items(still: Phone) -> None:
+    """While its end waits for a reason, the items are free, and what their list does no longer counts."""
+
+    class Item:
+        pass
+
+    def job(items: list[Any]) -> weakref.ref[Item]:
+        third = weakref.ref(items[2])
+        for item in at.track(items, "job"):
+            if item is third():
+                break
+        items += [Item()] * 96
+        return third
+
+    held = job([Item() for _ in range(4)])
+    gc.collect()
+    assert held() is None
+    still.advance(5)
+    assert (still.card("job").percentage, still.card("job").color) == (50, "gray")
+
+
+def test_a_loop_released_by_a_dying_interpreter_is_left_alone(still: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the modules are cleared already nothing is decided and nothing raised."""
+
+    def job() -> None:
+        loop = iter(at.track(range(4), "job"))
+        next(loop)
+        with monkeypatch.context() as patch:
+            patch.setattr(iteration, "sys", None)
+            del loop
+
+    contextvars.copy_context().run(job)
+    still.advance(5)
+    assert not still.card("job").ended
+
+
+# -- what a loop shows
+
+
+@pytest.mark.parametrize("empty", [[], Sized(0, 0), iter(())])
+def test_an_empty_iterable_has_a_length(still: Phone, empty: Any) -> None:
+    """A length of 0 is known: the card is a percentage, and done at once."""
+    assert list(at.track(empty, "job")) == []
+    card = still.card("job")
+    assert (card.type, card.percentage, card.color) == ("progress", 100, "green")
+
+
+def test_no_length_is_a_clock(still: Phone) -> None:
+    """Where neither the iterable nor its iterator tells a length, or both fail, the card is a clock."""
+
+    class Failing:
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> int:
+            raise StopIteration
+
+        def __length_hint__(self) -> int:
+            raise ValueError
+
+    for iterable in ((n for n in ()), Failing()):
+        assert list(at.track(iterable, "job")) == []
+        assert still.card("job").type == "timer"
+
+
+def test_a_count_of_a_loop_without_a_length(still: Phone) -> None:
+    """A loop of unknown length tells how many items it had."""
+    ends = []
+    assert list(at.track((n for n in range(3)), "job", on_success=lambda outcome, _: ends.append(outcome))) == [
+        0,
+        1,
+        2,
+    ]
+    assert [outcome.completed for outcome in ends] == [3]
+
+
+@pytest.mark.parametrize(
+    ("options", "title"),
+    [
+        ({"title": "T", "desc": "D", "description": "E"}, "T"),
+        ({"desc": "D", "description": "E"}, "D"),
+        ({"desc": "", "description": "E"}, "E"),
+    ],
+)
+def test_one_title_of_several(still: Phone, options: Any, title: str) -> None:
+    """Where several words for the title are given, `title` counts, then `desc`, then `description`."""
+    list(at.track([1], "job", **options))
+    assert still.card("job").title == title
+
+
+def test_options_of_a_loop_are_keywords() -> None:
+    """Only the items and the name are given by position, so that tqdm's order of arguments is an error."""
+    with pytest.raises(TypeError):
+        at.track([1], "job", 3)  # type: ignore[call-overload]
+    kinds = {each.name: each.kind for each in inspect.signature(at.track).parameters.values()}
+    assert [name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD] == [
+        "iterable",
+        "name",
+    ]
+    with pytest.raises(TypeError):
+        at.Track([1], "job", 3, 0, "", {})  # type: ignore[misc]
+
+
+def test_what_is_wrong_is_said_before_the_loop() -> None:
+    """An unusable value is an error where the loop is made, whether its length is known or not."""
+    with pytest.raises(at.InvalidRequest):
+        at.track([1], "job", total=-1)
+    with pytest.raises(at.InvalidRequest):
+        at.track((n for n in ()), "job", unit=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes an iterable, not 'NoneType'"):
+        at.track(None, "job")  # type: ignore[arg-type]
+    with pytest.raises(at.InvalidRequest, match="name"):
+        at.track([1], 3)  # type: ignore[arg-type]
+
+
+def test_an_option_that_was_not_given_is_not_left_out(still: Phone, caplog: pytest.LogCaptureFixture) -> None:
+    """None stands for the default, of which a clock needs to say nothing."""
+    assert list(at.track((n for n in range(3)), "job", badge=None, color="blue")) == [0, 1, 2]
+    assert still.card("job").type == "timer"
+    assert caplog.text == ""
+
+
+def test_a_loop_is_looked_at_less_and_less_often(still: Phone) -> None:
+    """Ten times a second at first, each fiftieth of its age later, and each ten seconds in the end."""
+    loop = iter(at.track(range(4), "job"))
+    handle, rests = running_loop(), []
+    assert handle.items() == 0
+    assert next(loop) == 0
+    for seconds in (0, 100, 10_000):
+        still.advance(seconds)
+        rests.append(handle.rest(None))
+    assert rests == pytest.approx([0.1, 2.0, 10.0], abs=0.01)
+    del loop
+
+
+def running_loop() -> iteration._Loop:
+    """Return the loop that is open here."""
+    return next(each for each in at.activities._stack.get() if isinstance(each, iteration._Loop))
+
+
+# -- what is opened inside
+
+
+def test_a_loop_is_never_the_current_handle(still: Phone) -> None:
+    """Inside a loop `current()` is still the handle around it: there is nothing to say to a loop."""
+    with at.live_progress("outer") as outer:
+        for _ in at.track(range(2), "rows"):
+            assert at.current() is outer
+
+
+def test_a_block_inside_a_loop_is_a_line_of_it(still: Phone) -> None:
+    """A loop in a function holds what starts in its body."""
+    for _ in at.track(range(2), "rows"):
+        with at.live_progress("inner"):
+            assert set(still.cards) == {"rows"}
+
+
+def test_a_block_in_another_thread_is_a_line_of_the_loop_whose_context_it_has(still: Phone) -> None:
+    """A loop in a function holds what starts with a copy of its context, on whichever thread."""
+
+    def inner() -> None:
+        with at.live_progress("inner"):
+            pass
+
+    for _ in at.track(range(2), "rows"):
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(inner,))
+        thread.start()
+        thread.join()
+    assert set(still.cards) == {"rows"}
+
+
+def test_a_block_inside_the_generator_of_a_loop_is_a_line_of_it(still: Phone) -> None:
+    """A loop in a generator holds what starts in its body, however deep, and not what its caller starts."""
+
+    def helper() -> None:
+        with at.live_progress("inner"):
+            assert "inner" not in still.cards
+
+    def rows() -> Iterator[int]:
+        for row in at.track(range(2), "rows"):
+            helper()
+            yield row
+
+    for _ in rows():
+        with at.live_progress("mine"):
+            assert set(still.cards) == {"rows", "mine"}
+
+
+def test_the_same_for_async_generators(still: Phone) -> None:
+    """A loop in an async generator holds what starts in it, and not what its caller starts."""
+
+    async def rows() -> Any:
+        for row in at.track(range(2), "rows"):
+            with at.live_progress("inner"):
+                assert "inner" not in still.cards
+            yield row
+
+    async def main() -> None:
+        async for _ in rows():
+            with at.live_progress("mine"):
+                assert set(still.cards) == {"rows", "mine"}
+
+    asyncio.run(main())

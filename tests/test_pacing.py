@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import random
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pacing_rule import Rule
 
 from activitysmith_track._pacing import CARD_LIFE, DEFAULT_BUDGET, ROTATE_AFTER, Budget, Pace, Range
 from activitysmith_track.errors import InvalidRequest
@@ -173,6 +175,20 @@ def test_a_budget_that_cannot_be_is_refused(field: str, value: object) -> None:
     assert caught.value.field == field
 
 
+def test_the_least_budget() -> None:
+    """One free update, parts of a second and an interval of 0 are budgets too."""
+    assert Budget(free=1, seconds_per_update=0.5, min_interval=0.0).legal_at(2) == 1.0
+    assert Budget(seconds_per_update=60, min_interval=5).by(0.0) == 12
+
+
+@given(budgets, st.floats(-1e4, 1e6))
+def test_how_many_updates_are_legal_by_a_time(budget: Budget, seconds: float) -> None:
+    """As many are legal by a time as are legal one by one until then; before the start the free ones are."""
+    count = budget.by(seconds)
+    assert budget.legal_at(count) <= max(seconds, 0.0) * (1 + 1e-12)
+    assert budget.legal_at(count + 1) > seconds * (1 - 1e-12)
+
+
 def test_other_budgets() -> None:
     """A user with more frequent updates names another budget, and it is held."""
     frequent = Budget(free=40, seconds_per_update=15)
@@ -191,6 +207,28 @@ def test_every_change() -> None:
     """With `every_change` each change goes at once, until the budget says no; the interval counts no more."""
     sent, _ = run(lambda t: math.floor(t) / 1600, 1600, Budget(every_change=True, min_interval=50))
     assert sent == [*range(1, 13), 1560]
+
+
+def test_a_fixed_interval_needs_no_wake_up() -> None:
+    """What goes at a known time is not looked at before; what is on the screen is looked at when it changes."""
+    for budget, due in ((Budget(min_interval=20), 20.0), (Budget(every_change=True), 0.0)):
+        pace = Pace(0, budget)
+        pace.start(0.0, 0.0)
+        assert (pace.progress_at(0.0, 0.0), pace.wakes) == (math.inf, True)
+        assert (pace.progress_at(5.0, 0.5), pace.wakes) == (due, False)
+
+
+def test_a_reserve_is_kept() -> None:
+    """A last state that must not wait finds its update: with two in hand, ten of twelve go at once."""
+    pace = Pace(2)
+    pace.start(100.0, None)
+    for _ in range(10):
+        assert pace.transition_at() == 100.0
+        pace.sent(100.0, None)
+    assert pace.transition_at() == 100.0 + 13 * EACH
+    pace.sent(100.0, None)
+    assert pace.allowed_at(1) == 100.0
+    assert pace.allowed_at(2) == 100.0 + 13 * EACH
 
 
 # -- percentages
@@ -258,6 +296,17 @@ def test_a_stall_is_shown_in_the_end() -> None:
     assert 300 <= sent[-1] < 600
 
 
+def test_a_stall_has_an_end() -> None:
+    """What stands still goes after four times the job's age, though it is worth no update by then, and later too."""
+    pace = Pace(0, Budget(free=1, seconds_per_update=1e6))
+    pace.start(0.0, 0.0)
+    pace.progress_at(600.0, 1e-4)
+    assert pace.progress_at(600.0, 1e-4) == pytest.approx(600.0 + 4 * 600)
+    assert pace.progress_at(2999.0, 1e-4) > 2999.0
+    for now in (3000.1, 5000.0):
+        assert pace.progress_at(now, 1e-4) == now
+
+
 def test_progress_that_goes_backwards() -> None:
     """A total that grows takes the percentage back; that is a change like any other, and the next ones go on."""
     sent, _ = run(lambda t: t / 600 if t < 300 else t / 1200, 1200)
@@ -269,13 +318,17 @@ def test_progress_that_goes_backwards() -> None:
     assert pace.progress_at(10.0, 0.1) <= 10.0
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 7.0, -3.0])
-def test_fractions_that_are_none(value: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "counts_as"), [(math.nan, 0.03), (math.inf, 1.0), (-math.inf, 0.0), (7.0, 1.0), (-3.0, 0.0)]
+)
+def test_fractions_that_are_none(value: float, counts_as: float) -> None:
     """NaN changes nothing, what is beyond 0 to 1 is clamped, and nothing raises."""
-    pace = Pace()
-    pace.start(0.0, 0.5)
-    assert pace.progress_at(10.0, value) > 0
-    assert pace.progress_at(20.0, 0.6) > 0
+    told = []
+    for fraction in (value, counts_as):
+        pace = Pace()
+        pace.start(0.0, 0.0)
+        told.append([pace.progress_at(10.0, 0.03), pace.progress_at(20.0, fraction), pace.progress_at(30.0, 0.6)])
+    assert told[0] == told[1]
 
 
 def test_a_clock_that_jumps() -> None:
@@ -288,10 +341,30 @@ def test_a_clock_that_jumps() -> None:
     assert pace.transition_at() <= 1030.0
 
 
+def test_a_clock_that_goes_back() -> None:
+    """What was seen twice because a clock went back counts once: the next update goes when it would have gone."""
+    due = []
+    for clock in ([], [10.0, 100.0], [-5000.0]):
+        pace = Pace()
+        pace.start(0.0, 0.0)
+        for now in range(0, 200, 10):
+            pace.progress_at(float(now), now / 2000)
+        for now in clock:
+            pace.progress_at(now, 0.095)
+        due.append(pace.progress_at(200.0, 0.095))
+    assert due[1:] == due[:1] * 2
+
+
 def test_before_the_start() -> None:
-    """A pace that was never started answers too."""
+    """A pace that was never started answers too, and learns from its first look on."""
+    assert not Pace().wakes
     assert Pace().progress_at(5.0, 0.0) > 5.0
     assert Pace().transition_at() <= 0.0
+    assert Pace().look_at(5.0) == 5.05
+    started, unstarted = Pace(), Pace()
+    started.start(0.0, 0.0)
+    for now in range(0, 60, 5):
+        assert started.progress_at(now, 0.1 + now / 200) == unstarted.progress_at(now, 0.1 + now / 200)
 
 
 def test_percentages_leave_some_for_transitions() -> None:
@@ -314,6 +387,147 @@ def test_percentages_leave_some_for_transitions() -> None:
     assert left >= 3
 
 
+def test_transitions_leave_half_for_percentages() -> None:
+    """However many transitions came, percentages plan with half of what is left, and begin well before the middle."""
+    pace, now = Pace(), 1.0
+    pace.start(0.0, 0.0)
+    for _ in range(6):
+        pace.sent(0.0, 0.0, transition=True)
+    while (due := pace.progress_at(now, now / 600)) > now:
+        now = due
+    assert now < 600 / 4
+
+
+def test_a_card_that_is_replaced_spends_its_own_budget() -> None:
+    """The updates of a card have to last until it is replaced, and not until the end of a job of four days."""
+    seldom = Budget(free=12, seconds_per_update=1e5)
+    sent, _ = run(lambda t: t / 3.6e5, ROTATE_AFTER, seldom, step=60)
+    assert len(sent) == 12
+
+
+def test_free_updates_last_until_more_are_legal() -> None:
+    """A job of hours that begins fast does not spend its free updates long before the thirteenth is legal."""
+    sent, _ = run(lambda t: 0.3 * min(t, 60.0) / 60 + 0.7 * max(t - 60.0, 0.0) / 7200, 13 * EACH)
+    assert len(sent) == FREE
+    assert 13 * EACH - sent[-1] < EACH
+
+
+def test_a_total_that_grows_shrinks_what_was_done() -> None:
+    """After the total has doubled, a job is forecast as if it had done all of its past at half the speed."""
+    times = []
+    for doubles in (True, False):
+        pace = Pace()
+        pace.start(0.0, 0.0)
+        for now in range(1, 301):
+            pace.progress_at(float(now), now / (600 if doubles else 1200))
+        pace.progress_at(301.0, 0.25)
+        pace.sent(301.0, 0.25)
+        now, sent = 302.0, []
+        while now < 900:
+            fraction = 0.25 + (now - 301) / 1200
+            due = pace.progress_at(now, fraction)
+            if due <= now:
+                pace.sent(now, fraction)
+                sent.append(now)
+            now = max(due, now + 1)
+        times.append(sent)
+    assert len(times[0]) > 2
+    assert times[0] == pytest.approx(times[1])
+
+
+def test_a_job_that_nearly_stopped_has_a_forecast() -> None:
+    """However little happened of late, the speed counts as a thousandth of the average one at least."""
+    pace = Pace()
+    pace.start(0.0, 0.0)
+    pace.progress_at(1.0, 0.5)
+    pace.progress_at(1e6, 0.5 + 1e-9)
+    assert pace._time_left(1e6, 0.5) == pytest.approx(1e6 * 1000**0.7)
+
+
+@pytest.mark.parametrize(("age", "seconds"), [(0, 0.05), (15, 0.05), (60, 0.2), (3000, 10), (9000, 30), (1e6, 30)])
+def test_when_a_moving_job_is_looked_at(age: float, seconds: float) -> None:
+    """A look follows after 1/300 of the job's age, no sooner than 50 ms and no later than 30 s."""
+    pace = Pace()
+    pace.start(100.0, 0.0)
+    assert pace.look_at(100.0 + age) == pytest.approx(100.0 + age + seconds)
+
+
+# -- the rule of docs/pacing.md
+
+
+def jobs(seed: int, count: int) -> Iterator[list[tuple[float, float]]]:
+    """Yield jobs as (seconds since the look before, fraction): of any speed, with rests, falls and odd clocks.
+
+    The first is at the start, and has no look before it.
+    """
+    rng = random.Random(seed)
+    for _ in range(count):
+        scale, size = 10 ** rng.uniform(-1, 3), 10 ** rng.uniform(-4, -0.7)
+        fraction = rng.choice([0.0, 0.0, 0.3])
+        looks = [(0.0, fraction)]
+        for _ in range(60):
+            kind = rng.random()
+            if kind < 0.7:
+                fraction += rng.expovariate(1 / size)
+            elif kind < 0.73:
+                fraction *= rng.choice([0.0, rng.random()])
+            elif kind < 0.75:
+                fraction, scale = fraction + rng.random() / 2, scale * 10 ** rng.uniform(-1, 2)
+            looks.append((rng.expovariate(1 / scale) * rng.choice([1, 1, 1, 1, 0, -1 / 4]), min(fraction, 1.0)))
+        yield looks
+
+
+@pytest.mark.parametrize("reserve", [0, 1])
+@pytest.mark.parametrize("budget", [DEFAULT_BUDGET, Budget(free=2, seconds_per_update=40)], ids=["default", "tight"])
+@pytest.mark.parametrize("seed", range(3))
+def test_updates_go_when_the_rule_says(seed: int, budget: Budget, reserve: int) -> None:
+    """At each look the pace decides as the page's rule does that knows the whole history."""
+    rng = random.Random(seed)
+    for job in jobs(seed, 15):
+        pace, now = Pace(reserve, budget), rng.choice([0.0, 1000.0, 1e6])
+        (_, first), *looks = job
+        pace.start(now, first)
+        rule, stalled_until = Rule(pace, now, first), math.inf
+        for gap, fraction in looks:
+            now, woken, moved, event = now + gap, pace.wakes, fraction != rule.seen, rng.random()
+            if event < 0.03:  # a transition, or a fresh card
+                pace.sent(now, pace.shown, transition=True) if event < 0.02 else pace.start(now, rule.seen)
+                rule.area, stalled_until = 0.0, math.inf
+            due = pace.progress_at(now, fraction)
+            rule.look(now, fraction, woken=woken)
+            stalled_until = judge(pace, rule, now, due, math.inf if moved else stalled_until, moved)
+            if due <= now:
+                pace.sent(now, fraction)
+                rule.area, stalled_until = 0.0, math.inf
+
+
+def judge(pace: Pace, rule: Rule, now: float, due: float, stalled_until: float, moved: bool) -> float:
+    """Compare when an update goes with when it is due by the rule; return when a value goes that stays as it is."""
+    excess, allowed = rule.excess(now), pace.transition_at()
+    if rule.seen == pace.shown:
+        assert (due, pace.wakes) == (math.inf, True)
+    elif allowed > now:
+        assert (due, pace.wakes) == (allowed, False)
+    elif excess > 1e-9 or now >= stalled_until:
+        assert due == now
+    elif excess < -1e-9 and moved:
+        assert (due, pace.wakes) == (pace.look_at(now), False)
+    elif excess < -1e-9:
+        assert pace.wakes
+        if stalled_until < math.inf:
+            assert due == stalled_until
+            return due
+        longest = now + 4 * max(now - rule.begun, 60.0)
+        if due == pytest.approx(longest):  # a value that is never due, or only when it stands for very long
+            assert rule.excess(now + (longest - now) / 3) < 1e-6
+        else:
+            assert due < longest
+            assert rule.excess(due - 1e-6 * (due - now)) < 1e-6
+            assert rule.excess(due) > -1e-6
+        return due
+    return stalled_until
+
+
 # -- readings
 
 
@@ -328,9 +542,18 @@ def test_details_slow_down() -> None:
         waits.append(round(max(due, now) - now, 6))
         now = max(due, now)
         pace.sent(now, None)
-    assert waits[0] == 0
+    assert waits[:4] == [0, 2, 3.6, 6.48]
     assert waits[1:] == sorted(waits[1:])
-    assert max(waits) == EACH
+    assert waits[-4:] == [EACH] * 4
+
+
+def test_details_of_a_long_life() -> None:
+    """A budget of many thousand updates is no reason to raise."""
+    pace = Pace(0, Budget(free=10**5))
+    pace.start(0.0, None)
+    for _ in range(5_000):
+        pace.sent(7.0, None)
+    assert pace.detail_at() == 7.0 + EACH
 
 
 def test_small_changes_of_a_reading_wait_longer() -> None:
@@ -338,9 +561,8 @@ def test_small_changes_of_a_reading_wait_longer() -> None:
     pace = Pace()
     pace.start(0.0, None)
     pace.sent(0.0, None)
-    times = [pace.reading_at(change) for change in (1.0, 0.5, 0.01, 0.0)]
-    assert times == sorted(times)
-    assert times[-1] == 4 * times[0]
+    times = [pace.reading_at(change) for change in (7.0, 1.0, 0.5, 0.25, 0.01, 0.0)]
+    assert times == [2, 2, 4, 8, 8, 8]
     assert pace.reading_at(math.nan) == times[0]
 
 
@@ -352,7 +574,7 @@ def test_the_range_of_a_reading() -> None:
     assert seen.change(7.0, 6.0) == 0.5
     assert seen.change(6.0, 16.0) == pytest.approx(10 / 11)
     assert seen.change(6.0, math.nan) == 1.0
-    assert seen.change(math.inf, math.inf) == 0.0
+    assert seen.change(math.inf, float("inf")) == 0.0
 
 
 # -- what the pacing is measured by
@@ -397,7 +619,8 @@ def test_a_card_is_replaced_before_ios_ends_it() -> None:
     """A card is rotated a quarter of an hour before its eight hours; the fresh one has a budget of its own."""
     pace = Pace()
     pace.start(100.0, 0.0)
-    assert 100.0 + CARD_LIFE - 3600 < pace.rotate_at < 100.0 + CARD_LIFE
+    assert CARD_LIFE == 8 * 3600
+    assert pace.rotate_at == 100.0 + 7.75 * 3600
     for _ in range(FREE):
         pace.sent(200.0, 0.1)
     pace.start(pace.rotate_at, 0.1)
