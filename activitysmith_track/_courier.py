@@ -1089,11 +1089,9 @@ class Courier:
 
     def close(self) -> None:
         """Stop the lanes and forget what is on its way; the courier can be used again."""
-        threads = (self.samples, self.lane, self.update_crew, self.end_crew)
-        for each in threads:
+        for each in (self.samples, self.lane, self.update_crew, self.end_crew):
             each.stop()
-        for each in threads:
-            each.join(CLOSE_SECONDS)
+            each.join(CLOSE_SECONDS)  # first the lanes, which may yet start a thread of a crew that nobody would stop
         for account in self._accounts.values():
             account.close()
         self._told.clear()

@@ -201,6 +201,7 @@ class Watchdog:
             takes the end of the job for a sudden one.
         """
         if self._over or (self._thread is None and self._inbox.empty()):
+            self._inbox.put(_Farewell(0.0))  # which ends the thread of a watchdog that was given up
             return not self._guards
         farewell = _Farewell(time.monotonic() + timeout)
         self._inbox.put(farewell)

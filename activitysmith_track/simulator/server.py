@@ -482,6 +482,7 @@ class _Server(uvicorn.Server):
                 application,
                 http=_Connection,
                 loop="asyncio",
+                log_config=None,  # handlers of its own would stay in the process that the simulator is a guest of
                 log_level=logging.CRITICAL,
                 access_log=False,
                 lifespan="off",
