@@ -34,6 +34,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.real
 def test_demo() -> None:
     """It exits 0, shows the cards as lines where there is no terminal, and sums up what was sent."""
     done = run("demo")
@@ -95,6 +96,7 @@ def test_demo_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["demo"]) == 130
 
 
+@pytest.mark.real
 def test_simulator() -> None:
     """It says where it is and how to reach it, answers, and leaves on SIGTERM with status 0."""
     command = [sys.executable, "-W", "error", "-m", "activitysmith_track", "simulator", "--port", "0", "--slots", "1"]
@@ -158,6 +160,7 @@ def test_the_phone_has_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert [made[0], made[-1]] == [Device(), Device(1, 2.0, 3.0, 4, 5.0, 6.0)]
 
 
+@pytest.mark.real
 def test_simulator_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C ends it quietly, and the signal handlers are those from before."""
     before = signal.getsignal(signal.SIGTERM)

@@ -13,6 +13,8 @@ from patience import PATIENCE
 
 from activitysmith_track.simulator import Simulator
 
+pytestmark = [pytest.mark.once, pytest.mark.real]
+
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if not path.stem.startswith("test_"))
 CARDS = {

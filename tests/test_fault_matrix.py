@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,37 @@ from patience import PATIENCE, PatientSimulator
 
 from activitysmith_track.simulator import Simulator
 
-AT_ONCE = 4  # rows that run at the same time
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+EVERYWHERE = {  # what differs between interpreters: exits, signals, tracebacks, threads, loops and forks
+    "plain-raises-an-exception-is-well",
+    "plain-raises-an-exception-group-is-well",
+    "plain-raises-through-a-decorator-is-well",
+    "plain-sys-exit-text--is-well",
+    "plain-stopiteration-inside-a-generator-is-well",
+    "plain-ctrl-c-is-well",
+    "signals-true-sigterm-which-the-job-turns-into-sys-exit-9--is-well",
+    "signals-true-sighup-is-well",
+    "watchdog-true-sigkill-is-well",
+    "plain-ctrl-c-and-another-one-at-the-exit-hangs--exit-timeout-60",
+    "track-ctrl-c-in-a-loop-is-well",
+    "plain-a-generator-that-nobody-finishes-is-well",
+    "a-thread-sys-exit-3--is-well",
+    "a-daemon-thread-its-main-thread-ends-first-is-well",
+    "a-pool-of-threads-one-of-four-jobs-raises-is-well",
+    "asyncio-debug-mode-raises-an-exception-is-well",
+    "asyncio-ctrl-c-is-well",
+    "asyncio-an-async-generator-that-nobody-finishes-is-well",
+    "os-fork-a-child-raises-out-of-its-parent-s-block-is-well",
+    "os-fork-a-child-has-a-block-of-its-own-which-fails-is-well",
+    "os-fork--signals-true-the-parent-is-told-to-stop-its-children-first-is-well",
+    "multiprocessing-fork-one-child-returns-one-fails-is-well",
+    "multiprocessing-spawn-one-child-returns-one-fails-is-well",
+    "multiprocessing-forkserver-one-child-returns-one-fails-is-well",
+    "a-pool-of-processes-a-pool-of-processes-one-job-raises-is-well",
+    "gevent-patched-raises-an-exception-is-well",
+    "atexit-a-block-begins-in-an-exit-handler-that-was-there-first-is-well",
+}
 
 HEAD = """\
 import time
@@ -198,39 +227,29 @@ class Job:
         return (self.place / name).read_text(encoding="utf-8")
 
 
-def run(row: Row, place: Path, environment: Mapping[str, str]) -> tuple[Seen, Seen]:
-    """Run a row, and its twin with the library off."""
-    with PatientSimulator() as sim:
+def run(row: Row, place: Path) -> tuple[Seen, Seen]:
+    """Run a row, and its twin with the library off beside it."""
+    environment = dict(os.environ)
+    with PatientSimulator() as sim, PatientSimulator() as nobody, ThreadPoolExecutor(1) as beside:
+        twin = beside.submit(Job(row, nobody, place / "off", environment, off=True).run)
         seen = Job(row, sim, place / "on", environment, off=False).run()
-    with PatientSimulator() as nobody:
-        twin = Job(row, nobody, place / "off", environment, off=True).run()
+        twin.result()
         assert [each for each in nobody.requests if each.status != 401] == []  # of a stranger that was left behind
-    return seen, twin
+    return seen, twin.result()
 
 
-@pytest.fixture(scope="module")
-def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, clean_environment: None
-) -> Iterator[dict[str, Future[tuple[Seen, Seen]]]]:
-    """All the rows that are asked for, a few at a time."""
-    names = {item.callspec.params["row"].name for item in request.session.items if _is_of_a_row(item)}
-    place = tmp_path_factory.mktemp("rows")
-    environment = dict(os.environ)  # tests change it while the rows run
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = [row for row in ROWS if row.name in names and not row.why_not]
-        yield {row.name: pool.submit(run, row, place / str(number), environment) for number, row in enumerate(rows)}
+def marked(row: Row) -> Any:
+    """Say what the test of a row is called, and whether it runs on every interpreter."""
+    return pytest.param(row, id=row.name, marks=() if row.name in EVERYWHERE else pytest.mark.once)
 
 
-def _is_of_a_row(item: Any) -> bool:
-    return item.module.__name__ == __name__ and "row" in getattr(getattr(item, "callspec", None), "params", {})
-
-
-@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_row(row: Row, outcomes: dict[str, Future[tuple[Seen, Seen]]]) -> None:
+@pytest.mark.real
+@pytest.mark.parametrize("row", [marked(row) for row in ROWS])
+def test_row(row: Row, tmp_path: Path) -> None:
     """The job saw, and the phone showed, what the row says; and without the library the job saw the same."""
     if row.why_not:
         pytest.skip(row.why_not)
-    seen, twin = outcomes[row.name].result()
+    seen, twin = run(row, tmp_path)
     assert (seen.code, seen.out) == (row.code, row.out)
     assert (seen.errors.splitlines() or [""])[-1].strip() == row.says
     alone = row.code if row.alone is None else row.alone
@@ -249,6 +268,7 @@ def test_rows_are_many_and_differ() -> None:
     """No two rows say the same, and there are enough of them."""
     assert len({row.name for row in ROWS}) == len(ROWS) >= 60
     assert {row.service for row in ROWS} == SERVICES.keys()
+    assert {row.name for row in ROWS} >= EVERYWHERE
 
 
 def test_the_page_is_in_step() -> None:

@@ -21,7 +21,10 @@ from activitysmith_track._keeping import Keeper
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.simulator import Simulator
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork"),
+    pytest.mark.real,
+]
 
 
 def run(code: str, **environment: str) -> str:

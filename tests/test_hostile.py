@@ -42,6 +42,8 @@ from activitysmith_track.client import (
     retry_after,
 )
 
+pytestmark = [pytest.mark.once, pytest.mark.real]
+
 KEY = "key-that-nobody-may-see"
 SECONDS = 0.3  # of an attempt that nothing at all need come of
 ENOUGH = 2.5  # seconds of an attempt that is to time out, but not before the request has been sent

@@ -15,6 +15,8 @@ from sdk_errors import ERRORS, NODE_ONLY, STATE, Provoked
 
 from activitysmith_track.simulator import Simulator
 
+pytestmark = [pytest.mark.once, pytest.mark.real]
+
 HERE = Path(__file__).resolve().parent / "node"
 MISSING = (
     "node is not installed"

@@ -695,6 +695,7 @@ for number in range(count):
 """
 
 
+@pytest.mark.real
 def test_processes_at_once(tmp_path: Path) -> None:
     """Four processes that put and deliver at once lose nothing and deliver nothing twice, and leave nothing."""
     count = 60
@@ -721,6 +722,7 @@ def test_processes_at_once(tmp_path: Path) -> None:
     assert sorted(delivered) == sorted(f"{name}-{number}" for name in "abcd" for number in range(count))
 
 
+@pytest.mark.real
 def test_threads_at_once(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of one process do not undo each other's locks."""
     box.patience = PATIENCE
@@ -755,6 +757,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.real
 def test_killed_in_the_middle(tmp_path: Path) -> None:
     """After kill -9 in the middle of writing, all that was confirmed is there, and each put is whole or not there."""
     for _ in range(3):
@@ -778,6 +781,7 @@ def _put_in_child(directory: str, result: multiprocessing.SimpleQueue[bool]) -> 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.real
 def test_a_fork(box: Outbox) -> None:
     """Parent and child both go on using the outbox."""
     context = multiprocessing.get_context("fork")
@@ -793,6 +797,7 @@ def test_a_fork(box: Outbox) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.real
 def test_a_fork_while_a_thread_is_at_it(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked child can use the outbox although a thread of its parent was using it."""
     context = multiprocessing.get_context("fork")

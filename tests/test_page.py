@@ -18,6 +18,8 @@ from activitysmith_track import Action, live_progress, live_timer
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
 
+pytestmark = [pytest.mark.once, pytest.mark.real]
+
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )

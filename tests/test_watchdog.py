@@ -1,4 +1,4 @@
-"""What the phone shows when a job dies without a word: real jobs, real watchdogs, a real service on loopback."""
+"""Watchdogs: jobs that leave in order or are killed, services in trouble, the process and its parts, garbage."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import select
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any
+from unittest import mock
 
 import pytest
 from patience import PATIENCE, is_gone, until
+from watched import END, PUSH, QUICK, Start, linux, red
 
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
 from activitysmith_track._failure import WITHOUT_GOODBYE, late
@@ -28,148 +29,23 @@ from activitysmith_track._outbox import Outbox, hint
 from activitysmith_track._watchdog import Watchdog
 from activitysmith_track.simulator import Simulator
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the watchdog needs POSIX")
-linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="the watchdog needs POSIX"),
+    pytest.mark.once,
+    pytest.mark.real,
+]
 pidfds = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this platform has no pidfd")
 
-QUICK = Timing(first_wait=0.05, longest_wait=0.2, retry=PATIENCE, attempt=60.0, check=0.1, start=PATIENCE)
-END = {"content_state": {"title": "job", "type": "progress", "percentage": 42, "color": "red", "subtitle": "gone"}}
-PUSH = {"title": "job failed", "message": "gone"}
 
-START = f"""
-import ctypes, json, logging, os, signal, sys, threading, time
-from activitysmith_track import _watchdog
-from activitysmith_track._failure import WITHOUT_GOODBYE
-from activitysmith_track._last_words import Timing
-from activitysmith_track.client import ActivitySmith
-
-key, url, *timing = json.loads(sys.stdin.readline())
-def say(*words):
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-
-def words(percentage=42, title="job"):
-    state = {{"title": title, "type": "progress", "percentage": percentage}}
-    end = {{"content_state": {{**state, "color": "red", "subtitle": WITHOUT_GOODBYE}}}}
-    return {{"end": end, "push": {{"title": title + " failed", "message": WITHOUT_GOODBYE}}}}
-
-def show(number=1, title="job", percentage=42):
-    with ActivitySmith(key, base_url=url) as service:
-        service.live_activities.stream(title, title=title, type="progress", percentage=percentage)
-    dog.guard(number, key, url, title, **words(percentage, title))
-
-def tell():
-    assert dog.start({PATIENCE})
-    say(dog.pid)
-
-def wait():
-    say("ready")
-    while True:
-        time.sleep(60)
-
-dog = _watchdog.Watchdog(Timing(*timing))
-"""
+@pytest.fixture(autouse=True)
+def own_path_and_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a watchdog's own steps change, where a test takes them in this process, is set back."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with mock.patch.dict(os.environ):
+        yield
 
 
-class Job:
-    """A real process with a watchdog of its own."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.watchdogs: list[int] = []
-        self.others: list[int] = []
-
-    def hear(self) -> str:
-        """Return the next line that it says."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def watchdog(self) -> int:
-        """Return the number of its watchdog, which it says next."""
-        self.watchdogs.append(int(self.hear()))
-        return self.watchdogs[-1]
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    def left(self) -> int:
-        """Wait until it has left, and return its exit code."""
-        return self.process.wait(PATIENCE)
-
-    def said(self) -> tuple[int, str]:
-        """Wait until it has left, and return its exit code and what it wrote to stderr."""
-        assert self.process.stderr is not None
-        return self.left(), self.process.stderr.read()
-
-
-Start = Callable[..., Job]
-
-
-@pytest.fixture
-def start(sim: Simulator, tmp_path: Path) -> Iterator[Start]:
-    """Start a job that is configured for the simulator; whatever is left of it is killed at the end."""
-    jobs: list[Job] = []
-
-    def run(code: str, timing: Timing = QUICK, base_url: str = "", **environment: str) -> Job:
-        script = tmp_path / f"job{len(jobs)}.py"
-        script.write_text(START + textwrap.dedent(code), encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", str(script)],
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-        )
-        jobs.append(Job(process))
-        assert process.stdin is not None
-        process.stdin.write(json.dumps([sim.api_key, base_url or sim.base_url, *timing]) + "\n")
-        process.stdin.flush()
-        return jobs[-1]
-
-    yield run
-    for job in jobs:
-        with job.process:
-            job.process.kill()
-        for pid in job.watchdogs + job.others:
-            if not is_gone(pid):
-                os.kill(pid, signal.SIGKILL)
-                until(lambda gone=pid: is_gone(gone))
-
-
-def red(sim: Simulator, key: str = "job", percentage: int = 42, pushes: int = 1) -> bool:
-    """Wait until a card is red and its push is there."""
-    arrived = sim.wait_for(lambda s: key in s.cards and s.cards[key].ended and len(s.pushes) >= pushes, PATIENCE)
-    card = sim.cards[key]
-    return arrived and (card.color, card.percentage, card.subtitle) == ("red", percentage, WITHOUT_GOODBYE)
-
-
-# ------------------------------------------------------------------------------------------------ how a job dies
-
-
-@pytest.mark.parametrize(
-    ("death", "code"),
-    [
-        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
-        ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
-        ("ctypes.string_at(0)", -signal.SIGSEGV),
-        ("os.abort()", -signal.SIGABRT),
-        ("os._exit(0)", 0),
-        ("os._exit(3)", 3),
-        ("os.execv('/bin/sh', ['sh', '-c', 'exit 4'])", 4),
-        ("threading.Thread(target=os._exit, args=(5,)).start(); wait()", 5),
-    ],
-)
-def test_a_death_without_a_word(start: Start, sim: Simulator, death: str, code: int) -> None:
-    """The card ends red at the percentage where it stood, one push is sent, and the watchdog leaves."""
-    job = start(f"show()\ntell()\n{death}")
-    watchdog = job.watchdog()
-    assert job.left() == code
-    assert red(sim)
-    assert [(push.title, push.message) for push in sim.pushes] == [("job failed", WITHOUT_GOODBYE)]
-    assert until(lambda: is_gone(watchdog))
-    assert [request.method for request in sim.requests if request.path.endswith("/job")] == ["PUT", "DELETE"]
+# --------------------------------------------------------------------------------------- the words of a dead job
 
 
 def test_the_newest_words_count(start: Start, sim: Simulator) -> None:
@@ -295,30 +171,6 @@ def test_it_is_let_go_and_called_again(start: Start, sim: Simulator) -> None:
 
 
 @linux
-def test_a_child_that_outlives_its_parent(start: Start, sim: Simulator) -> None:
-    """A forked child does not hold the pipe open."""
-    job = start("""
-        show()
-        tell()
-        ours = os.stat(dog._line._pipe)
-        child = os.fork()
-        if not child:
-            files = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
-            held = [os.stat(file) for file in files if os.path.exists(file)]
-            say("held" if ours in held else "dropped", dog.alive)
-            wait()
-        say(child)
-        wait()
-    """)
-    job.watchdog()
-    lines = {job.hear() for _ in range(4)}
-    job.others += [int(line) for line in lines if line.isdigit()]
-    assert "dropped False" in lines
-    job.kill()
-    assert red(sim)
-
-
-@linux
 @pidfds
 @pytest.mark.parametrize("pidfd", [True, False])
 def test_a_child_of_c_that_holds_the_pipe(start: Start, sim: Simulator, pidfd: bool) -> None:
@@ -364,25 +216,6 @@ def test_a_child_that_dies_first(start: Start, sim: Simulator, leave: str) -> No
     assert job.said() == (0, "")
     assert until(lambda: is_gone(watchdog))
     assert [request.method for request in sim.requests] == ["PUT"]
-
-
-def test_a_child_with_a_card_of_its_own(start: Start, sim: Simulator) -> None:
-    """A forked child gets a watchdog of its own for what it shows itself."""
-    job = start("""
-        show()
-        tell()
-        if not os.fork():
-            show(1, "child")
-            tell()
-            os._exit(0)
-        os.wait()
-        dog.goodbye(1)
-        assert dog.close(30)
-    """)
-    assert job.watchdog() != job.watchdog()
-    assert job.said() == (0, "")
-    assert red(sim, "child")
-    assert not sim.cards["job"].ended
 
 
 def test_the_jobs_own_children(start: Start, sim: Simulator) -> None:
@@ -461,15 +294,6 @@ def test_signals_to_the_watchdog(start: Start, sim: Simulator, number: int) -> N
     job.hear()
     os.kill(watchdog, number)
     job.kill()
-    assert red(sim)
-
-
-def test_a_group_that_is_killed(start: Start, sim: Simulator) -> None:
-    """What ends the job's whole group, such as a terminal that is closed, does not reach the watchdog."""
-    job = start("os.setsid()\nshow()\ntell()\nwait()")
-    job.watchdog()
-    job.hear()
-    os.killpg(job.process.pid, signal.SIGKILL)
     assert red(sim)
 
 
@@ -554,25 +378,6 @@ def test_a_watchdog_that_somebody_kills(start: Start, sim: Simulator) -> None:
     assert job.said() == (0, "activitysmith_track: the watchdog was ended by somebody; the job goes on without\n")
 
 
-def test_a_second_watchdog_knows_all(start: Start, sim: Simulator) -> None:
-    """The process that takes the place of a killed one ends the cards that the first one was told about."""
-    job = start("""
-        show()
-        tell()
-        first = dog.pid
-        os.kill(first, signal.SIGKILL)
-        while dog.pid in (None, first):
-            time.sleep(0.01)
-        tell()
-        wait()
-    """)
-    job.watchdog()
-    job.watchdog()
-    job.hear()
-    job.kill()
-    assert red(sim)
-
-
 def test_a_job_that_closes_what_it_did_not_open(start: Start, sim: Simulator) -> None:
     """Where the pipe's number belongs to a file of the job's by now, nothing is written to it."""
     job = start("""
@@ -616,8 +421,10 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
 def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that does not leave at once is not waited for, and leaves no child behind."""
     monkeypatch.setattr(_watchdog, "_LEAVE", "while :; do :; done")
-    assert not Watchdog(QUICK._replace(start=0.2)).start(PATIENCE)
+    dog = Watchdog(QUICK._replace(start=0.2))
+    assert not dog.start(PATIENCE)
     assert "could not be started" in caplog.text
+    assert dog.close(PATIENCE)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -764,7 +571,6 @@ def show(sim: Simulator) -> None:
 
 def test_waiting_and_delivering(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process's own steps: told, closed, delivered, over."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("NO_PROXY", "")
     show(sim)
     with Pipes() as pipes:
@@ -982,7 +788,6 @@ def test_a_package_that_is_not_on_the_path(sim: Simulator, monkeypatch: pytest.M
 
     called: list[bool] = []
     monkeypatch.setattr(site, "main", lambda: called.append(True))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     guard = Guard()
     for frame in (hello(environment={}), *told(sim)):
         guard.duty.take(*next(Decoder().feed(frame)))
@@ -1238,21 +1043,22 @@ def test_after_a_fork(sim: Simulator) -> None:
     dog = Watchdog(QUICK)
     dog.after_fork()
     assert dog.start(PATIENCE)
-    line, pid = dog._line, dog.pid
+    inbox, line, pid = dog._inbox, dog._line, dog.pid
     assert line is not None
     assert pid is not None
     dog.after_fork()
     assert (line._pipe, dog.alive, dog.pid, dog.close(PATIENCE)) == (None, False, None, True)
     assert until(lambda: is_gone(pid))
+    inbox.put(_watchdog._Farewell(0.0))  # to the thread, which a real child does not have
 
 
 def test_a_fork_in_the_middle_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the parent has open while it starts the process is closed in the child."""
     line, before = _watchdog._Line(), set(os.listdir("/dev/fd"))
-    monkeypatch.setattr(line, "_return", lambda *_: None)
-    monkeypatch.setattr(_watchdog, "_await_ready", lambda *_: 0)
-    line.start(sys.executable, QUICK, PATIENCE)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(line, "_return", lambda *_: None)
+        patch.setattr(_watchdog, "_await_ready", lambda *_: 0)
+        line.start(sys.executable, QUICK, PATIENCE)
     assert set(os.listdir("/dev/fd")) - before
     line.drop()
     assert set(os.listdir("/dev/fd")) - before == set()

@@ -17,6 +17,8 @@ from activitysmith_track import Action, ActivitySmith, AsyncActivitySmith, Badge
 from activitysmith_track.payloads import BODIES, COLORS, CONTENT_STATE, check_body
 from activitysmith_track.simulator import Simulator
 
+pytestmark = pytest.mark.once
+
 HOOK = {"title": "Stop", "type": "webhook", "url": "https://a.example/stop", "method": "GET", "body": {"id": 1}}
 LINK = {"title": "Open", "type": "open_url", "url": "https://a.example/x"}
 RUN = {"title": "Run", "type": "open_url", "url": "shortcuts://run-shortcut?name=Lights"}
