@@ -1,9 +1,9 @@
 """Run a test that needs the real world once more, by itself, where it has failed: a plugin of this project's tests.
 
 A test with the marker `real` needs real time, real processes or real signals, so that a busy machine can make it
-fail. Its first failure is put aside. When all other tests are done, and no worker is busy any more, the test runs once
-more in a fresh process, and what it does there counts. The end of the run names what was run again, with the first
-failure.
+fail. Its first failure is put aside. When all other tests are done, and no worker is busy any more, the test runs
+once more in a fresh process, and what it does there counts. The end of the run names what was run again, with the
+first failure.
 
 Nothing else ever runs again: no test without the marker, no test twice, and no test in whose middle a worker has
 crashed. Where a run is stopped early (`-x`, Ctrl-C), nothing runs again either, and the first failures count.

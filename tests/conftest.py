@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from patience import PATIENCE, PatientSimulator
+from patience import CLOCK, PATIENCE, PatientSimulator
 
-from activitysmith_track import _courier, flush, override, testing
+from activitysmith_track import _courier, flush, iteration, override, testing
 from activitysmith_track.configuration import _RANKS, default_tracker
 from activitysmith_track.simulator import Simulator, server
 
+pytest_plugins = ["surroundings", "leftovers", "again", "watched"]
 _numbers = itertools.count(1)
 
 
@@ -47,20 +47,27 @@ def patient_attempts() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def hangups_are_heard() -> Iterator[None]:
-    """Processes that tests start do not ignore SIGHUP, even where `nohup` has the tests ignore it."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    if ignored:
-        signal.signal(signal.SIGHUP, lambda *_: None)  # unlike SIG_IGN, this does not survive an `exec`
-    yield
-    if ignored:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def once_in_a_process() -> None:
+    """What the library does once in a process is done before the first test, which would count as having left it."""
+    iteration._Hook.install()
+    with Simulator():  # uvicorn sets its loggers up
+        pass
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_clock() -> None:
+    """All parts of the default tracker have one clock, which a test can stop."""
+    courier = default_tracker().courier
+    courier.clock = CLOCK
+    courier.close()  # what it begins anew has that clock
 
 
 @pytest.fixture(autouse=True)
-def own_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Each test has an outbox of its own, and so have the processes that it starts: never the user's."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +75,10 @@ def fresh_courier() -> Iterator[None]:
     """No test inherits what another one left on its way, has told already or has configured."""
     before = default_tracker()._layers
     yield
-    default_tracker().courier.close()
+    for courier in list(_courier._couriers):  # those of the test's own trackers too
+        if (watchdog := courier.keeper._watchdog) is not None:
+            watchdog.close(PATIENCE)
+        courier.close()
     default_tracker()._layers = before
 
 
@@ -84,4 +94,4 @@ def phone(sim: Simulator) -> Iterator[Simulator]:
     """A service on loopback that the library is configured for; what is owed is delivered before it goes."""
     with override(api_key=sim.api_key, base_url=sim.base_url):
         yield sim
-        flush(60)
+        assert flush(60), "what the test has sent was not delivered"

@@ -70,13 +70,46 @@ def times_out(attempt: Callable[[float], object], seconds: float) -> RequestTime
     return caught.value
 
 
-@contextlib.contextmanager
-def standing_clock() -> Iterator[None]:
-    """Let no time pass for the library: what it holds back for a moment is still held back when the block ends."""
-    courier = default_tracker().courier
-    clock, now = courier.clock, courier.clock()
-    with contextlib.ExitStack() as stack:
-        for owner, name in ((courier, "clock"), (courier.lane, "_clock"), (courier.samples, "_clock")):
-            setattr(owner, name, lambda: now)
-            stack.callback(setattr, owner, name, clock)
-        yield
+class Clock:
+    """The default tracker's clock in the tests: real time, but for as long as a test holds it. It never goes back."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._stands: float | None = None
+
+    def __call__(self) -> float:
+        """Return the seconds."""
+        stands = self._stands
+        return time.monotonic() + self._ahead if stands is None else stands
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once, while the clock stands."""
+        assert self._stands is not None
+        self._stands += seconds
+        for lane in default_tracker().courier.lanes:
+            lane.wake(_Look())
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Clock]:
+        """Let it stand until the block ends, and then go on from there."""
+        assert default_tracker().courier.clock is self
+        self._stands = self()
+        try:
+            yield self
+        finally:
+            self._ahead = self._stands - time.monotonic()
+            self._stands = None
+
+
+class _Look:
+    """A task that does nothing: a lane that it wakes looks at its clock."""
+
+    def run(self, now: float) -> None:
+        return
+
+    def give_up(self) -> None:
+        return
+
+
+CLOCK = Clock()
+standing_clock = CLOCK.held  # no time passes for the library: what it holds back for a moment is still held back

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from patience import standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import InvalidRequest, activities, configuration
+from activitysmith_track import InvalidRequest, activities
 from activitysmith_track.activities import CHECKS, Options, fit, slug
 from activitysmith_track.payloads import check_body
 from activitysmith_track.simulator import Simulator
@@ -342,16 +343,13 @@ def test_a_count_without_a_total(phone: Simulator) -> None:
         assert body_of(p)["content_state"]["subtitle"] == "1,234"  # type: ignore[index]
 
 
-def test_estimates(phone: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_estimates(phone: Simulator) -> None:
     """The subtitle says how long it still takes, or when it ends, or what the user wants."""
-    now = [100.0]
-    courier = configuration.default_tracker().courier
-    monkeypatch.setattr(courier, "clock", lambda: now[0])
 
     def subtitle(**options: Any) -> Any:
-        with at.live_progress("job", total=100, delay=999, **options) as p:
+        with standing_clock() as clock, at.live_progress("job", total=100, delay=999, **options) as p:
             p.advance(25)
-            now[0] += 600
+            clock.advance(600)
             return body_of(p)["content_state"].get("subtitle")  # type: ignore[index]
 
     assert subtitle() == "30 min left"

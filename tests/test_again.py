@@ -128,7 +128,7 @@ def test_crash(times):
 
 @WORKERS
 def test_each_kind(pytester: pytest.Pytester, workers: str) -> None:
-    """What is marked and fails is run again, last and alone; nothing else is; status and counts are those of the end."""
+    """What is marked and fails is run again, last and alone, and nothing else is; what counts is the end."""
     run = Run(pytester, ALL_KINDS, workers, "--junitxml=results.xml", "-rs")
     assert (run.status, run.counts) == (1, {"failed": 3, "passed": 10, "skipped": 1, "xfailed": 1, "again": 7})
     assert run.times("test_luck", "test_bad", "test_set_up", "test_torn_down", "test_crash") == [2] * 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import json
 import logging
@@ -241,7 +242,8 @@ class Peer:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
         self._serve = serve
         self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -262,7 +264,10 @@ class Peer:
 
     def close(self) -> None:
         """Listen no more."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
         self._listener.close()
+        self._accepting.join(PATIENCE)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from activitysmith_track.simulator.device import weight
 from activitysmith_track.simulator.faults import FAULT_KINDS
 from activitysmith_track.simulator.service import Tap
 
+pytestmark = pytest.mark.once
+
 STATE = {"title": "T", "type": "progress", "percentage": 1}
 
 
@@ -496,6 +498,7 @@ METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPT
 def fuzzed() -> Iterator[tuple[Simulator, httpx.Client]]:
     """One simulator, and one client of it, for all the examples of the property test."""
     with Simulator(slots=1_000, requests_per_minute=1_000_000) as sim, httpx.Client(timeout=PATIENCE) as client:
+        client.get(sim.url)  # over the connection that all examples use
         yield sim, client
 
 

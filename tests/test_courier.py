@@ -28,7 +28,7 @@ def script() -> Iterator[Script]:
     with at.override(api_key="script-key", base_url=made.url):
         yield made
         made.answer = lambda method, path, body: (200, made.fine(method))
-        at.flush(60)
+        assert at.flush(60), "what the test has sent was not delivered"
     made.close()
 
 

@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import activitysmith
@@ -22,13 +23,17 @@ from sdk_errors import ERRORS, PYTHON_ONLY, Provoked
 
 from activitysmith_track.simulator import Simulator
 
+pytestmark = pytest.mark.once
+
 STATE = {"title": "Deploy", "type": "progress", "percentage": 10}
 
 
 @pytest.fixture
-def official(sim: Simulator) -> Any:
+def official(sim: Simulator) -> Iterator[Any]:
     """The official client, pointed at the simulator."""
-    return pointed_at(sim)
+    client = pointed_at(sim)
+    yield client
+    client.notifications._api.api_client.rest_client.pool_manager.clear()
 
 
 def pointed_at(sim: Simulator) -> Any:

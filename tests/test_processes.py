@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from socket import create_server, socket
+from socket import SHUT_RDWR, create_server, socket
 from typing import Any
 
 import pytest
@@ -58,8 +59,12 @@ def hanging() -> Iterator[str]:
                 except OSError:
                     return
 
-        threading.Thread(target=accept, daemon=True).start()
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        with contextlib.suppress(OSError):
+            listener.shutdown(SHUT_RDWR)  # wakes who waits for a connection
+    accepting.join(PATIENCE)
     for connection in held:
         connection.close()
 

@@ -13,6 +13,8 @@ from activitysmith_track.configuration import default_tracker
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import capture
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {"README": README, **{page.stem: page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}}
@@ -59,7 +61,7 @@ def test_there_are_blocks() -> None:
     assert sum(name.startswith("README") for name in BLOCKS) >= 8
     first_screen = "\n".join(README.splitlines()[:30])
     assert 'python -m pip install ".[simulator]" && python -m activitysmith_track demo' in first_screen
-    assert 'python -m pip install ".[test]" && python -m pytest' in first_screen
+    assert 'python -m pip install ".[test]" && pytest' in first_screen
 
 
 def test_options_are_all_named() -> None:
