@@ -29,7 +29,6 @@ import pytest
 
 SETTLING_SECONDS = 30.0  # that threads have to end, together; a test should have waited for them itself
 PROC = Path("/proc/self")
-NO: tuple[()] = ()  # what a context variable holds that stands for nothing any more
 NO_BLOCKS = ()  # what the library's own variable holds outside of any block, whether it was ever set or not
 TIMER = {getattr(signal, "SIGALRM", None)}  # which pytest-timeout takes, and gives back as soon as a test fails
 
