@@ -26,7 +26,7 @@ from ._forks import certificates, children, importing, on_own_thread
 from ._keeping import Keeper, Parting
 from ._lanes import Crew, Errand, Lane
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
-from ._shutdown import leave, shutdown
+from ._shutdown import shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,7 +48,7 @@ SLOT_RETRY, RECIPIENT_RETRY = 20.0, 300.0  # seconds until a start that was turn
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
 WAITED_FOR = 2  # failures after which an end that a newer run waits for is tried again, however many there were
 PROMPT_BACKOFF, LONGEST_BACKOFF = 4.0, 60.0  # seconds between two attempts, in the first minute and later
-CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way
+CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way, unless it is told how long
 LANDING_SECONDS = 0.1  # by which a request at the exit is over before its time is
 END_LOOK = 0.25  # between two looks whether another process has sent an older run's end
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
@@ -95,6 +95,31 @@ class Source(Protocol):
 
     def abandon(self, words: str | None = None) -> None:
         """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
+
+
+class _Over:
+    """The source of a card that is through, which keeps no handle alive any more."""
+
+    def snapshot(self) -> Snapshot | None:
+        return None
+
+    def transitions(self) -> int:
+        return 0
+
+    def last_words(self) -> LastWords | None:
+        return None
+
+    def rest(self, looked: Snapshot | None) -> float | None:
+        return None
+
+    def opening(self) -> None:
+        return
+
+    def abandon(self, words: str | None = None) -> None:
+        return
+
+
+_OVER = _Over()
 
 
 class Account:
@@ -1074,29 +1099,19 @@ class Courier:
         self.epoch += 1
         self._fresh()
 
-    def leave(self, timeout: float) -> bool:
-        """End what is open, deliver what is owed and keep what is left, as the exit would; then stop all threads.
-
-        Args:
-            timeout: seconds to wait at most.
-
-        Returns:
-            True when everything was delivered, and nothing was refused since the last flush.
-        """
-        leave({self: timeout})
-        delivered = not self._owed and not self.lost
-        self.close()
-        return delivered
-
     def drop(self) -> None:
         """Let go of threads and connections as soon as nothing is open or owed any more; never blocks."""
         self.is_dropped = True
         if self.lane.runs:
             self.lane.wake(self._retirement)
 
-    def close(self) -> None:
-        """Stop the threads and forget what is on its way; the courier can be used again."""
-        until = time.monotonic() + CLOSE_SECONDS
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Stop the threads and forget what is on its way; the courier can be used again.
+
+        Args:
+            timeout: seconds to wait at most until the threads have ended; they do so by themselves later.
+        """
+        until = time.monotonic() + timeout
         for each in self._threads:  # first the lanes, which may yet start a thread of a crew that nobody would stop
             each.stop()
             each.join(max(0.0, until - time.monotonic()))
@@ -1252,6 +1267,8 @@ class Courier:
         self.lane.forget(card)
         self.wake_owed(card)
         card.predecessor = None
+        if card.ending is not None:
+            card.source = _OVER
         if card.account.release(card):
             self.wake_waiting(card.account)
             for ending in card.account.waiting_ends():

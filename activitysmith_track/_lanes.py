@@ -107,6 +107,7 @@ class Crew:
         while (errand := self._errands.get()) is not None:
             self._do(errand)
             del errand  # which would keep alive what it was for, until there is another one
+        self._errands.put(None)  # for the other threads, and for one that the lane has yet to start
 
     def _do(self, errand: Errand) -> None:
         try:
@@ -119,8 +120,7 @@ class Crew:
 
     def stop(self) -> None:
         """Let the threads end when they are done with what they do."""
-        for _ in self._threads:
-            self._errands.put(None)
+        self._errands.put(None)
 
     def join(self, timeout: float) -> None:
         """Wait until the threads have ended, for so many seconds at most."""

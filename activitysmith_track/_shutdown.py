@@ -57,6 +57,7 @@ class Shutdown:
         """Begin anew in a forked child; where the exit had been through its parent, it has been through the child."""
         self._finalizes = False
         self._spent = 0.0  # seconds that the exit has waited by now
+        self._has_told = False  # of something that came after the exit, and was not delivered
         self._stopped = float("-inf")  # when a signal last ended the cards
         self._turn = threading.RLock()
         self._leaving: int | None = None  # the thread that is in `leave`
@@ -113,7 +114,9 @@ class Shutdown:
             self._leaving = threading.get_ident()
             begun = self._clock()
             with self._open_gates():
-                leave({each: self.seconds_for(each) for each in self.couriers}, ends_open=ends_open)
+                leaving = {each: self.seconds_for(each) for each in self.couriers}
+                if leave(leaving, ends_open=ends_open, tells=not self.has_left or not self._has_told):
+                    self._has_told = self.has_left
             self._spent += self._clock() - begun
         finally:
             self._leaving = None
@@ -134,6 +137,26 @@ class Shutdown:
                     certificates.shut(MAKING_SECONDS)
                     if _dies_of_interrupt():
                         imports.shut(MAKING_SECONDS)
+
+    def close(self, courier: Courier, timeout: float | None = None) -> bool:
+        """Have one courier leave by itself, and stop its threads.
+
+        Args:
+            courier: the courier.
+            timeout: seconds to wait at most; `None` for what it has at an exit, of which exit handlers share one.
+
+        Returns:
+            True when everything was delivered, and nothing was refused since the last flush.
+        """
+        begun, seconds = self._clock(), self.seconds_for(courier) if timeout is None else timeout
+        with self._open_gates() if self.has_left else contextlib.nullcontext():
+            leave({courier: seconds})
+        delivered = courier.is_idle and not courier.lost
+        spent = self._clock() - begun
+        if self.has_left or _has_begun():
+            self._spent += spent
+        courier.close(max(0.0, seconds - spent))
+        return delivered
 
     def _longest(self) -> float:
         return max((self.seconds_for(courier) for courier in self.couriers), default=0.0)
@@ -167,12 +190,16 @@ class Shutdown:
         leave_all([each.part(FAREWELL_SECONDS, stays=True) for each in couriers], FAREWELL_SECONDS)
 
 
-def leave(seconds: Mapping[Courier, float], *, ends_open: bool = True) -> None:
+def leave(seconds: Mapping[Courier, float], *, ends_open: bool = True, tells: bool = True) -> bool:
     """Deliver what couriers owe, all at the same time, and have what is left of it kept.
 
     Args:
         seconds: how long each courier may take.
         ends_open: True to end what is open as stopped.
+        tells: True to log what was not delivered.
+
+    Returns:
+        Whether something was logged.
     """
     couriers = list(seconds)
     for each in couriers:
@@ -188,14 +215,17 @@ def leave(seconds: Mapping[Courier, float], *, ends_open: bool = True) -> None:
     counts = [each.count_left() for each in couriers]
     timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in couriers)])
     kept = leave_all([each.part(timeout) for each in couriers], timeout)
-    for fate, wanted in (("they are kept for the next run", True), ("they are lost", False)):
-        count = sum(count for count, is_kept in zip(counts, kept, strict=True) if is_kept is wanted)
-        if count:
+    left = dict.fromkeys(("they are kept for the next run", "they are lost"), 0)
+    for count, is_kept in zip(counts, kept, strict=True):
+        left["they are kept for the next run" if is_kept else "they are lost"] += count
+    for fate, count in left.items():
+        if count and tells:
             logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
     if all(_is_ours(thread) for thread in threading.enumerate()):  # else another one may yet have something sent
         for each in couriers:
             if each.is_idle:
                 each.close_connections()
+    return tells and any(left.values())
 
 
 def _is_ours(thread: threading.Thread) -> bool:

@@ -211,9 +211,8 @@ class Tracker:
     def __getattr__(self, name: str) -> Any:
         for home, names in _METHODS.items():
             if name in names.split():
-                made = partial(getattr(import_module(f".{home}", __package__), name), tracker=self)
-                setattr(self, name, made)
-                return made
+                # Not kept, for a tracker that refers to itself would stay until the garbage collector comes by.
+                return partial(getattr(import_module(f".{home}", __package__), name), tracker=self)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:
@@ -252,7 +251,8 @@ class Tracker:
         a second time does nothing.
 
         Args:
-            timeout: seconds to wait at most, 0 or more; `None` for `exit_timeout`.
+            timeout: seconds to wait at most, 0 or more; `None` for `exit_timeout`, of which trackers that are closed
+                in exit handlers have one in all.
 
         Returns:
             True when everything was delivered. What was not is kept for a next run, as at the interpreter's exit.
@@ -260,9 +260,11 @@ class Tracker:
         Raises:
             InvalidRequest: for a timeout that cannot be.
         """
-        seconds = self.settings.exit_timeout if timeout is None else check_seconds("timeout", timeout)
+        from ._shutdown import shutdown
+
+        seconds = None if timeout is None else check_seconds("timeout", timeout)
         already, self._is_closed = self._is_closed, True
-        return already or self.courier.leave(seconds)
+        return already or shutdown.close(self.courier, seconds)
 
     def __enter__(self) -> Self:
         return self

@@ -215,6 +215,9 @@ class Waiter:
     def count_left(self) -> int:
         return 0
 
+    def close(self, timeout: float) -> None:
+        assert timeout >= 0
+
 
 def exit_of(clock: list[float], *couriers: Waiter) -> _shutdown.Shutdown:
     """Return an exit with these couriers, which is not registered."""
@@ -408,7 +411,6 @@ def test_a_tracker_that_is_dropped_delivers_what_it_owes(sim: Simulator) -> None
     with pytest.raises(ValueError, match="no disk"), tracker.live_progress("job"):
         raise ValueError("no disk")
     del tracker
-    gc.collect()
     assert sim.wait_for(lambda sim: sim.pushes and sim.cards["job"].ended)
     assert until(lambda: gc.collect() is not None and own_threads() <= before)
 
@@ -422,6 +424,38 @@ def test_what_has_ended_is_kept_alive_by_no_later_look(phone: Simulator) -> None
     reference = weakref.ref(handle)
     del handle
     assert until(lambda: gc.collect() is not None and reference() is None)
+
+
+def test_a_tracker_needs_no_garbage_collector(sim: Simulator) -> None:
+    """One that was used and is dropped is gone as soon as all has arrived, and its threads with it."""
+    before = own_threads()
+    tracker = Tracker(api_key=sim.api_key, base_url=sim.base_url)
+    reference = weakref.ref(tracker)
+    gc.disable()
+    try:
+        with tracker.live_progress("job"):
+            pass
+        del tracker
+        assert until(lambda: reference() is None)
+        assert until(lambda: own_threads() <= before)
+    finally:
+        gc.enable()
+    assert sim.cards["job"].color == "green"
+
+
+def test_trackers_closed_by_exit_handlers_share_one_deadline() -> None:
+    """Closing without a time of its own takes of what the exit has in all, and is no part of it elsewhere."""
+    clock = [100.0]
+    couriers = [Waiter(clock, 2.0) for _ in range(4)]
+    process = exit_of(clock, *couriers)
+    assert not process.close(couriers[0])  # type: ignore[arg-type]
+    assert clock[0] == pytest.approx(102.0)
+    process.has_left = True
+    for each in couriers[1:]:
+        process.close(each)  # type: ignore[arg-type]
+    assert clock[0] == pytest.approx(104.0)
+    process.close(couriers[1], 1.0)  # type: ignore[arg-type]
+    assert clock[0] == pytest.approx(105.0)
 
 
 def test_closing_ends_what_is_open(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
