@@ -17,12 +17,13 @@ import time
 import weakref
 from collections import deque
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._failure import late
 from ._forks import certificates, children, importing, on_own_thread
+from ._inbox import Inbox
 from ._keeping import Keeper, Parting
 from ._lanes import Crew, Errand, Lane
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
@@ -153,14 +154,16 @@ class Account:
         Returns:
             The answer to the last one.
         """
-        client = self._client or self._make()
+        client = self._client
+        if client is None or client.is_closed:  # another thread may have closed it since
+            client = self._make()
         return [client.perform(call, seconds) for call in calls][-1]
 
     def _make(self) -> ActivitySmith:
         with certificates, importing():  # in this order: who waits at a gate holds no lock
             from .client import ActivitySmith
 
-            if self._client is None:
+            if self._client is None or self._client.is_closed:
                 made = ActivitySmith(self._key, base_url=self.base_url, timeout=ATTEMPT_SECONDS, max_attempts=1)
                 self._client = made
             return self._client
@@ -656,10 +659,11 @@ class Final(NamedTuple):
 class Parcel:
     """Something that must not be lost: it is sent until it has arrived, and kept on disk or elsewhere meanwhile."""
 
-    __slots__ = ("_errand", "_failures", "account", "courier", "entry", "happened", "id")
+    __slots__ = ("_errand", "_failures", "account", "courier", "entry", "happened", "id", "keeper")
 
     def __init__(self, courier: Courier, account: Account, entry: Entry | None = None) -> None:
         self.courier, self.account = courier, account
+        self.keeper = courier.keeper  # a courier that is closed begins with another one
         self.entry = entry  # the copy that is kept, if any
         self.happened = time.time() if entry is None else entry.happened
         self.id = os.urandom(12).hex() if entry is None else entry.id  # of the copy, should two threads make it
@@ -684,6 +688,11 @@ class Parcel:
     def in_flight(self) -> bool:
         """True while nobody can tell whether it has arrived."""
         return self._errand is not None
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """True while an attempt at what is better lost than sent twice is on its way."""
+        return False
 
     def _next(self, now: float) -> float | None:
         """Send it, or return when it may go."""
@@ -719,7 +728,7 @@ class Parcel:
 
     def _attempt(self, seconds: float) -> None:
         """Send it, and see to the copy: made by the first failure, gone with the delivery."""
-        keeper = self.courier.keeper
+        keeper = self.keeper
         if self.entry is not None and keeper.begin(self.entry) is False:
             return  # a newer run has cancelled it, or another process delivers it
         try:
@@ -769,11 +778,11 @@ class Ending(Parcel):
         if card.settled:
             self.courier.settle(self)
             return None
-        if card.guarded is None and self.courier.keeper.watched:  # it has ended before it was looked at
+        if card.guarded is None and self.keeper.watched:  # it has ended before it was looked at
             card.guarded = card.source.last_words() is not None
         if card.guarded and self.entry is None and self._guarded is not self.final:
             self._guarded = self.final  # killed from here on, it has ended as it did
-            self.courier.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
+            self.keeper.guard(card.number, card.account, card.stream_key, (self.final.body, None))
         if now < self.final.not_before and not hurried:
             return self.final.not_before
         if card.predecessor is not None and not card.predecessor.settled:
@@ -816,7 +825,7 @@ class Ending(Parcel):
 
         card, final = self.card, self.final
         if self._opens:
-            keeper, key = self.courier.keeper, card.stream_key
+            keeper, key = self.keeper, card.stream_key
             replaces = self.entry is None  # else its copy has taken the place of what an older run owed
             with _in_place_of_older(keeper, self.account, key) if replaces else contextlib.nullcontext():
                 self.account.perform([stream_call(key, None, final.opening or {})], seconds)
@@ -830,16 +839,14 @@ class Ending(Parcel):
 
     def _has_copy(self, entry: Entry) -> None:
         super()._has_copy(entry)
-        self.courier.keeper.goodbye(self.card.number)
+        self.keeper.goodbye(self.card.number)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
         """Return what is to be kept of it."""
         if not self.final.body:
             return None
         key = self.card.stream_key
-        return self.courier.keeper.entry(
-            self.account, self.kind, self.final.body, self.happened, id=self.id, stream_key=key
-        )
+        return self.keeper.entry(self.account, self.kind, self.final.body, self.happened, id=self.id, stream_key=key)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         from .errors import ActivityLimitReached, NotFound, TooManyRequests
@@ -878,7 +885,7 @@ class Ending(Parcel):
             return None if card.flying is not None else card.courier.clock()
         card.courier.settle(self)
         card.settled = True
-        card.courier.keeper.goodbye(card.number)
+        self.keeper.goodbye(card.number)
         card.courier.release(card)
         return None
 
@@ -916,7 +923,7 @@ class Delivery(Parcel):
             return min(self.not_before, now + START_LOOK) if starting else self.not_before
         newer = self._newer
         if newer is not None and newer.started and self.entry is not None:
-            gone = partial(self.courier.keeper.delivered, self.entry)  # the disk may be slow
+            gone = partial(self.keeper.delivered, self.entry)  # the disk may be slow
             self._errand = self.courier.lane.send(self.courier.end_crew, self, gone)
             return None
         if newer is not None and (newer.flying is not None or (newer.ending is not None and newer.ending.in_flight)):
@@ -933,7 +940,7 @@ class Delivery(Parcel):
         Returns:
             True where it does not stand yet.
         """
-        keeper = self.courier.keeper
+        keeper = self.keeper
         if self.entry is not None or not self.at_least_once:
             return False
         if keeper.watched:
@@ -967,7 +974,7 @@ class Delivery(Parcel):
         """Return what is to be kept of it; nothing where it was withdrawn, or may have arrived and need not twice."""
         if self.withdrawn or (self.may_have_arrived and not failed):
             return None
-        return self.courier.keeper.entry(
+        return self.keeper.entry(
             self.account, "push", self.body, self.happened, id=self.id, at_least_once=self.at_least_once
         )
 
@@ -1040,10 +1047,13 @@ class Backlog:
 
 
 def passing(error: Exception) -> bool:
-    """Tell whether a failure may pass by itself, so that a repeatable request is worth another try."""
+    """Tell whether a failure may pass by itself, so that a repeatable request is worth another try.
+
+    So may what the machine could not do for it: no memory, no thread, a client that was closed meanwhile.
+    """
     from .errors import DeliveryError, InvalidAnswer, ServerError
 
-    return isinstance(error, (DeliveryError, InvalidAnswer, ServerError))
+    return isinstance(error, (DeliveryError, InvalidAnswer, ServerError, OSError, MemoryError, RuntimeError))
 
 
 def backoff(failures: int) -> float:
@@ -1072,6 +1082,7 @@ class Courier:
         self._fresh()
         self._retirement = Retirement(self)
         self.is_dropped = False
+        self.refuses = False  # opens no more cards: its tracker is closed
         shutdown.add(self)
 
     def _fresh(self) -> None:
@@ -1090,7 +1101,7 @@ class Courier:
         self._open: dict[Card, None] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
         self._echoes: deque[Delivery] = deque(maxlen=64)
-        self._waiters: list[SimpleQueue[None]] = []
+        self._waiters: list[Inbox[None]] = []
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
         self.taking_over = threading.RLock()  # a failure's push: by an outer block, or by the watchdog
 
@@ -1117,7 +1128,10 @@ class Courier:
             each.join(max(0.0, until - time.monotonic()))
         self.let_go()
         self._told.clear()
+        waiters = list(self._waiters)
         self.after_fork()
+        for waiter in waiters:
+            waiter.put(None)
 
     def let_go(self) -> None:
         """Let the threads end when they are done with what they do, and close the connections."""
@@ -1156,6 +1170,10 @@ class Courier:
         """Give a handle its card; while another of the same key runs, the key gets `-2`, `-3` ..."""
         with self._lock:
             key, number = stream_key, 1
+            if self.refuses:  # its tracker was closed while the block was opened
+                card = Card(self, account, key, source, not_before=0.0, reserve=reserve, budget=budget)
+                card.settled = True
+                return card
             while (older := account.cards.get(key)) is not None and older.ending is None:
                 number += 1
                 key = f"{stream_key[:245]}-{number}"
@@ -1250,11 +1268,14 @@ class Courier:
 
     # -- the lanes' side
 
+    def _wake_waiters(self) -> None:
+        for waiter in list(self._waiters):
+            waiter.put(None)
+
     def settle(self, task: Task) -> None:
         """Note that nothing is owed for a task any more."""
         self._owed.pop(task, None)
-        for waiter in list(self._waiters):
-            waiter.put(None)
+        self._wake_waiters()
         if self.is_dropped:
             self.lane.wake(self._retirement)
 
@@ -1344,21 +1365,15 @@ class Courier:
         return bool(self._owed)
 
     def _wait_for_all(self, timeout: float) -> None:
-        until = time.monotonic() + timeout
-        waiter: SimpleQueue[None] = SimpleQueue()
-        self._waiters.append(waiter)
+        until, waiters = time.monotonic() + timeout, self._waiters  # closing begins with others
+        waiter: Inbox[None] = Inbox()
+        waiters.append(waiter)
         try:
             while self._owed and (left := until - time.monotonic()) > 0:
-                self._wait(waiter, left)
+                with contextlib.suppress(Empty):
+                    waiter.get(left)
         finally:
-            self._waiters.remove(waiter)
-
-    @staticmethod
-    def _wait(waiter: SimpleQueue[None], seconds: float) -> None:
-        try:
-            waiter.get(timeout=min(seconds, threading.TIMEOUT_MAX))
-        except Empty:
-            return
+            waiters.remove(waiter)
 
     # -- a signal and the exit, which `_shutdown` leads
 
@@ -1406,11 +1421,7 @@ class Courier:
         for parcel in parcels:
             if isinstance(parcel, Ending) and parcel.card.successor is not None:
                 self.keeper.goodbye(parcel.card.number)  # a newer run has the card
-        kept = [
-            parcel.entry
-            for parcel in parcels
-            if parcel.entry is not None and not (isinstance(parcel, Delivery) and parcel.may_have_arrived)
-        ]
+        kept = [parcel.entry for parcel in parcels if parcel.entry is not None and not parcel.may_have_arrived]
         for parcel, entry in new:
             parcel._has_copy(entry)
         owed = [(parcel.account, entry) for parcel, entry in new]
@@ -1418,14 +1429,22 @@ class Courier:
 
     def close_connections(self) -> None:
         """Close the connections; a next request opens new ones."""
-        for account in self._accounts.values():
+        for account in list(self._accounts.values()):
             account.close()
 
     def count_left(self) -> int:
-        """Return how many things the exit leaves undelivered that it has not counted before."""
-        left = {task for task in list(self._owed) if isinstance(task, Parcel)}
+        """Return how many things the exit leaves undelivered that it has not counted before.
+
+        What may have arrived, and is left to nobody since it may not come twice, is not counted.
+        """
+        left = {task for task in list(self._owed) if isinstance(task, Parcel) and not task.may_have_arrived}
         new, self._left = left - self._left, left
         return len(new)
+
+    def refuse(self) -> None:
+        """Open no more cards; those that are open by now are known by `end_open`."""
+        with self._lock:
+            self.refuses = True
 
     @property
     def is_idle(self) -> bool:

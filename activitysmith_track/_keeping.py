@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("activitysmith_track")
 
 _OUTBOX = f"{__package__}._outbox"
+RETRY_SECONDS = 1.0  # within which what could not be left in an outbox is tried once more
 LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
 
 
@@ -299,12 +300,13 @@ def leave_all(partings: list[Parting], timeout: float) -> list[bool]:
         each.wait(max(0.0, until - time.monotonic()))
         if each.left or each.leases:
             files.setdefault(each.keeper.place, []).append(each)
-    stored = {place: _store(group) for place, group in files.items()}
+    until = time.monotonic() + RETRY_SECONDS
+    stored = {place: _store(group, until) for place, group in files.items()}
     return [stored[each.keeper.place] if each.left or each.leases else each.told for each in partings]
 
 
-def _store(partings: list[Parting]) -> bool:
-    """Leave everything in one outbox."""
+def _store(partings: list[Parting], until: float) -> bool:
+    """Leave everything in one outbox; tried twice where the file is busy, unless it is late."""
     outbox = partings[0].keeper.outbox
     if outbox is None:
         return not any(each.left for each in partings)
@@ -315,9 +317,8 @@ def _store(partings: list[Parting]) -> bool:
             stack.enter_context(each.keeper._leaving)
         for each in partings:
             each.note()
-        begun = time.monotonic()
         kept_all = outbox.leave(entries, leases)
-        if not kept_all and time.monotonic() - begun < 2 * outbox.patience:
+        if not kept_all and time.monotonic() < until:
             kept_all = outbox.leave(entries, leases)  # the file may have been busy for once
         return kept_all
 

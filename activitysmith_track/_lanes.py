@@ -2,8 +2,8 @@
 
 A `Lane` runs short tasks when they are due. What may take long, a task hands to a `Crew` as an `Errand`; when that is
 done, the lane looks at the task again. So a request that hangs keeps nothing else waiting, and what tasks know is
-touched by the lane's thread alone. User threads only put into a `SimpleQueue`, which is reentrant and never held
-during I/O, so that a signal handler may call a handle as well.
+touched by the lane's thread alone. User threads only put into an `Inbox`, which nobody waits for, so that a signal
+handler may call a handle as well.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from queue import Empty, SimpleQueue
 
 from ._forks import importing, is_ours
+from ._inbox import Inbox
 from .errors import ConnectionFailed
 
 TYPE_CHECKING = False
@@ -126,7 +127,8 @@ class Crew:
         """Wait until the threads have ended, for so many seconds at most."""
         until = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
 
 
 class Lane:
@@ -139,7 +141,7 @@ class Lane:
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self._name, self._clock = name, clock
-        self._inbox: SimpleQueue[Task | Errand | None] = SimpleQueue()
+        self._inbox: Inbox[Task | Errand | None] = Inbox()
         self._heap: list[list[Any]] = []  # when, an order, and the task; `None` for one that is forgotten
         self._due: dict[Task, list[Any]] = {}  # the entry of each
         self._order = itertools.count()
@@ -259,7 +261,7 @@ class Lane:
     def _take(self, timeout: float | None) -> bool:
         """Move what was woken to the heap; False when the lane is told to stop."""
         try:
-            found = self._inbox.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            found = self._inbox.get(timeout)
             while found is not None:
                 self.schedule(self._landed(found) if isinstance(found, Errand) else found, self._clock())
                 found = self._inbox.get_nowait()

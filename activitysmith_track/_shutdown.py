@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import itertools
 import logging
+import signal
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("activitysmith_track")
 
 FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
+DEAF_SECONDS = 2.0  # for which Ctrl-C does not cut short what is kept on disk at the exit
 MAKING_SECONDS = 1.0  # that the exit waits at most for a client that is being made; it takes some 30 ms
 
 
@@ -148,6 +150,7 @@ class Shutdown:
         Returns:
             True when everything was delivered, and nothing was refused since the last flush.
         """
+        courier.refuse()
         begun, seconds = self._clock(), self.seconds_for(courier) if timeout is None else timeout
         with self._open_gates() if self.has_left else contextlib.nullcontext():
             leave({courier: seconds})
@@ -207,11 +210,19 @@ def leave(seconds: Mapping[Courier, float], *, ends_open: bool = True, tells: bo
     try:
         _settle(couriers, ends_open=ends_open)
         _deliver(couriers)
+        interrupted = False
     except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
-        for each in couriers:
-            each.hurry(0.0)
-        with contextlib.suppress(KeyboardInterrupt):
+        interrupted = True
+    with _deaf_to_interrupts():
+        if interrupted:
+            for each in couriers:
+                each.hurry(0.0)
             _settle(couriers, ends_open=ends_open)
+        return _keep(couriers, tells=tells)
+
+
+def _keep(couriers: list[Courier], *, tells: bool) -> bool:
+    """Have kept what was not delivered; returns whether something was logged."""
     counts = [each.count_left() for each in couriers]
     timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in couriers)])
     kept = leave_all([each.part(timeout) for each in couriers], timeout)
@@ -232,40 +243,96 @@ def _is_ours(thread: threading.Thread) -> bool:
     return thread is threading.current_thread() or thread.name.startswith("activitysmith-")
 
 
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let no further Ctrl-C cut short what takes a moment and must not be lost; after a while it may."""
+    begun, before = time.monotonic(), signal.getsignal(signal.SIGINT)
+    is_python = callable(before) and threading.current_thread() is threading.main_thread()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - begun > DEAF_SECONDS:
+            signal.default_int_handler(number, frame)
+
+    with contextlib.suppress(ValueError):  # not the main interpreter
+        if is_python:
+            signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            if is_python and signal.getsignal(signal.SIGINT) is hear:
+                signal.signal(signal.SIGINT, before)
+
+
 def _settle(couriers: list[Courier], *, ends_open: bool) -> None:
     for each in couriers:
-        if ends_open:
-            each.end_open()
-        each.send_owed()
+        with _by_itself():
+            if ends_open:
+                each.end_open()
+            each.send_owed()
+
+
+@contextlib.contextmanager
+def _by_itself() -> Iterator[None]:
+    """Let what goes wrong with one courier keep no other one from leaving."""
+    try:
+        yield
+    except Exception:
+        logger.exception("activitysmith_track: internal error at the exit")
 
 
 def _deliver(couriers: list[Courier]) -> None:
     threadless = [each for each in couriers if each.owes and not each.lane.runs]
     for number, each in enumerate(threadless):
-        each.drain(each.seconds_left / (len(threadless) - number))
+        with _by_itself():
+            each.drain(each.seconds_left / (len(threadless) - number))
     for each in couriers:
-        each.wait(each.seconds_left)
+        with _by_itself():
+            each.wait(each.seconds_left)
 
 
 def _has_begun() -> bool:
     """Tell whether Python calls exit handlers already, and so never calls one that is registered now.
 
     It then takes the main thread for ended, as it does while it waits for other threads before. Only where an exit
-    handler was the first to import `threading` it does not. What such a handler does is done on the main thread, with
-    no frame of a module underneath: the program itself has one, unless it embeds Python, is an interactive session,
-    or runs on greenlets, whose frames end where they began.
+    handler was the first to import `threading` it does not; what runs then was called by that handler, and by nobody
+    else. In doubt it has not begun: an end that nothing waits for is kept at worst.
     """
     main = threading.main_thread()
     if not main.is_alive():
         waits: Any = getattr(threading, "_shutdown", None)
         return not any(each.f_code is waits.__code__ for each in _frames(sys._current_frames().get(main.ident or 0)))
-    if threading.current_thread() is not threading.main_thread() or _is_interactive() or not sys.orig_argv:
-        return False
-    greenlet = sys.modules.get("greenlet")
-    if greenlet is not None and greenlet.getcurrent().parent is not None:
-        return False
     *_, outermost = _frames(sys._getframe())
-    return outermost.f_code.co_name not in ("<module>", "_run_module_as_main")
+    return threading.current_thread() is main and outermost.f_code in [_code(each) for each in _exit_handlers()]
+
+
+def _exit_handlers() -> list[Any]:
+    """Return the exit handlers that are registered: `atexit` tells them only to what compares itself with them."""
+    found: list[Any] = []
+
+    class Curious:
+        def __eq__(self, other: object) -> bool:
+            found.append(other)
+            return False
+
+        __hash__ = object.__hash__
+
+    with contextlib.suppress(Exception):  # a handler may be an object that compares itself in its own way
+        atexit.unregister(Curious())  # type: ignore[arg-type]
+    return found
+
+
+def _code(handler: Any) -> object:
+    """Return the code that a handler begins with, behind methods, partial functions and wrappers."""
+    for _ in range(10):
+        inner = next((inner for name in _INNER if (inner := getattr(handler, name, None)) is not None), None)
+        if inner is None:
+            break
+        handler = inner
+    return getattr(handler, "__code__", getattr(type(handler).__call__, "__code__", None))
+
+
+_INNER = ("__func__", "func", "__wrapped__")
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:

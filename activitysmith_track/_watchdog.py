@@ -22,10 +22,11 @@ import sys
 import threading
 import time
 import weakref
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._forks import children
+from ._inbox import Inbox
 from ._last_words import MAX_ENTRIES, PROTOCOL, READY, Timing, encode, start_time
 from .errors import InvalidRequest
 
@@ -93,7 +94,7 @@ class Watchdog:
         _watchdogs.add(self)
 
     def _fresh(self) -> None:
-        self._inbox: SimpleQueue[_Item | _Farewell | threading.Event] = SimpleQueue()
+        self._inbox: Inbox[_Item | _Farewell | threading.Event] = Inbox()
         self._accounts: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
@@ -311,7 +312,7 @@ class Watchdog:
     def _receive(self, *, wait: bool = True) -> _Farewell | None:
         """Take in all that was said, or what is said within the time after which to look around."""
         with contextlib.suppress(Empty):
-            received = self._inbox.get(wait and self._farewell is None, self._pause())
+            received = self._inbox.get(self._pause() if wait and self._farewell is None else 0.0)
             while not isinstance(received, _Farewell):
                 if isinstance(received, _Item):
                     self._note(received)

@@ -764,6 +764,11 @@ class ActivitySmith(_Client):
         """Set the app icon's badge: 0 to 2147483647, 0 clears it (`POST /badge`)."""
         return self.perform(badge_call(value, channels, at_least_once=at_least_once))
 
+    @property
+    def is_closed(self) -> bool:
+        """True once the connections were closed: no request can be sent any more."""
+        return self._http.is_closed
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()

@@ -192,7 +192,7 @@ class Tracker:
         self._layers = layers
         self._courier = Courier(lambda: layers.current.exit_timeout)  # which does not keep the tracker alive
         self._has_told_rank = False
-        self._is_closed = False
+        self._is_closed = self._has_delivered = False
         weakref.finalize(self, self._courier.drop).atexit = False
         if TYPE_CHECKING:  # made when they are first asked for
             from . import activities, decorators, iteration
@@ -248,7 +248,7 @@ class Tracker:
         """Deliver what is owed, keep what cannot be delivered, and let go of threads and connections.
 
         Blocks that are open end as stopped. Blocks that are opened later are off, after one line in the log. Closing
-        a second time does nothing.
+        a second time does nothing, and returns what the first time has, or False while that is not known yet.
 
         Args:
             timeout: seconds to wait at most, 0 or more; `None` for `exit_timeout`, of which trackers that are closed
@@ -264,7 +264,9 @@ class Tracker:
 
         seconds = None if timeout is None else check_seconds("timeout", timeout)
         already, self._is_closed = self._is_closed, True
-        return already or shutdown.close(self.courier, seconds)
+        if not already:
+            self._has_delivered = shutdown.close(self.courier, seconds)
+        return self._has_delivered
 
     def __enter__(self) -> Self:
         return self

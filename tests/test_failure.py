@@ -677,9 +677,10 @@ def test_code_of_others_is_not_the_place(file: str) -> None:
     assert place(raised_in(file)) == "outer() in job.py:1"
 
 
-@pytest.mark.parametrize("file", ["site-packages.py", HERE + "_of_mine.py", "<string>", "<stdin>"])
-def test_code_of_ones_own_is_the_place(file: str) -> None:
+@pytest.mark.parametrize("file", ["site-packages.py", os.path.join("lib", "ours_of_mine.py"), "<string>", "<stdin>"])
+def test_code_of_ones_own_is_the_place(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     """A file is not taken for a library's because of a name that looks like one."""
+    monkeypatch.setattr(_failure, "_OURS", os.path.join("lib", "ours") + os.sep)  # the library's folder
     assert place(raised_in(file)) == f"inner() in {os.path.basename(file)}:1"
 
 

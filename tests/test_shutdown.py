@@ -112,6 +112,51 @@ threading.Thread(target=goes_on).start()
     green(job, "late")
 
 
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this platform cannot fork")
+def test_a_child_that_a_thread_forks_is_no_exit_handler(job: Job) -> None:
+    """Its program begins in the middle of a thread, without any module, and its blocks wait for nothing."""
+    code = """
+from multiprocessing import get_context
+def child():
+    work()
+    from activitysmith_track._shutdown import shutdown
+    print(shutdown.has_left, flush=True)
+def fork():
+    process = get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+import threading
+thread = threading.Thread(target=fork)
+thread.start()
+thread.join()
+"""
+    done = job.run(WORK + code, head="import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+    green(job, "late")
+
+
+def test_ctrl_c_twice_loses_nothing_of_many_trackers(job: Job) -> None:
+    """The second one comes while all of them have kept what they could not deliver."""
+    with job.sim.fault("status", status=503):
+        process = job.begin("""
+            trackers = [at.Tracker(exit_timeout=60) for _ in range(3)]
+            for number, tracker in enumerate(trackers):
+                try:
+                    with tracker.live_progress(f"job-{number}"):
+                        raise ValueError("no disk")
+                except ValueError:
+                    pass
+            at._shutdown.DEAF_SECONDS = 60
+            say("running")
+        """)
+        for _ in range(3):
+            time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+    assert job.flush().returncode == 0
+    assert sorted(push.title for push in job.sim.pushes) == [f"job-{number} failed" for number in range(3)]
+
+
 def test_blocks_in_an_exit_handler_may_contain_each_other(job: Job) -> None:
     """The end of an inner block stops no outer one, and what fails there is pushed."""
     done = job.run(
@@ -183,7 +228,7 @@ class Waiter:
     def __init__(self, clock: list[float], timeout: float, *, runs: bool = True) -> None:
         self._clock, self._timeout, self._until = clock, timeout, 0.0
         self.lane = self
-        self.runs, self.owes, self.is_idle, self.heeds_signals = runs, True, False, True
+        self.runs, self.owes, self.is_idle, self.heeds_signals, self.refuses = runs, True, False, True, False
         self.ended: list[str | None] = []
         self.keeper = Keeper()
 
@@ -215,7 +260,11 @@ class Waiter:
     def count_left(self) -> int:
         return 0
 
+    def refuse(self) -> None:
+        self.refuses = True
+
     def close(self, timeout: float) -> None:
+        assert self.refuses
         assert timeout >= 0
 
 
@@ -456,6 +505,45 @@ def test_trackers_closed_by_exit_handlers_share_one_deadline() -> None:
     assert clock[0] == pytest.approx(104.0)
     process.close(couriers[1], 1.0)  # type: ignore[arg-type]
     assert clock[0] == pytest.approx(105.0)
+
+
+def test_a_block_that_is_opened_while_its_tracker_closes(sim: Simulator) -> None:
+    """It had its account before, and gets no card after: nothing would end it."""
+    tracker = Tracker(api_key=sim.api_key, base_url=sim.base_url)
+    tracker.courier.refuse()
+    with tracker.live_progress("late", total=2) as progress:
+        progress.advance()
+        assert tracker.close(PATIENCE)
+    assert sim.requests == []
+
+
+def test_who_waits_while_a_tracker_is_closed(sim: Simulator) -> None:
+    """A flush on another thread ends with the closing, and says that not all was delivered."""
+    tracker, answers = Tracker(api_key=sim.api_key, base_url=sim.base_url), list[bool]()
+    with sim.fault("hang"):
+        with tracker.live_progress("job"):
+            pass
+        thread = threading.Thread(target=lambda: answers.append(tracker.flush(PATIENCE)))
+        thread.start()
+        assert until(lambda: tracker.courier._waiters)
+        assert not tracker.close(0.1)
+        assert not tracker.close(0.1)
+        thread.join(PATIENCE)
+    assert len(answers) == 1
+
+
+def test_a_client_that_was_closed_is_made_anew(sim: Simulator) -> None:
+    """Another thread closes the connections while an end is on its way to them; the end arrives."""
+    with Tracker(api_key=sim.api_key, base_url=sim.base_url) as tracker:
+        with tracker.live_progress("job"):
+            assert tracker.flush(PATIENCE)
+            account = tracker.account()
+            assert account is not None
+            assert account._client is not None
+            account._client.close()
+        assert tracker.flush(PATIENCE)
+    assert sim.cards["job"].color == "green"
+    assert _courier.passing(RuntimeError("Cannot send a request, as the client has been closed."))
 
 
 def test_closing_ends_what_is_open(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
