@@ -287,6 +287,25 @@ def events(lines: Iterator[str]) -> Iterator[tuple[str, Any, str]]:
             event = {}
 
 
+def test_what_changes_while_it_is_drawn(sim: Simulator, web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscriber hears of what changed on another thread while the first state was being written for it."""
+    control, drawing = sim._control, sim._control.drawing
+
+    def drawn() -> dict[str, Any]:
+        monkeypatch.undo()
+        before = drawing()
+        thread = threading.Thread(target=sim.fault, args=("status",), kwargs={"status": 503})
+        thread.start()
+        thread.join()
+        return before
+
+    monkeypatch.setattr(control, "drawing", drawn)
+    with web.stream("GET", "/simulator/events") as answer:
+        states = (data for name, data, _ in events(answer.iter_lines()) if name == "state")
+        assert next(states)["faults"] == []
+        assert [fault["kind"] for fault in next(states)["faults"]] == ["status"]
+
+
 def test_events(sim: Simulator, web: httpx.Client) -> None:
     """A subscriber is given the state and the requests, then what is new; one that returns gets what it missed."""
     put(sim)

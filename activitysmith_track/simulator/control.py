@@ -478,6 +478,7 @@ class Feed:
         self.run = uuid.uuid4().hex  # tells a page that reconnects whether it knows this history
         self._subscribers = 0
         self._frame, self._number = b"", 0
+        self._drawn: object = None  # what `screen` said of the frame
         self._rows: dict[int, tuple[int, bytes]] = {}  # written once for all who stand at the same request
         self._next: asyncio.Event | None = None
         self._woken: asyncio.Event | None = None
@@ -527,17 +528,16 @@ class Feed:
 
     async def _pump(self) -> None:
         assert self._woken is not None
-        screen = self._control.screen()
         while self._subscribers:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
             self._woken.clear()
-            before, screen = screen, self._control.screen()
-            if screen != before:
+            if self._control.screen() != self._drawn:
                 self._make()
                 await asyncio.sleep(FRAME_SECONDS)
 
     def _make(self) -> None:
+        self._drawn = self._control.screen()  # asked first: what changes while it is drawn is drawn once more
         self._frame = b"event: state\ndata: %b\n\n" % as_json(self._control.drawing())
         self._number += 1
         self._rows.clear()
