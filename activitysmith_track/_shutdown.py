@@ -117,8 +117,13 @@ class Shutdown:
             begun = self._clock()
             with self._open_gates():
                 leaving = {each: self.seconds_for(each) for each in self.couriers}
-                if leave(leaving, ends_open=ends_open, tells=not self.has_left or not self._has_told):
-                    self._has_told = self.has_left
+                try:
+                    if leave(leaving, ends_open=ends_open, tells=not self.has_left or not self._has_told):
+                        self._has_told = self.has_left
+                except KeyboardInterrupt:
+                    pass  # it has ended the wait
+                except Exception:
+                    logger.exception("activitysmith_track: internal error at the exit")
             self._spent += self._clock() - begun
         finally:
             self._leaving = None
@@ -152,13 +157,16 @@ class Shutdown:
         """
         courier.refuse()
         begun, seconds = self._clock(), self.seconds_for(courier) if timeout is None else timeout
-        with self._open_gates() if self.has_left else contextlib.nullcontext():
-            leave({courier: seconds})
-        delivered = courier.is_idle and not courier.lost
-        spent = self._clock() - begun
+        spent = seconds
+        try:
+            with self._open_gates() if self.has_left else contextlib.nullcontext():
+                leave({courier: seconds})
+            delivered = courier.is_idle and not courier.lost
+            spent = self._clock() - begun
+        finally:
+            courier.close(max(0.0, seconds - spent))
         if self.has_left or _has_begun():
             self._spent += spent
-        courier.close(max(0.0, seconds - spent))
         return delivered
 
     def _longest(self) -> float:
@@ -203,22 +211,24 @@ def leave(seconds: Mapping[Courier, float], *, ends_open: bool = True, tells: bo
 
     Returns:
         Whether something was logged.
+
+    Raises:
+        BaseException: what a signal handler, Ctrl-C's among them, raises meanwhile. It ends the wait; what is owed is
+            kept all the same, and what goes wrong with one courier keeps no other one from leaving.
     """
     couriers = list(seconds)
     for each in couriers:
         each.hurry(seconds[each])
-    try:
-        _settle(couriers, ends_open=ends_open)
-        _deliver(couriers)
-        interrupted = False
-    except KeyboardInterrupt:  # the user does not want to wait; what is owed is kept all the same
-        interrupted = True
-    with _deaf_to_interrupts():
-        if interrupted:
+    errors = [*_settle(couriers, ends_open=ends_open), *_deliver(couriers)]
+    with _interrupts_later():
+        if errors:
             for each in couriers:
                 each.hurry(0.0)
             _settle(couriers, ends_open=ends_open)
-        return _keep(couriers, tells=tells)
+        has_told = _keep(couriers, tells=tells)
+    if errors:
+        raise errors[0]
+    return has_told
 
 
 def _keep(couriers: list[Courier], *, tells: bool) -> bool:
@@ -244,12 +254,14 @@ def _is_ours(thread: threading.Thread) -> bool:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let no further Ctrl-C cut short what takes a moment and must not be lost; after a while it may."""
-    begun, before = time.monotonic(), signal.getsignal(signal.SIGINT)
+def _interrupts_later() -> Iterator[None]:
+    """Let no Ctrl-C cut short what takes a moment and must not be lost: it counts afterwards, or after a while."""
+    begun, before, heard = time.monotonic(), signal.getsignal(signal.SIGINT), False
     is_python = callable(before) and threading.current_thread() is threading.main_thread()
 
     def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
         if time.monotonic() - begun > DEAF_SECONDS:
             signal.default_int_handler(number, frame)
 
@@ -262,33 +274,39 @@ def _deaf_to_interrupts() -> Iterator[None]:
         with contextlib.suppress(ValueError):
             if is_python and signal.getsignal(signal.SIGINT) is hear:
                 signal.signal(signal.SIGINT, before)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
-def _settle(couriers: list[Courier], *, ends_open: bool) -> None:
-    for each in couriers:
-        with _by_itself():
-            if ends_open:
-                each.end_open()
-            each.send_owed()
+def _settle(couriers: list[Courier], *, ends_open: bool) -> list[BaseException]:
+    def settle(courier: Courier) -> None:
+        if ends_open:
+            courier.end_open()
+        courier.send_owed()
+
+    return _with_each(couriers, settle)
 
 
-@contextlib.contextmanager
-def _by_itself() -> Iterator[None]:
-    """Let what goes wrong with one courier keep no other one from leaving."""
-    try:
-        yield
-    except Exception:
-        logger.exception("activitysmith_track: internal error at the exit")
-
-
-def _deliver(couriers: list[Courier]) -> None:
+def _deliver(couriers: list[Courier]) -> list[BaseException]:
     threadless = [each for each in couriers if each.owes and not each.lane.runs]
-    for number, each in enumerate(threadless):
-        with _by_itself():
-            each.drain(each.seconds_left / (len(threadless) - number))
+    shares = {each: len(threadless) - number for number, each in enumerate(threadless)}
+    errors = _with_each(threadless, lambda courier: courier.drain(courier.seconds_left / shares[courier]))
+    return errors or _with_each(couriers, lambda courier: courier.wait(courier.seconds_left), at_once=True)
+
+
+def _with_each(
+    couriers: list[Courier], act: Callable[[Courier], None], *, at_once: bool = False
+) -> list[BaseException]:
+    """Do something with each courier; returns what went wrong, with all of them or up to the first."""
+    errors: list[BaseException] = []
     for each in couriers:
-        with _by_itself():
-            each.wait(each.seconds_left)
+        try:
+            act(each)
+        except BaseException as error:
+            errors.append(error)
+        if errors and at_once:
+            break
+    return errors
 
 
 def _has_begun() -> bool:

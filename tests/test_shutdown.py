@@ -321,6 +321,45 @@ def test_a_signal_waits_once_for_all_couriers() -> None:
     assert [set(each.ended) for each in couriers] == [{"Stopped: SIGTERM"}] * 5 + [set()]
 
 
+@pytest.mark.parametrize("when", ["it waits", "it keeps"])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError])
+def test_what_a_signal_raises_while_a_tracker_is_closed(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, kind: type[BaseException]
+) -> None:
+    """It goes on to the job, whose Ctrl-C or time limit it is, and what was owed is kept all the same."""
+    settings: dict[str, Any] = {"api_key": sim.api_key, "base_url": sim.base_url, "outbox": tmp_path / "box"}
+    tracker = Tracker(**settings)
+    number = signal.SIGINT if kind is KeyboardInterrupt else signal.SIGALRM
+    before = signal.getsignal(number)
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise kind
+
+    name = "wait" if when == "it waits" else "part"
+    method = getattr(tracker.courier, name)
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        signal.raise_signal(number)
+        return method(*arguments, **options)
+
+    if when == "it keeps" and kind is TimeoutError:
+        pytest.skip("only Ctrl-C is put off: it may come at any time, and a time limit comes once")
+    if kind is TimeoutError:
+        signal.signal(number, interrupt)
+    monkeypatch.setattr(tracker.courier, name, interrupted)
+    try:
+        with sim.fault("status", status=503):
+            with pytest.raises(ValueError, match="no disk"), tracker.live_progress("job"):
+                raise ValueError("no disk")
+            with pytest.raises(kind):
+                tracker.close(0.2)
+    finally:
+        signal.signal(number, before)
+    with Tracker(**settings) as later:
+        assert later.flush(PATIENCE)
+    assert [push.title for push in sim.pushes] == ["job failed"]
+
+
 def test_ctrl_c_ends_the_wait_of_all() -> None:
     """All cards are ended, what is owed is kept, and no courier waits any more."""
     clock = [100.0]
