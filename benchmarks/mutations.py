@@ -50,7 +50,8 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "activitysmith_track"
 TESTS = {"_pacing": "test_pacing.py", "_failure": "test_failure.py", "iteration": "test_iteration.py"}
-NEEDED = [PACKAGE, "tests", "benchmarks", "pyproject.toml"]
+NEEDED = ["tests", "benchmarks", "pyproject.toml"]
+SITE = "site"  # where the copy of the package lies: the tests refuse one that lies beside them
 MEMORY = 3 << 30  # bytes that the tests may take
 SLOWER = 10  # how many times as long as without a mutation the tests may take
 OUTCOMES = ("killed", "timed out", "survived")
@@ -155,6 +156,7 @@ def difference(mutation: Mutation, after: str) -> str:
 def copy() -> Path:
     """Copy what the tests need to a place of its own, which may be damaged."""
     place = Path(tempfile.mkdtemp(prefix="mutations-"))
+    shutil.copytree(ROOT / PACKAGE, place / SITE / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
     for name in NEEDED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
@@ -170,14 +172,14 @@ def limit_memory() -> None:
 
 def run_tests(place: Path, module: str, timeout: float, **variables: str) -> tuple[int | None, str]:
     """Run the tests of a module in a copy; return pytest's exit code, `None` after a timeout, and its output."""
-    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
+    options = ["-x", "-q", "--tb=no", "-n0", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
     shutil.rmtree(
         place / ".hypothesis", ignore_errors=True
     )  # what failed for another mutation is no help for this one
     tests = subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, f"tests/{TESTS[module]}"],
         cwd=place,
-        env={**os.environ, "PYTHONPATH": str(place), **variables},
+        env={**os.environ, "PYTHONPATH": str(place / SITE), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -208,14 +210,14 @@ def prepare(modules: list[str]) -> tuple[Path, dict[str, float]]:
             raise SystemExit(f"without a mutation {TESTS[module]} must pass:\n{output}")
         seconds[module] = max(60.0, SLOWER * (time.monotonic() - began))
     for module in modules:
-        for bytecode in (place / PACKAGE / "__pycache__").glob(f"{module}.*"):
+        for bytecode in (place / SITE / PACKAGE / "__pycache__").glob(f"{module}.*"):
             bytecode.unlink()
     return place, seconds
 
 
 def attempt(mutation: Mutation, place: Path, timeout: float) -> Result:
     """Mutate a copy, run the tests, and mend the copy."""
-    path, after = place / PACKAGE / f"{mutation.module}.py", mutated(mutation) or ""
+    path, after = place / SITE / PACKAGE / f"{mutation.module}.py", mutated(mutation) or ""
     path.write_text(after, encoding="utf-8")
     try:
         code, output = run_tests(place, mutation.module, timeout, PYTHONDONTWRITEBYTECODE="1")
