@@ -55,9 +55,9 @@ class Keeper:
             with importing():
                 from ._outbox import Outbox
 
-                made = Outbox(None if self.directory is True else self.directory)
-                made.exists()  # which imports what it takes to tell
                 if self._outbox is None:  # else another thread was faster
+                    made = Outbox(None if self.directory is True else self.directory)
+                    made.exists()  # which imports what it takes to tell
                     self._outbox = made
         return self._outbox
 

@@ -29,7 +29,6 @@ import pytest
 
 SETTLING_SECONDS = 30.0  # that threads have to end, together; a test should have waited for them itself
 PROC = Path("/proc/self")
-NO_BLOCKS = ()  # what the library's own variable holds outside of any block, whether it was ever set or not
 TIMER = {getattr(signal, "SIGALRM", None)}  # which pytest-timeout takes, and gives back as soon as a test fails
 
 
@@ -51,12 +50,17 @@ def look() -> dict[str, Mapping[Any, Any]]:
         "log handlers": {each.name: handlers for each in loggers() if (handlers := handlers_of(each))},
         "logger": {each.name: (each.level, each.propagate, each.disabled) for each in loggers()},
         "context variable": {
-            each: Known(value) for each, value in contextvars.copy_context().items() if value is not NO_BLOCKS
+            each: Known(value) for each, value in contextvars.copy_context().items() if not is_empty(value)
         },
         "thread": {each: each.name for each in threading.enumerate()},
         "child": children(),
         "descriptors": descriptors(),
     }
+
+
+def is_empty(value: object) -> bool:
+    """Tell what the library's own variable holds outside of any block, whether it was ever set or not."""
+    return type(value) is tuple and not value
 
 
 class Known:
