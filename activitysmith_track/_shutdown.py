@@ -219,7 +219,7 @@ def leave(seconds: Mapping[Courier, float], *, ends_open: bool = True, tells: bo
     couriers = list(seconds)
     for each in couriers:
         each.hurry(seconds[each])
-    errors = [*_settle(couriers, ends_open=ends_open), *_deliver(couriers)]
+    errors = _settle(couriers, ends_open=ends_open) or _deliver(couriers)
     with _interrupts_later():
         if errors:
             for each in couriers:
