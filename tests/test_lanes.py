@@ -30,6 +30,6 @@ def test_a_thread_that_starts_while_the_courier_closes(monkeypatch: pytest.Monke
     lane.wake(Late())
     assert lane.start()
     assert running.wait(60)
-    courier.close()
+    courier.close(60.0)
     assert done.wait(60)
     assert set(threading.enumerate()) <= before
