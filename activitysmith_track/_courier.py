@@ -1126,7 +1126,8 @@ class Courier:
         for each in self._threads:  # first the lanes, which may yet start a thread of a crew that nobody would stop
             each.stop()
             each.join(max(0.0, until - time.monotonic()))
-        self.let_go()
+        self.keeper.stop()
+        self.close_connections()
         self._told.clear()
         waiters = list(self._waiters)
         self.after_fork()
@@ -1268,14 +1269,11 @@ class Courier:
 
     # -- the lanes' side
 
-    def _wake_waiters(self) -> None:
-        for waiter in list(self._waiters):
-            waiter.put(None)
-
     def settle(self, task: Task) -> None:
         """Note that nothing is owed for a task any more."""
         self._owed.pop(task, None)
-        self._wake_waiters()
+        for waiter in list(self._waiters):
+            waiter.put(None)
         if self.is_dropped:
             self.lane.wake(self._retirement)
 

@@ -153,22 +153,15 @@ class Keeper:
         outbox = self.outbox
         return outbox if outbox is not None and outbox.exists() else None
 
-    def leave(self, owed: Owed, kept: Iterable[Entry], timeout: float, *, stays: bool = False) -> bool:
-        """Leave to others what this process could not deliver: it exits.
+    def part(self, owed: Owed, kept: Iterable[Entry], timeout: float, *, stays: bool = False) -> Parting:
+        """Begin to leave to others what this process could not deliver, for it exits; `leave_all` does the rest.
 
         Args:
             owed: what nobody else knows of yet.
             kept: what is kept already.
-            timeout: seconds to wait at most until the watchdog has been told.
+            timeout: seconds that the watchdog has at most to hear all of it.
             stays: True where the process may yet stay, so that the watchdog is not told that it leaves in order.
-
-        Returns:
-            Whether all of it is in safe hands.
         """
-        return leave_all([self.part(owed, kept, timeout, stays=stays)], timeout)[0]
-
-    def part(self, owed: Owed, kept: Iterable[Entry], timeout: float, *, stays: bool = False) -> Parting:
-        """Begin what `leave` does: several keepers do it side by side, see `leave_all`."""
         owed = list(owed)
         left = [entry for account, entry in owed if not self.hand_over(account, entry)]
         with self._leaving:

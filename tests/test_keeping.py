@@ -19,6 +19,7 @@ from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
 from activitysmith_track import _courier, _shutdown
+from activitysmith_track._keeping import leave_all
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.errors import InvalidRequest
@@ -226,11 +227,11 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
     assert one is not None
     assert other is not None
     if order == "leave first":
-        assert courier.keeper.leave([(account, one)], [], 0.1)
+        assert leave_all([courier.keeper.part([(account, one)], [], 0.1)], 0.1) == [True]
         assert courier.keeper.keep(account, other)
     else:
         assert courier.keeper.keep(account, other)
-        assert courier.keeper.leave([(account, one)], [], 0.1)
+        assert leave_all([courier.keeper.part([(account, one)], [], 0.1)], 0.1) == [True]
     courier.after_fork()  # as a next process would begin
     courier.keeper.directory = tmp_path / "box"
     assert [entry.id for entry in courier.keeper.claim(account)] == [delivery.id]
@@ -430,7 +431,7 @@ def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_pat
     keeper.directory = tmp_path / "box"
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
     entry = keeper.entry(account, "end", body, time.time(), stream_key="job")
-    assert keeper.leave([(account, entry)], [], 0.1)
+    assert leave_all([keeper.part([(account, entry)], [], 0.1)], 0.1) == [True]
     keeper.cancel_ends(account, "job")
     next_one = Keeper()
     next_one.directory = keeper.directory
@@ -449,12 +450,12 @@ def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: 
     account = Account(sim.api_key, sim.base_url, time.monotonic)
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
     entry = first.entry(account, "end", body, time.time(), stream_key="job")
-    assert first.leave([(account, entry)], [], 0.1)
+    assert leave_all([first.part([(account, entry)], [], 0.1)], 0.1) == [True]
     assert first.begin(entry) is False
     assert first.claim(account) == []
     assert [each.id for each in second.claim(account)] == [entry.id]
     assert third.claim(account) == []
-    assert second.leave([], [], 0.1)
+    assert leave_all([second.part([], [], 0.1)], 0.1) == [True]
     assert [each.id for each in third.claim(account)] == [entry.id]
 
 
@@ -464,7 +465,7 @@ def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     from activitysmith_track._keeping import Keeper
 
     keeper = Keeper()
-    assert keeper.leave([], [], 0.1)
+    assert leave_all([keeper.part([], [], 0.1)], 0.1) == [True]
     keeper.guard(1, Account(sim.api_key, sim.base_url, time.monotonic), "job", ({}, None))
     assert not keeper.watched
     assert keeper._watchdog is not None

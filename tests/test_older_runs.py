@@ -15,6 +15,7 @@ from scripted import Script
 import activitysmith_track as at
 from activitysmith_track import ActivitySmith, _courier, _keeping, _outbox
 from activitysmith_track._courier import Account
+from activitysmith_track._keeping import leave_all
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
 
@@ -320,7 +321,7 @@ def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
     keeper._watchdog = Dead()  # type: ignore[assignment]
     entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
     keeper._handed[entry.id] = 1
-    assert keeper.leave([], [entry], 0.1)
+    assert leave_all([keeper.part([], [entry], 0.1)], 0.1) == [True]
     assert [each.id for each in box.claim("h", entry.base_url, "next", time.time(), 60)] == [entry.id]
 
 
