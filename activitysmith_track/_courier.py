@@ -10,10 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
-import random
-import threading
-import time
 import weakref
 from collections import deque
 from functools import partial
@@ -22,21 +18,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._failure import late
-from ._forks import certificates, children, importing, on_own_thread
-from ._inbox import Inbox
+from ._forks import children, importing, on_own_thread
 from ._keeping import Keeper, Parting
-from ._lanes import Crew, Errand, Lane
 from ._pacing import DEFAULT_BUDGET, Budget, Pace, Range
-from ._shutdown import shutdown
+from ._shutdown import Shutdown, shutdown
+from .delivery.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from ._inbox import Inbox
     from ._keeping import LastWords
-    from ._lanes import Task
+    from ._lanes import Crew, Errand, Lane, Task
     from ._outbox import Entry
     from ._signals import Signals
-    from .client import ActivitySmith, Call, StreamAnswer
+    from .client import Call, StreamAnswer
 
 logger = logging.getLogger("activitysmith_track")
 
@@ -126,9 +122,9 @@ _OVER = _Over()
 class Account:
     """One API key at one address: its client, its minute, its slots. Beside `perform` used by the lane alone."""
 
-    def __init__(self, api_key: str, base_url: str, clock: Callable[[], float]) -> None:
-        self._key, self.base_url, self._clock = api_key, base_url, clock
-        self._client: ActivitySmith | None = None
+    def __init__(self, api_key: str, base_url: str, runtime: Runtime) -> None:
+        self._key, self.base_url = api_key, base_url
+        self._transport = runtime.transport(api_key, base_url, ATTEMPT_SECONDS)
         self._sent: deque[float] = deque()
         self._closed_until = 0.0
         self._running: dict[Card, None] = {}
@@ -154,25 +150,11 @@ class Account:
         Returns:
             The answer to the last one.
         """
-        client = self._client
-        if client is None or client.is_closed:  # another thread may have closed it since
-            client = self._make()
-        return [client.perform(call, seconds) for call in calls][-1]
-
-    def _make(self) -> ActivitySmith:
-        with certificates, importing():  # in this order: who waits at a gate holds no lock
-            from .client import ActivitySmith
-
-            if self._client is None or self._client.is_closed:
-                made = ActivitySmith(self._key, base_url=self.base_url, timeout=ATTEMPT_SECONDS, max_attempts=1)
-                self._client = made
-            return self._client
+        return [self._transport.perform(call, seconds) for call in calls][-1]
 
     def close(self) -> None:
         """Close the connections; a next request opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._transport.close()
 
     def __del__(self) -> None:
         self.close()
@@ -556,7 +538,7 @@ class Card:
             if self.account.release(self):
                 self.courier.wake_waiting(self.account)
             return now + RECIPIENT_RETRY
-        return now + backoff(self._failures) if passing(error) else None
+        return now + self.courier.backoff(self._failures) if passing(error) else None
 
 
 class Dispatcher:
@@ -665,8 +647,8 @@ class Parcel:
         self.courier, self.account = courier, account
         self.keeper = courier.keeper  # a courier that is closed begins with another one
         self.entry = entry  # the copy that is kept, if any
-        self.happened = time.time() if entry is None else entry.happened
-        self.id = os.urandom(12).hex() if entry is None else entry.id  # of the copy, should two threads make it
+        self.happened = courier.runtime.wall() if entry is None else entry.happened
+        self.id = courier.runtime.token() if entry is None else entry.id  # of the copy, should two threads make it
         self._errand: Errand | None = None
         self._failures = 0
 
@@ -832,7 +814,7 @@ class Ending(Parcel):
             card.started, self._opens = True, False
             if final.keep:
                 return
-        body = late(final.body, self.happened, time.time(), self.kind)
+        body = late(final.body, self.happened, self.courier.runtime.wall(), self.kind)
         if final.keep:
             body = _without_opening(body)
         self.account.perform([owed_call(self.kind, card.stream_key, body)], seconds)
@@ -864,7 +846,7 @@ class Ending(Parcel):
         if isinstance(error, TooManyRequests):
             return card.account.rate_limited(now, error.retry_after)
         if passing(error):
-            return now + backoff(self._failures if card.successor is None else WAITED_FOR)
+            return now + self.courier.backoff(self._failures if card.successor is None else WAITED_FOR)
         card.courier.lost += 1
         return self._refused()
 
@@ -954,7 +936,7 @@ class Delivery(Parcel):
         from .client import owed_call
 
         self._begun = True
-        body = late(self.body, self.happened, time.time(), self.kind)
+        body = late(self.body, self.happened, self.courier.runtime.wall(), self.kind)
         key = "" if self.entry is None else self.entry.stream_key or ""
         self._call = owed_call(self.kind, key, body, at_least_once=self.at_least_once)
         self.account.perform([self._call], seconds)
@@ -989,7 +971,7 @@ class Delivery(Parcel):
         if isinstance(error, TooManyRequests):
             return self.account.rate_limited(now, error.retry_after)
         if self._is_owed_after(error):
-            return now + backoff(self._failures)
+            return now + self.courier.backoff(self._failures)
         self.courier.lost += 1
         return self._done()
 
@@ -1056,14 +1038,14 @@ def passing(error: Exception) -> bool:
     return isinstance(error, (DeliveryError, InvalidAnswer, ServerError, OSError, MemoryError, RuntimeError))
 
 
-def backoff(failures: int) -> float:
+def backoff(failures: int, runtime: Runtime) -> float:
     """Return the seconds before the next attempt, half of it jitter.
 
     It is exponential, but what a short outage held up is not to stay wrong for long: in the first minute, about 15
     attempts, it stays at 4 seconds, and from there it grows by a tenth each time, which is a tenth of the outage.
     """
     whole = min(LONGEST_BACKOFF, 2.0 ** min(failures, 10), PROMPT_BACKOFF * 1.1 ** min(max(0, failures - 15), 30))
-    return whole * random.uniform(0.5, 1.0)
+    return whole * runtime.uniform(0.5, 1.0)
 
 
 class Courier:
@@ -1071,27 +1053,35 @@ class Courier:
 
     Args:
         exit_timeout: returns the seconds that the interpreter's exit may wait.
-        clock: seconds, monotonic.
+        runtime: the world outside.
+        leaves: the exit of the process, in which it takes part.
     """
 
-    def __init__(self, exit_timeout: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
-        self.exit_timeout, self.clock = exit_timeout, clock
+    def __init__(
+        self, exit_timeout: Callable[[], float], runtime: Runtime | None = None, leaves: Shutdown = shutdown
+    ) -> None:
+        self.exit_timeout, self.runtime, self._shutdown = exit_timeout, runtime or Runtime(), leaves
         self.order = itertools.count()  # of openings and failures
         self.epoch = 0
-        self._told: set[object] = set()
         self._fresh()
         self._retirement = Retirement(self)
         self.is_dropped = False
         self.refuses = False  # opens no more cards: its tracker is closed
-        shutdown.add(self)
+        self._shutdown.add(self)
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds of a clock that never goes back."""
+        return self.runtime.now
 
     def _fresh(self) -> None:
         """Begin with nothing, as a new process or a forked child must."""
-        self.lane, self.samples = Lane("courier", self.clock), Lane("samples", self.clock)
-        self.update_crew = Crew("updates", CREW, self.lane.report)
-        self.end_crew = Crew("ends", CREW, self.lane.report)
+        runtime = self.runtime
+        self.lane, self.samples = runtime.scheduler("courier"), runtime.scheduler("samples")
+        self.update_crew = runtime.workers("updates", CREW, self.lane.report)
+        self.end_crew = runtime.workers("ends", CREW, self.lane.report)
         self._dispatcher = Dispatcher(self)
-        self.keeper = Keeper()
+        self.keeper = Keeper(runtime)
         self._signals: Signals | None = None
         self.lost = 0
         self.hurried = False
@@ -1102,8 +1092,8 @@ class Courier:
         self._accounts: dict[tuple[str, str], Account] = {}
         self._echoes: deque[Delivery] = deque(maxlen=64)
         self._waiters: list[Inbox[None]] = []
-        self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
-        self.taking_over = threading.RLock()  # a failure's push: by an outer block, or by the watchdog
+        self._lock = runtime.lock()  # short bookkeeping; reentrant for signal handlers
+        self.taking_over = runtime.lock()  # a failure's push: by an outer block, or by the watchdog
 
     def after_fork(self) -> None:
         """Leave everything that was on its way to the parent, or to nobody."""
@@ -1122,13 +1112,13 @@ class Courier:
         Args:
             timeout: seconds to wait at most until the threads have ended; they do so by themselves later.
         """
-        until = time.monotonic() + timeout
+        until = self.clock() + timeout
         for each in self._threads:  # first the lanes, which may yet start a thread of a crew that nobody would stop
             each.stop()
-            each.join(max(0.0, until - time.monotonic()))
+            each.join(max(0.0, until - self.clock()))
         self.keeper.stop()
         self.close_connections()
-        self._told.clear()
+        self.runtime.forget_warnings()
         waiters = list(self._waiters)
         self.after_fork()
         for waiter in waiters:
@@ -1156,7 +1146,7 @@ class Courier:
         """Return what is kept for one key at one address."""
         key = api_key, base_url
         found = self._accounts.get(key)  # none is made in vain: what a signal handler raises in a `__del__` is lost
-        return self._accounts.setdefault(key, Account(api_key, base_url, self.clock)) if found is None else found
+        return self._accounts.setdefault(key, Account(api_key, base_url, self.runtime)) if found is None else found
 
     def open(
         self,
@@ -1260,10 +1250,10 @@ class Courier:
 
     def _give(self, lane: Lane, task: Task) -> None:
         lane.wake(task)
-        shutdown.watch_children()
-        if shutdown.has_left:
+        self._shutdown.watch_children()
+        if self._shutdown.has_left:
             if isinstance(task, Parcel) and not on_own_thread():
-                shutdown.leave()  # nothing waits for it any more
+                self._shutdown.leave()  # nothing waits for it any more
         elif not lane.start() and not lane.too_late:
             self.tell_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
 
@@ -1321,6 +1311,10 @@ class Courier:
         """Have what is ready sent, as far as it may go."""
         self.lane.schedule(self._dispatcher, now)
 
+    def backoff(self, failures: int) -> float:
+        """Return the seconds before the next attempt; see `backoff`."""
+        return backoff(failures, self.runtime)
+
     def attempt_seconds(self) -> float:
         """Return how long one request may take: less when the interpreter is leaving.
 
@@ -1333,9 +1327,7 @@ class Courier:
 
     def tell_once(self, kind: object, message: str, *details: object) -> None:
         """Log a warning, once for each kind."""
-        if kind not in self._told:
-            self._told.add(kind)
-            logger.warning(message, *details)
+        self.runtime.warn_once(kind, message, *details)
 
     def tell_failure(self, what: str, error: Exception) -> None:
         """Log a failed delivery, once for each kind; a record that is kept keeps nothing of its frames alive."""
@@ -1363,11 +1355,11 @@ class Courier:
         return bool(self._owed)
 
     def _wait_for_all(self, timeout: float) -> None:
-        until, waiters = time.monotonic() + timeout, self._waiters  # closing begins with others
-        waiter: Inbox[None] = Inbox()
+        until, waiters = self.clock() + timeout, self._waiters  # closing begins with others
+        waiter = self.runtime.inbox()
         waiters.append(waiter)
         try:
-            while self._owed and (left := until - time.monotonic()) > 0:
+            while self._owed and (left := until - self.clock()) > 0:
                 with contextlib.suppress(Empty):
                     waiter.get(left)
         finally:
@@ -1377,7 +1369,7 @@ class Courier:
 
     def stop(self, words: str) -> None:
         """End all cards as stopped, here and wherever else the signal is heeded that the words name."""
-        shutdown.stop(words, self)
+        self._shutdown.stop(words, self)
 
     def hurry(self, seconds: float) -> None:
         """From now on holds and paces count no more, and all requests together have so many seconds."""

@@ -10,11 +10,9 @@ import contextlib
 import itertools
 import logging
 import os
-import threading
-import time
 from typing import TYPE_CHECKING
 
-from ._forks import importing, module
+from ._forks import module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from ._courier import Account
     from ._outbox import Entry, Outbox
     from ._watchdog import Watchdog
+    from .delivery.runtime import Runtime
 
 logger = logging.getLogger("activitysmith_track")
 
@@ -34,17 +33,18 @@ LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to 
 class Keeper:
     """Keeps copies of what is owed, for when the process is gone before it is delivered."""
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self.directory: str | os.PathLike[str] | bool = True  # the outbox's; True for the user's own, False for none
         self._outbox: Outbox | None = None
         self._watchdog: Watchdog | None = None
         self._closed = False  # nobody could say goodbye to a watchdog that is told of a card from now on
         self._numbers = itertools.count(1)
         self._handed: dict[str, int] = {}  # what the watchdog has, by the entries' ids
-        self._owner = f"{os.getpid()}-{os.urandom(8).hex()}"
+        self._owner = f"{os.getpid()}-{runtime.token()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
         self._claimed: set[str] = set()  # the ids of what was taken over and has not been tried yet
-        self._leaving = threading.RLock()  # lest an attempt takes a lease on what is left, and nobody gives it back
+        self._leaving = runtime.lock()  # lest an attempt takes a lease on what is left, and nobody gives it back
 
     @property
     def outbox(self) -> Outbox | None:
@@ -52,13 +52,9 @@ class Keeper:
         if self.directory is False:
             return None
         if self._outbox is None:
-            with importing():
-                from ._outbox import Outbox
-
-                if self._outbox is None:  # else another thread was faster
-                    made = Outbox(None if self.directory is True else self.directory)
-                    made.exists()  # which imports what it takes to tell
-                    self._outbox = made
+            made = self._runtime.outbox(None if self.directory is True else self.directory)
+            made.exists()  # which imports what it takes to tell
+            self._outbox = self._outbox or made  # else another thread was faster
         return self._outbox
 
     @property
@@ -145,7 +141,7 @@ class Keeper:
         with self._leaving:
             if self._closed:
                 return []
-            entries = outbox.claim(*_address(account), self._owner, time.time(), LEASE_SECONDS)
+            entries = outbox.claim(*_address(account), self._owner, self._runtime.wall(), LEASE_SECONDS)
             self._claimed.update(entry.id for entry in entries)
         return entries
 
@@ -211,11 +207,8 @@ class Keeper:
         """Have the watchdog end a card if the job dies; starts it with the first one."""
         watchdog = self._watchdog
         if watchdog is None:
-            with importing():
-                from . import _outbox  # noqa: F401  # what is owed then need not wait until httpx is imported
-                from ._watchdog import Watchdog
             try:
-                self._watchdog = watchdog = Watchdog(outbox=self.place)
+                self._watchdog = watchdog = self._runtime.watchdog(self.place)
             except Exception as error:
                 logger.warning("activitysmith_track: no watchdog here: %s", error)
                 return
@@ -277,28 +270,29 @@ class Parting:
         self.keeper._left.update(entry.id for entry in self.left)
 
 
-def leave_all(partings: list[Parting], timeout: float) -> list[bool]:
+def leave_all(partings: list[Parting], timeout: float, runtime: Runtime) -> list[bool]:
     """Have watchdogs and outboxes take over what is left, side by side and each file in one transaction.
 
     Args:
         partings: of each keeper one.
         timeout: seconds to wait at most until all the watchdogs have been told.
+        runtime: tells the time.
 
     Returns:
         Of each whether all of it is in safe hands.
     """
-    until = time.monotonic() + timeout
+    until = runtime.now() + timeout
     files: dict[object, list[Parting]] = {}
     for each in partings:
-        each.wait(max(0.0, until - time.monotonic()))
+        each.wait(max(0.0, until - runtime.now()))
         if each.left or each.leases:
             files.setdefault(each.keeper.place, []).append(each)
-    until = time.monotonic() + RETRY_SECONDS
-    stored = {place: _store(group, until) for place, group in files.items()}
+    until = runtime.now() + RETRY_SECONDS
+    stored = {place: _store(group, until, runtime) for place, group in files.items()}
     return [stored[each.keeper.place] if each.left or each.leases else each.told for each in partings]
 
 
-def _store(partings: list[Parting], until: float) -> bool:
+def _store(partings: list[Parting], until: float, runtime: Runtime) -> bool:
     """Leave everything in one outbox; tried twice where the file is busy, unless it is late."""
     outbox = partings[0].keeper.outbox
     if outbox is None:
@@ -311,7 +305,7 @@ def _store(partings: list[Parting], until: float) -> bool:
         for each in partings:
             each.note()
         kept_all = outbox.leave(entries, leases)
-        if not kept_all and time.monotonic() < until:
+        if not kept_all and runtime.now() < until:
             kept_all = outbox.leave(entries, leases)  # the file may have been busy for once
         return kept_all
 

@@ -1,9 +1,9 @@
 """The threads: one that decides and never waits for the network, and crews that carry requests for it.
 
-A `Lane` runs short tasks when they are due. What may take long, a task hands to a `Crew` as an `Errand`; when that is
-done, the lane looks at the task again. So a request that hangs keeps nothing else waiting, and what tasks know is
-touched by the lane's thread alone. User threads only put into an `Inbox`, which nobody waits for, so that a signal
-handler may call a handle as well.
+An `Agenda` runs short tasks when they are due, and a `Lane` is the thread that turns it. What may take long, a task
+hands to a `Crew` as an `Errand`; when that is done, the task is looked at again. So a request that hangs keeps
+nothing else waiting, and what tasks know is touched by the lane's thread alone. User threads only put into an
+`Inbox`, which nobody waits for, so that a signal handler may call a handle as well.
 """
 
 from __future__ import annotations
@@ -131,12 +131,12 @@ class Crew:
                 thread.join(max(0.0, until - time.monotonic()))
 
 
-class Lane:
-    """One daemon thread that runs tasks when they are due, started by the first of them.
+class Agenda:
+    """What is to be done, and when: short tasks, run one after the other by whoever turns the wheel.
 
     Args:
-        name: of the thread.
-        clock: seconds, monotonic.
+        name: how the log calls it.
+        clock: seconds of a clock that never goes back.
     """
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
@@ -145,20 +145,24 @@ class Lane:
         self._heap: list[list[Any]] = []  # when, an order, and the task; `None` for one that is forgotten
         self._due: dict[Task, list[Any]] = {}  # the entry of each
         self._order = itertools.count()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._serving: dict[str, int] = {}  # the one thread that serves, should the start of one be interrupted
         self._resting: list[Task] = []
         self.outstanding = 0  # errands on their way
-        self.too_late = False  # True once the interpreter has refused a thread because it leaves
         self.ran = 0  # tasks, so that a test can tell whether anything happens
+
+    # -- for any thread
 
     def wake(self, task: Task) -> None:
         """Have a task looked at; never blocks."""
         self._inbox.put(task)
 
+    def report(self, errand: Errand) -> None:
+        """Hear of an errand that was done."""
+        self._inbox.put(errand)
+
+    # -- for its tasks, and for whoever runs them
+
     def schedule(self, task: Task, due: float) -> None:
-        """Have a task looked at at a time, and at no other; called on the lane's own thread."""
+        """Have a task looked at at a time, and at no other."""
         self.forget(task)
         self._due[task] = entry = [due, next(self._order), task]
         heapq.heappush(self._heap, entry)
@@ -167,19 +171,94 @@ class Lane:
             heapq.heapify(self._heap)
 
     def forget(self, task: Task) -> None:
-        """Have a task looked at no more, and keep it alive no longer; called on the lane's own thread."""
+        """Have a task looked at no more, and keep it alive no longer."""
         entry = self._due.pop(task, None)
         if entry is not None:
             entry[2] = None
 
     def send(self, crew: Crew, task: Task, work: Callable[[], Any]) -> Errand:
-        """Have a crew do what may take long, and the task looked at again when it is done; on the lane's thread."""
+        """Have a crew do what may take long, and the task looked at again when it is done."""
         self.outstanding += 1
         return crew.send(task, work)
 
-    def report(self, errand: Errand) -> None:
-        """Hear of an errand that was done."""
-        self._inbox.put(errand)
+    def at_rest(self, task: Task) -> bool:
+        """Tell whether nothing could be run and nothing is on its way; else the task is woken then."""
+        if self.outstanding:
+            self._resting.append(task)
+        elif self.seconds_until_due() == 0.0:
+            self.schedule(task, self._clock())
+        else:
+            return True
+        return False
+
+    def next_due(self) -> float | None:
+        """Return when the next task is due, as far as is known by now; for any thread."""
+        return min((when for when, *_ in list(self._due.values())), default=None)
+
+    def seconds_until_due(self) -> float | None:
+        """Return the seconds until there is something to do, 0 or more; `None` where only a wake-up brings it."""
+        while self._heap and self._heap[0][2] is None:
+            heapq.heappop(self._heap)
+        if not self._inbox.empty():
+            return 0.0
+        return max(0.0, self._heap[0][0] - self._clock()) if self._heap else None
+
+    def take_in(self, timeout: float | None = 0.0) -> bool:
+        """Put what was woken on the agenda, after waiting for it at most so long; False when told to stop."""
+        try:
+            found = self._inbox.get(timeout)
+            while found is not None:
+                self.schedule(self._landed(found) if isinstance(found, Errand) else found, self._clock())
+                found = self._inbox.get_nowait()
+        except Empty:
+            return True
+        return False
+
+    def _landed(self, errand: Errand) -> Task:
+        errand.done = True
+        errand.crew.busy -= 1
+        self.outstanding -= 1
+        if not self.outstanding:
+            for task in self._resting:
+                self.schedule(task, self._clock())
+            self._resting.clear()
+        return errand.task
+
+    def run_due(self) -> None:
+        """Run what is due, until something else was woken."""
+        now = self._clock()
+        while self._heap and self._heap[0][0] <= now:
+            *_, task = heapq.heappop(self._heap)
+            if task is None:
+                continue
+            del self._due[task]
+            self.ran += 1
+            try:
+                again = task.run(self._clock())
+            except Exception:
+                logger.exception("activitysmith_track: internal error in the %s lane", self._name)
+                task.give_up()
+                again = None
+            if again is not None:
+                self.schedule(task, again)
+            if not self._inbox.empty():
+                return
+
+
+class Lane(Agenda):
+    """One daemon thread that runs tasks when they are due, started by the first of them.
+
+    Args:
+        name: of the thread.
+        clock: seconds of a clock that never goes back.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+        super().__init__(name, clock)
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._serving: dict[str, int] = {}  # the one thread that serves, should the start of one be interrupted
+        self.too_late = False  # True once the interpreter has refused a thread because it leaves
 
     def start(self) -> bool:
         """Start the thread if it does not run yet; False where the interpreter no longer lets threads start."""
@@ -204,23 +283,6 @@ class Lane:
         """True once the lane has its thread."""
         return self._thread is not None or bool(self._serving)
 
-    def at_rest(self, task: Task) -> bool:
-        """Tell whether nothing could be run and nothing is on its way; else the task is woken then.
-
-        Asked on the lane's own thread.
-        """
-        if self.outstanding:
-            self._resting.append(task)
-        elif self._timeout() == 0.0:
-            self.schedule(task, self._clock())
-        else:
-            return True
-        return False
-
-    def next_due(self) -> float | None:
-        """Return when the lane's next task is due, as far as it knows by now."""
-        return min((when for when, *_ in list(self._due.values())), default=None)
-
     def stop(self) -> None:
         """Let the thread end."""
         self._inbox.put(None)
@@ -237,66 +299,19 @@ class Lane:
             until: the clock's time at which it stops at the latest.
             goes_on: returns something false when enough was done.
         """
-        while goes_on() and self._clock() < until and (self.outstanding or self._timeout() is not None):
-            wait = self._timeout()
+        while goes_on() and self._clock() < until and (self.outstanding or self.seconds_until_due() is not None):
+            wait = self.seconds_until_due()
             left = max(0.0, until - self._clock())
-            self._take(left if wait is None else min(wait, left))
-            self._run_due()
+            self.take_in(left if wait is None else min(wait, left))
+            self.run_due()
 
     def _serve(self) -> None:
         is_ours()
         thread = threading.get_ident()
         if self._serving.setdefault("thread", thread) != thread:
             return  # an earlier one serves, whose start a KeyboardInterrupt kept from being noted
-        while self._take(self._timeout()):
-            self._run_due()
-
-    def _timeout(self) -> float | None:
-        while self._heap and self._heap[0][2] is None:
-            heapq.heappop(self._heap)
-        if not self._inbox.empty():
-            return 0.0
-        return max(0.0, self._heap[0][0] - self._clock()) if self._heap else None
-
-    def _take(self, timeout: float | None) -> bool:
-        """Move what was woken to the heap; False when the lane is told to stop."""
-        try:
-            found = self._inbox.get(timeout)
-            while found is not None:
-                self.schedule(self._landed(found) if isinstance(found, Errand) else found, self._clock())
-                found = self._inbox.get_nowait()
-        except Empty:
-            return True
-        return False
-
-    def _landed(self, errand: Errand) -> Task:
-        errand.done = True
-        errand.crew.busy -= 1
-        self.outstanding -= 1
-        if not self.outstanding:
-            for task in self._resting:
-                self.schedule(task, self._clock())
-            self._resting.clear()
-        return errand.task
-
-    def _run_due(self) -> None:
-        now = self._clock()
-        while self._heap and self._heap[0][0] <= now:
-            *_, task = heapq.heappop(self._heap)
-            if task is None:
-                continue
-            del self._due[task]
-            self.ran += 1
-            try:
-                again = task.run(self._clock())
-            except Exception:
-                logger.exception("activitysmith_track: internal error in the %s lane", self._name)
-                task.give_up()
-                again = None
-            if again is not None:
-                self.schedule(task, again)
-            if not self._inbox.empty():
-                return
+        while self.take_in(self.seconds_until_due()):
+            self.run_due()
 
 
 def load_client() -> None:

@@ -13,42 +13,31 @@ gates of `_forks`.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import itertools
 import logging
-import signal
-import sys
-import threading
-import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ._forks import certificates, children, imports
+from ._forks import children
 from ._keeping import leave_all
+from .delivery.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from types import FrameType
 
     from ._courier import Courier
 
 logger = logging.getLogger("activitysmith_track")
 
 FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
-DEAF_SECONDS = 2.0  # for which Ctrl-C does not cut short what is kept on disk at the exit
-MAKING_SECONDS = 1.0  # that the exit waits at most for a client that is being made; it takes some 30 ms
 
 
 class Shutdown:
-    """The exit of a process.
+    """The exit of a process."""
 
-    Args:
-        clock: seconds, monotonic.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime, self._interpreter = runtime, runtime.interpreter
         self._couriers: weakref.WeakValueDictionary[int, Courier] = weakref.WeakValueDictionary()
         self._numbers = itertools.count()
         self._is_registered = False
@@ -61,7 +50,7 @@ class Shutdown:
         self._spent = 0.0  # seconds that the exit has waited by now
         self._has_told = False  # of something that came after the exit, and was not delivered
         self._stopped = float("-inf")  # when a signal last ended the cards
-        self._turn = threading.RLock()
+        self._turn = self._runtime.lock()
         self._leaving: int | None = None  # the thread that is in `leave`
         self._exit_thread: int | None = None  # the one that runs the exit handlers, as soon as that is known
 
@@ -72,8 +61,7 @@ class Shutdown:
         self._couriers[next(self._numbers)] = courier
         if not self._is_registered:
             self._is_registered = True
-            self.has_left = _has_begun()
-            atexit.register(self.at_exit)
+            self.has_left = self._interpreter.call_at_exit(self.at_exit)
 
     @property
     def couriers(self) -> list[Courier]:
@@ -85,22 +73,16 @@ class Shutdown:
         if self._finalizes:
             return
         self._finalizes = True
-        util = sys.modules.get("multiprocessing.util")
-        process = sys.modules.get("multiprocessing.process")
-        if util is None or process is None or process.parent_process() is None:
-            return
-        if util.is_exiting():  # its finalizers are called already, and no new ones any more
-            self.has_left = True
-        util.Finalize(None, self.at_exit, exitpriority=0)
+        self.has_left = self._interpreter.call_in_worker(self.at_exit) or self.has_left
 
     # -- the exit
 
     def at_exit(self) -> None:
         """Be the exit handler: end what is open, and leave."""
-        self._exit_thread = threading.get_ident()
+        self._exit_thread = self._interpreter.thread()
         self.leave(ends_open=True)
         self.has_left = True
-        _keep_interrupt()
+        self._interpreter.keep_interrupt()
 
     def leave(self, *, ends_open: bool = False) -> None:
         """Deliver what all couriers owe, each within its `exit_timeout`, and keep what is left.
@@ -110,21 +92,21 @@ class Shutdown:
         Args:
             ends_open: True to end what is open as stopped.
         """
-        if self._leaving == threading.get_ident() or not self._turn.acquire(timeout=self._longest()):
+        if self._leaving == self._interpreter.thread() or not self._turn.acquire(timeout=self._longest()):
             return
         try:
-            self._leaving = threading.get_ident()
-            begun = self._clock()
+            self._leaving = self._interpreter.thread()
+            begun = self._runtime.now()
             with self._open_gates():
                 leaving = {each: self.seconds_for(each) for each in self.couriers}
                 try:
-                    if leave(leaving, ends_open=ends_open, tells=not self.has_left or not self._has_told):
+                    if self._leave(leaving, ends_open=ends_open, tells=not self.has_left or not self._has_told):
                         self._has_told = self.has_left
                 except KeyboardInterrupt:
                     pass  # it has ended the wait
                 except Exception:
                     logger.exception("activitysmith_track: internal error at the exit")
-            self._spent += self._clock() - begun
+            self._spent += self._runtime.now() - begun
         finally:
             self._leaving = None
             self._turn.release()
@@ -132,18 +114,14 @@ class Shutdown:
     @contextlib.contextmanager
     def _open_gates(self) -> Iterator[None]:
         """Let the exit's own thread have clients made; then nobody makes one while the interpreter is taken down."""
-        own = self._exit_thread in (None, threading.get_ident())
+        own = self._exit_thread in (None, self._interpreter.thread())
         if own:
-            imports.open()
-            certificates.open()
+            self._interpreter.open_gates()
         try:
             yield
         finally:
             if own:
-                with contextlib.suppress(KeyboardInterrupt):
-                    certificates.shut(MAKING_SECONDS)
-                    if _dies_of_interrupt():
-                        imports.shut(MAKING_SECONDS)
+                self._interpreter.shut_gates()
 
     def close(self, courier: Courier, timeout: float | None = None) -> bool:
         """Have one courier leave by itself, and stop its threads.
@@ -156,16 +134,16 @@ class Shutdown:
             True when everything was delivered, and nothing was refused since the last flush.
         """
         courier.refuse()
-        begun, seconds = self._clock(), self.seconds_for(courier) if timeout is None else timeout
+        begun, seconds = self._runtime.now(), self.seconds_for(courier) if timeout is None else timeout
         spent = seconds
         try:
             with self._open_gates() if self.has_left else contextlib.nullcontext():
-                leave({courier: seconds})
+                self._leave({courier: seconds})
             delivered = courier.is_idle and not courier.lost
-            spent = self._clock() - begun
+            spent = self._runtime.now() - begun
         finally:
             courier.close(max(0.0, seconds - spent))
-        if self.has_left or _has_begun():
+        if self.has_left or self._interpreter.is_exiting():
             self._spent += spent
         return delivered
 
@@ -175,7 +153,7 @@ class Shutdown:
     def seconds_for(self, courier: Courier) -> float:
         """Return the seconds that a courier may still wait."""
         seconds = courier.exit_timeout()
-        stopped = self._clock() - self._stopped
+        stopped = self._runtime.now() - self._stopped
         return max(0.0, seconds - self._spent - (stopped if stopped <= 2 * seconds else 0.0))
 
     # -- a signal
@@ -190,92 +168,63 @@ class Shutdown:
             first: the courier whose handler was called; those of the others find nothing left to do.
         """
         couriers = [first, *(each for each in self.couriers if each.heeds_signals and each is not first)]
-        now, longest = self._clock(), max(each.exit_timeout() for each in couriers)
+        now, longest = self._runtime.now(), max(each.exit_timeout() for each in couriers)
         until = now + max(self.seconds_for(each) for each in couriers)
         if now - self._stopped > 2 * longest:  # else it is the handler of another courier that the signal calls
             self._stopped = now
         for each in couriers:
             each.end_open(words)
         for each in couriers:
-            each.wait(until - self._clock())
-        leave_all([each.part(FAREWELL_SECONDS, stays=True) for each in couriers], FAREWELL_SECONDS)
+            each.wait(until - self._runtime.now())
+        leave_all([each.part(FAREWELL_SECONDS, stays=True) for each in couriers], FAREWELL_SECONDS, self._runtime)
 
+    # -- what all of these do
 
-def leave(seconds: Mapping[Courier, float], *, ends_open: bool = True, tells: bool = True) -> bool:
-    """Deliver what couriers owe, all at the same time, and have what is left of it kept.
+    def _leave(self, seconds: Mapping[Courier, float], *, ends_open: bool = True, tells: bool = True) -> bool:
+        """Deliver what couriers owe, all at the same time, and have what is left of it kept.
 
-    Args:
-        seconds: how long each courier may take.
-        ends_open: True to end what is open as stopped.
-        tells: True to log what was not delivered.
+        Args:
+            seconds: how long each courier may take.
+            ends_open: True to end what is open as stopped.
+            tells: True to log what was not delivered.
 
-    Returns:
-        Whether something was logged.
+        Returns:
+            Whether something was logged.
 
-    Raises:
-        BaseException: what a signal handler, Ctrl-C's among them, raises meanwhile. It ends the wait; what is owed is
-            kept all the same, and what goes wrong with one courier keeps no other one from leaving.
-    """
-    couriers = list(seconds)
-    for each in couriers:
-        each.hurry(seconds[each])
-    errors = _settle(couriers, ends_open=ends_open) or _deliver(couriers)
-    with _interrupts_later():
-        if errors:
-            for each in couriers:
-                each.hurry(0.0)
-            _settle(couriers, ends_open=ends_open)
-        has_told = _keep(couriers, tells=tells)
-    if errors:
-        raise errors[0]
-    return has_told
-
-
-def _keep(couriers: list[Courier], *, tells: bool) -> bool:
-    """Have kept what was not delivered; returns whether something was logged."""
-    counts = [each.count_left() for each in couriers]
-    timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in couriers)])
-    kept = leave_all([each.part(timeout) for each in couriers], timeout)
-    left = dict.fromkeys(("they are kept for the next run", "they are lost"), 0)
-    for count, is_kept in zip(counts, kept, strict=True):
-        left["they are kept for the next run" if is_kept else "they are lost"] += count
-    for fate, count in left.items():
-        if count and tells:
-            logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
-    if all(_is_ours(thread) for thread in threading.enumerate()):  # else another one may yet have something sent
+        Raises:
+            BaseException: what a signal handler, Ctrl-C's among them, raises meanwhile. It ends the wait; what is
+                owed is kept all the same, and what goes wrong with one courier keeps no other one from leaving.
+        """
+        couriers = list(seconds)
         for each in couriers:
-            if each.is_idle:
-                each.close_connections()
-    return tells and any(left.values())
+            each.hurry(seconds[each])
+        errors = _settle(couriers, ends_open=ends_open) or _deliver(couriers)
+        with self._interpreter.interrupts_later():
+            if errors:
+                for each in couriers:
+                    each.hurry(0.0)
+                _settle(couriers, ends_open=ends_open)
+            has_told = self._keep(couriers, tells=tells)
+        if errors:
+            raise errors[0]
+        return has_told
 
-
-def _is_ours(thread: threading.Thread) -> bool:
-    return thread is threading.current_thread() or thread.name.startswith("activitysmith-")
-
-
-@contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Let no Ctrl-C cut short what takes a moment and must not be lost: it counts afterwards, or after a while."""
-    begun, before, heard = time.monotonic(), signal.getsignal(signal.SIGINT), False
-    is_python = callable(before) and threading.current_thread() is threading.main_thread()
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
-        heard = True
-        if time.monotonic() - begun > DEAF_SECONDS:
-            signal.default_int_handler(number, frame)
-
-    with contextlib.suppress(ValueError):  # not the main interpreter
-        if is_python:
-            signal.signal(signal.SIGINT, hear)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            if is_python and signal.getsignal(signal.SIGINT) is hear:
-                signal.signal(signal.SIGINT, before)
-    if heard:
-        signal.raise_signal(signal.SIGINT)
+    def _keep(self, couriers: list[Courier], *, tells: bool) -> bool:
+        """Have kept what was not delivered; returns whether something was logged."""
+        counts = [each.count_left() for each in couriers]
+        timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in couriers)])
+        kept = leave_all([each.part(timeout) for each in couriers], timeout, self._runtime)
+        left = dict.fromkeys(("they are kept for the next run", "they are lost"), 0)
+        for count, is_kept in zip(counts, kept, strict=True):
+            left["they are kept for the next run" if is_kept else "they are lost"] += count
+        for fate, count in left.items():
+            if count and tells:
+                logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
+        if not self._interpreter.has_other_threads():  # else another one may yet have something sent
+            for each in couriers:
+                if each.is_idle:
+                    each.close_connections()
+        return tells and any(left.values())
 
 
 def _settle(couriers: list[Courier], *, ends_open: bool) -> list[BaseException]:
@@ -309,82 +258,5 @@ def _with_each(
     return errors
 
 
-def _has_begun() -> bool:
-    """Tell whether Python calls exit handlers already, and so never calls one that is registered now.
-
-    It then takes the main thread for ended, as it does while it waits for other threads before. Only where an exit
-    handler was the first to import `threading` it does not; what runs then was called by that handler, and by nobody
-    else. In doubt it has not begun: an end that nothing waits for is kept at worst.
-    """
-    main = threading.main_thread()
-    if not main.is_alive():
-        waits: Any = getattr(threading, "_shutdown", None)
-        return not any(each.f_code is waits.__code__ for each in _frames(sys._current_frames().get(main.ident or 0)))
-    *_, outermost = _frames(sys._getframe())
-    return threading.current_thread() is main and outermost.f_code in [_code(each) for each in _exit_handlers()]
-
-
-def _exit_handlers() -> list[Any]:
-    """Return the exit handlers that are registered: `atexit` tells them only to what compares itself with them."""
-    found: list[Any] = []
-
-    class Curious:
-        def __eq__(self, other: object) -> bool:
-            found.append(other)
-            return False
-
-        __hash__ = object.__hash__
-
-    with contextlib.suppress(Exception):  # a handler may be an object that compares itself in its own way
-        atexit.unregister(Curious())  # type: ignore[arg-type]
-    return found
-
-
-def _code(handler: Any) -> object:
-    """Return the code that a handler begins with, behind methods, partial functions and wrappers."""
-    for _ in range(10):
-        inner = next((inner for name in _INNER if (inner := getattr(handler, name, None)) is not None), None)
-        if inner is None:
-            break
-        handler = inner
-    return getattr(handler, "__code__", getattr(type(handler).__call__, "__code__", None))
-
-
-_INNER = ("__func__", "func", "__wrapped__")
-
-
-def _frames(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield a frame and those that it was called from."""
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _is_interactive() -> bool:
-    return hasattr(sys, "ps1") or bool(sys.flags.interactive)
-
-
-def _keep_interrupt() -> None:
-    """Have a program that Ctrl-C ended still die of SIGINT, as shells want it.
-
-    CPython notes that in a flag, which every later `exec` of a string clears, and so does the import of a module with
-    a dataclass or a named tuple in it, such as those that the exit has needed. An `exec` that fails so sets it again.
-    """
-    if _dies_of_interrupt():
-        with contextlib.suppress(KeyboardInterrupt):
-            exec("raise KeyboardInterrupt")
-
-
-def _dies_of_interrupt() -> bool:
-    """Tell whether Ctrl-C has ended the program.
-
-    It is another matter in an interactive session, where the last traceback may be an old one.
-    """
-    trace = getattr(sys, "last_traceback", None)
-    if trace is None or _is_interactive() or getattr(sys, "last_type", None) is not KeyboardInterrupt:
-        return False
-    return trace.tb_frame.f_back is None  # it has left the outermost frame
-
-
-shutdown = Shutdown()
+shutdown = Shutdown(Runtime())
 children.append(shutdown.after_in_child)

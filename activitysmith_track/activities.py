@@ -1312,7 +1312,9 @@ class Progress(Handle):
             return None
         left = elapsed * (1 - fraction) / (fraction - begun)
         if eta == "clock":
-            return time.strftime("ends about %H:%M", time.localtime(time.time() + min(left, 1e9)))
+            return time.strftime(
+                "ends about %H:%M", time.localtime(self._tracker.courier.runtime.wall() + min(left, 1e9))
+            )
         return f"{_failure.span(left)} left"
 
     # -- the end

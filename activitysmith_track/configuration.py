@@ -186,11 +186,9 @@ class Tracker:
     """
 
     def __init__(self, **settings: Any) -> None:
-        from ._courier import Courier
-
         layers: Layers[Settings, Courier] = Layers(_changed("Tracker", Settings(), settings))
         self._layers = layers
-        self._courier = Courier(lambda: layers.current.exit_timeout)  # which does not keep the tracker alive
+        self._courier = self._make_courier(lambda: layers.current.exit_timeout)  # which does not keep this one alive
         self._has_told_rank = False
         self._is_closed = self._has_delivered = False
         weakref.finalize(self, self._courier.drop).atexit = False
@@ -207,6 +205,11 @@ class Tracker:
             self.track = partial(iteration.track, tracker=self)
             self.track_steps = partial(decorators.track_steps, tracker=self)
             self.notify = partial(decorators.notify, tracker=self)
+
+    def _make_courier(self, exit_timeout: Callable[[], float]) -> Courier:
+        from ._courier import Courier
+
+        return Courier(exit_timeout)
 
     def __getattr__(self, name: str) -> Any:
         for home, names in _METHODS.items():

@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ._courier import ECHO_SECONDS, Courier
+from .delivery.runtime import Runtime
 from .errors import InvalidRequest
 
 try:
@@ -256,7 +257,8 @@ def capture(*, tracker: Tracker | None = None, **rules: Any) -> Iterator[Phone]:
         if name in rules:
             raise InvalidRequest(name, rules[name], "nothing: capture() has a clock of its own")
     tracker, clock = tracker or default_tracker(), ManualClock()
-    courier = _Stepped(lambda: 0.0, clock)
+    began = time.time()
+    courier = _Stepped(lambda: 0.0, Runtime(clock, lambda: began + clock()))
     with Simulator(clock=clock, **rules) as simulator:
         courier.phone = Phone(simulator, clock, courier)
         settings: dict[str, Any] = {"api_key": simulator.api_key, "base_url": simulator.base_url}

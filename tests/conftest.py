@@ -61,7 +61,7 @@ def once_in_a_process() -> None:
 def one_clock() -> None:
     """All parts of the default tracker have one clock, which a test can stop."""
     courier = default_tracker().courier
-    courier.clock = CLOCK
+    courier.runtime.now = CLOCK
     courier.close()  # what it begins anew has that clock
 
 

@@ -92,7 +92,7 @@ class Clock:
     @contextlib.contextmanager
     def held(self) -> Iterator[Clock]:
         """Let it stand until the block ends, and then go on from there."""
-        assert default_tracker().courier.clock is self
+        assert default_tracker().courier.runtime.now is self
         self._stands = self()
         try:
             yield self

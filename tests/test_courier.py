@@ -18,6 +18,7 @@ from activitysmith_track import _courier, _lanes
 from activitysmith_track._courier import Account, Courier, Snapshot
 from activitysmith_track._lanes import Lane
 from activitysmith_track.configuration import default_tracker
+from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.simulator import Simulator
 
 
@@ -209,7 +210,7 @@ class Clock:
 def test_account_rate() -> None:
     """No more than sixty requests in any minute, of which ten are left to ends and pushes."""
     clock = Clock()
-    account = Account("key", "http://localhost:1", clock)
+    account = Account("key", "http://localhost:1", Runtime(clock))
     sent: list[float] = []
     for _ in range(200):
         clock.now = max(clock.now, account.open_at(clock.now, urgent=False))
@@ -252,7 +253,7 @@ def test_updates_are_tried_again_with_the_latest_state(
     script: Script, status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A failure that may pass is tried again with what is true by then, told once, and raised never."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.01)
+    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.01)
     moved = threading.Event()
 
     def failing(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -285,7 +286,7 @@ def test_what_is_refused_for_good_is_not_tried_again(script: Script) -> None:
 
 def test_failure_pushes_are_at_least_once(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """The push of a failure is sent until it is answered; that of a success only once where it may have arrived."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.01)
+    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.01)
     monkeypatch.setattr(_courier, "ECHO_SECONDS", 0.0)
     script.answer = lambda method, path, body: (
         (503, {}) if len(script.sent("POST")) < 3 else (200, script.fine(method))
@@ -304,7 +305,7 @@ def test_failure_pushes_are_at_least_once(script: Script, monkeypatch: pytest.Mo
 
 def test_ends_are_tried_again(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end is sent until it is answered."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.01)
+    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.01)
     script.answer = lambda method, path, body: (
         (503, {}) if method == "DELETE" and len(script.sent("DELETE")) < 3 else (200, script.fine(method))
     )
@@ -384,7 +385,7 @@ def test_what_cannot_be_imported_any_more_is_owed(
     script: Script, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A module that the leaving interpreter refuses makes a failed delivery, which is tried again."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.01)
+    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.01)
     refusals = iter([RuntimeError("can't register atexit after shutdown")] * 3)
 
     def load() -> None:
@@ -417,7 +418,7 @@ def test_a_lane_forgets_times_that_were_replaced() -> None:
         lane.schedule(tasks[later % 3], 1e6 - later)
     assert len(lane._heap) < 100
     clock.now = 1e6
-    lane._run_due()
+    lane.run_due()
     assert [number for number, _ in order] == [0, 2, 1]  # the last times that were said
 
 

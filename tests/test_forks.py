@@ -19,6 +19,7 @@ from activitysmith_track._courier import Account
 from activitysmith_track._failure import host
 from activitysmith_track._keeping import Keeper
 from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.simulator import Simulator
 
 pytestmark = [
@@ -99,7 +100,7 @@ def test_two_threads_fork_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_there_waits_for_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a watchdog is told is not late because httpx is imported on another thread at that time."""
     monkeypatch.setattr(_forks, "PATIENCE", 3_600.0)
-    keeper, account = Keeper(), Account("key", "https://service.example/api", time.monotonic)
+    keeper, account = Keeper(Runtime()), Account("key", "https://service.example/api", Runtime())
     made = list[object]()
 
     def make() -> None:

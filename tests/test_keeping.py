@@ -22,6 +22,7 @@ from activitysmith_track import _courier, _shutdown
 from activitysmith_track._keeping import leave_all
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
+from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.errors import InvalidRequest
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
@@ -99,7 +100,7 @@ def test_the_process_itself_delivers_when_the_service_is_back(
     sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What failed at first is kept meanwhile, delivered once, and forgotten."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.05)
+    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.05)
     box = tmp_path / "box"
     with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=box):
         with sim.fault("status", status=503) as fault:
@@ -118,7 +119,7 @@ def test_without_a_place_to_keep_it(
     sim: Simulator, tmp_path: Path, place: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that takes nothing costs a line in the log, never the job or the delivery."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.05)
+    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.05)
     if place == "file":
         (tmp_path / "file").write_text("not a directory")
         place = tmp_path / "file"
@@ -189,8 +190,8 @@ def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path
             begun, done = threading.Event(), threading.Event()
             atexit.register(done.wait, 60)  # after ours
             import activitysmith_track as at
-            from activitysmith_track import _shutdown
-            _shutdown.MAKING_SECONDS = 60
+            from activitysmith_track.delivery import interpreter
+            interpreter.MAKING_SECONDS = 60
             class Slow:
                 def find_spec(self, name, *_):
                     if name == "httpx":
@@ -227,11 +228,11 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
     assert one is not None
     assert other is not None
     if order == "leave first":
-        assert leave_all([courier.keeper.part([(account, one)], [], 0.1)], 0.1) == [True]
+        assert leave_all([courier.keeper.part([(account, one)], [], 0.1)], 0.1, Runtime()) == [True]
         assert courier.keeper.keep(account, other)
     else:
         assert courier.keeper.keep(account, other)
-        assert leave_all([courier.keeper.part([(account, one)], [], 0.1)], 0.1) == [True]
+        assert leave_all([courier.keeper.part([(account, one)], [], 0.1)], 0.1, Runtime()) == [True]
     courier.after_fork()  # as a next process would begin
     courier.keeper.directory = tmp_path / "box"
     assert [entry.id for entry in courier.keeper.claim(account)] == [delivery.id]
@@ -427,13 +428,13 @@ def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_pat
     from activitysmith_track._courier import Account
     from activitysmith_track._keeping import Keeper
 
-    keeper, account = Keeper(), Account(sim.api_key, sim.base_url, time.monotonic)
+    keeper, account = Keeper(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
     keeper.directory = tmp_path / "box"
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
     entry = keeper.entry(account, "end", body, time.time(), stream_key="job")
-    assert leave_all([keeper.part([(account, entry)], [], 0.1)], 0.1) == [True]
+    assert leave_all([keeper.part([(account, entry)], [], 0.1)], 0.1, Runtime()) == [True]
     keeper.cancel_ends(account, "job")
-    next_one = Keeper()
+    next_one = Keeper(Runtime())
     next_one.directory = keeper.directory
     assert [each.id for each in next_one.claim(account)] == [entry.id]
 
@@ -443,19 +444,19 @@ def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: 
     from activitysmith_track._courier import Account
     from activitysmith_track._keeping import Keeper
 
-    keepers = [Keeper() for _ in range(3)]
+    keepers = [Keeper(Runtime()) for _ in range(3)]
     for each in keepers:
         each.directory = tmp_path / "box"
     first, second, third = keepers
-    account = Account(sim.api_key, sim.base_url, time.monotonic)
+    account = Account(sim.api_key, sim.base_url, Runtime())
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
     entry = first.entry(account, "end", body, time.time(), stream_key="job")
-    assert leave_all([first.part([(account, entry)], [], 0.1)], 0.1) == [True]
+    assert leave_all([first.part([(account, entry)], [], 0.1)], 0.1, Runtime()) == [True]
     assert first.begin(entry) is False
     assert first.claim(account) == []
     assert [each.id for each in second.claim(account)] == [entry.id]
     assert third.claim(account) == []
-    assert leave_all([second.part([], [], 0.1)], 0.1) == [True]
+    assert leave_all([second.part([], [], 0.1)], 0.1, Runtime()) == [True]
     assert [each.id for each in third.claim(account)] == [entry.id]
 
 
@@ -464,9 +465,9 @@ def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     from activitysmith_track._courier import Account
     from activitysmith_track._keeping import Keeper
 
-    keeper = Keeper()
-    assert leave_all([keeper.part([], [], 0.1)], 0.1) == [True]
-    keeper.guard(1, Account(sim.api_key, sim.base_url, time.monotonic), "job", ({}, None))
+    keeper = Keeper(Runtime())
+    assert leave_all([keeper.part([], [], 0.1)], 0.1, Runtime()) == [True]
+    keeper.guard(1, Account(sim.api_key, sim.base_url, Runtime()), "job", ({}, None))
     assert not keeper.watched
     assert keeper._watchdog is not None
     assert keeper._watchdog._thread is None
@@ -589,7 +590,7 @@ def test_a_signal_stops_inner_blocks_too(job: Job) -> None:
 
 def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
     """No request times out in the moment in which the interpreter is taken down."""
-    courier = _courier.Courier(lambda: 2.0, lambda: 100.0)
+    courier = _courier.Courier(lambda: 2.0, Runtime(lambda: 100.0))
     assert courier.attempt_seconds() == _courier.ATTEMPT_SECONDS
     courier.hurry(2.0)
     assert courier.attempt_seconds() == pytest.approx(1.9)
@@ -598,8 +599,8 @@ def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
 def test_a_signal_and_the_exit_wait_once() -> None:
     """Where a handler leaves after the cards were stopped, the two waits are one."""
     clock = [100.0]
-    process = _shutdown.Shutdown(lambda: clock[0])
-    courier = _courier.Courier(lambda: 2.0, lambda: clock[0])
+    process = _shutdown.Shutdown(Runtime(lambda: clock[0]))
+    courier = _courier.Courier(lambda: 2.0, Runtime(lambda: clock[0]))
     process.stop("Stopped: SIGTERM", courier)
     for passed, left in ((0.5, 1.5), (2.5, 0.0), (60.0, 2.0)):
         clock[0] = 100.0 + passed

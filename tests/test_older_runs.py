@@ -18,12 +18,13 @@ from activitysmith_track._courier import Account
 from activitysmith_track._keeping import leave_all
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
+from activitysmith_track.delivery.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits long for another attempt."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 0.2)
+    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.2)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_a_card_behind_a_refused_one_is_shown(monkeypatch: pytest.MonkeyPatch) -
 def test_the_place_of_a_card_that_leaves_the_queue() -> None:
     """Who waits behind a refused card is next when that is gone, as soon as the service may be asked again."""
     courier = default_tracker().courier
-    account = Account("key", "http://localhost:1/api", courier.clock)
+    account = Account("key", "http://localhost:1/api", courier.runtime)
     account.slots = 1
     first, second = (courier.open(account, name, Idle()) for name in "ab")
     assert account.slot(first, 0.0)
@@ -132,7 +133,7 @@ def test_an_end_is_owed_until_a_newer_run_is_shown(script: Script) -> None:
 
 def test_a_newer_run_waits_for_the_older_ones_end(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end that failed is tried again as soon as a newer run wants the card, and never after that is shown."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures: 60.0 if failures == 1 else 0.2)
+    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 60.0 if failures == 1 else 0.2)
     with at.live_progress("job"):
         assert script.wait(1)
         script.answer = lambda method, path, body: (503, {}) if method == "DELETE" else (200, script.fine(method))
@@ -204,7 +205,7 @@ def test_waiting_for_another_process_costs_nothing_of_the_rate(
     """Looks that send nothing are no requests, and an attempt that has failed is no obstacle."""
     monkeypatch.setattr(_outbox, "ATTEMPT_SECONDS", 600.0)
     entry = owed(script)
-    another = _keeping.Keeper()
+    another = _keeping.Keeper(Runtime())
     another.directory = box.path().parent
     account = default_tracker().account()
     assert account is not None
@@ -316,12 +317,12 @@ def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
         def begin_close(self, timeout: float) -> Callable[[float], bool]:
             return lambda timeout: False
 
-    keeper = _keeping.Keeper()
+    keeper = _keeping.Keeper(Runtime())
     keeper.directory = box.path().parent
     keeper._watchdog = Dead()  # type: ignore[assignment]
     entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
     keeper._handed[entry.id] = 1
-    assert leave_all([keeper.part([], [entry], 0.1)], 0.1) == [True]
+    assert leave_all([keeper.part([], [entry], 0.1)], 0.1, Runtime()) == [True]
     assert [each.id for each in box.claim("h", entry.base_url, "next", time.time(), 60)] == [entry.id]
 
 

@@ -222,8 +222,9 @@ def test_the_exit_waits_for_a_client_that_is_being_made(run: Run) -> None:
     done = run("""
         import threading
         import time
-        from activitysmith_track import _shutdown, client
-        _shutdown.MAKING_SECONDS = 60
+        from activitysmith_track import client
+        from activitysmith_track.delivery import interpreter
+        interpreter.MAKING_SECONDS = 60
         begun, make = threading.Event(), client.ActivitySmith.__init__
         def slow(*arguments, **options):
             begun.set()

@@ -22,6 +22,7 @@ from patience import PATIENCE, PatientSimulator, until
 import activitysmith_track as at
 from activitysmith_track import Tracker, _courier, _forks, _shutdown, configuration
 from activitysmith_track._keeping import Keeper
+from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.errors import InvalidRequest
 from activitysmith_track.simulator import Simulator
 
@@ -146,7 +147,7 @@ def test_ctrl_c_twice_loses_nothing_of_many_trackers(job: Job) -> None:
                         raise ValueError("no disk")
                 except ValueError:
                     pass
-            at._shutdown.DEAF_SECONDS = 60
+            at.delivery.interpreter.DEAF_SECONDS = 60
             say("running")
         """)
         for _ in range(3):
@@ -230,7 +231,7 @@ class Waiter:
         self.lane = self
         self.runs, self.owes, self.is_idle, self.heeds_signals, self.refuses = runs, True, False, True, False
         self.ended: list[str | None] = []
-        self.keeper = Keeper()
+        self.keeper = Keeper(Runtime())
 
     def exit_timeout(self) -> float:
         return self._timeout
@@ -270,7 +271,7 @@ class Waiter:
 
 def exit_of(clock: list[float], *couriers: Waiter) -> _shutdown.Shutdown:
     """Return an exit with these couriers, which is not registered."""
-    made = _shutdown.Shutdown(lambda: clock[0])
+    made = _shutdown.Shutdown(Runtime(lambda: clock[0]))
     made._is_registered = True
     for each in couriers:
         made.add(each)  # type: ignore[arg-type]
@@ -387,16 +388,16 @@ def ours(work: Any) -> threading.Thread:
 
 def test_who_waits_at_a_gate_holds_no_lock() -> None:
     """A client that is to be made after the exit was here keeps nobody from importing something meanwhile."""
-    account = _courier.Account("key", "https://service.example/api", time.monotonic)
+    account = _courier.Account("key", "https://service.example/api", Runtime())
     _forks.certificates.shut(0.0)
-    thread = ours(account._make)
+    thread = ours(account._transport._connect)
     assert until(lambda: _forks.certificates._changed._waiters)  # type: ignore[attr-defined]
     assert _forks.loading.lock.acquire(timeout=PATIENCE)
     _forks.loading.lock.release()
-    assert account._client is None
+    assert account._transport._client is None
     _forks.certificates.open()
     thread.join(PATIENCE)
-    assert account._client is not None
+    assert account._transport._client is not None
     account.close()
 
 
@@ -578,8 +579,8 @@ def test_a_client_that_was_closed_is_made_anew(sim: Simulator) -> None:
             assert tracker.flush(PATIENCE)
             account = tracker.account()
             assert account is not None
-            assert account._client is not None
-            account._client.close()
+            assert account._transport._client is not None
+            account._transport._client.close()
         assert tracker.flush(PATIENCE)
     assert sim.cards["job"].color == "green"
     assert _courier.passing(RuntimeError("Cannot send a request, as the client has been closed."))

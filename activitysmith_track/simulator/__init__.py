@@ -6,10 +6,31 @@ a Lock Screen at `sim.url`.
 
 from __future__ import annotations
 
-from .clock import Clock, ManualClock
-from .device import Card, Device, ReceivedPush
-from .faults import Fault
-from .server import Simulator
-from .service import Received
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .clock import Clock, ManualClock
+    from .device import Card, Device, ReceivedPush
+    from .faults import Fault
+    from .server import Simulator
+    from .service import Received
 
 __all__ = ["Card", "Clock", "Device", "Fault", "ManualClock", "Received", "ReceivedPush", "Simulator"]
+
+_HOMES = {"clock": "Clock ManualClock", "device": "Card Device ReceivedPush", "faults": "Fault"}
+_HOMES |= {"server": "Simulator", "service": "Received"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: the rules of the service do without a server."""
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f".{home}", __package__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

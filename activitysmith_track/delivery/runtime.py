@@ -1,0 +1,128 @@
+"""What the delivery needs from outside: time, chance, threads, the network, the disk, the interpreter.
+
+Everything that delivers takes a `Runtime` and nothing wider. This is the real one; a simulated world gives another,
+whose time passes when it says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from .._forks import importing
+from .._inbox import Inbox
+from .._lanes import Crew, Lane
+from .interpreter import Interpreter
+from .transport import HttpTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from typing import Protocol
+
+    from .._lanes import Errand
+    from .._outbox import Outbox
+    from .._watchdog import Watchdog
+    from ..client import Call
+
+    class Transport(Protocol):
+        """What turns a request into an answer."""
+
+        def perform(self, call: Call[Any], seconds: float | None = None) -> Any:
+            """Make one attempt at a request, and return its answer or raise why there is none."""
+
+        def close(self) -> None:
+            """Close the connections; a next request opens new ones."""
+
+    class Lock(AbstractContextManager[bool], Protocol):
+        """A lock that its holder may take again."""
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            """Take it; returns whether it was to be had in that time."""
+
+        def release(self) -> None:
+            """Give it back."""
+
+
+logger = logging.getLogger("activitysmith_track")
+
+
+class Runtime:
+    """The world outside the delivery.
+
+    Args:
+        now: seconds of a clock that never goes back.
+        wall: seconds since the epoch.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self.now, self.wall = now, wall
+        self.interpreter = Interpreter()
+        self._warned: set[object] = set()
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a number by chance."""
+        return random.uniform(low, high)
+
+    def token(self) -> str:
+        """Return a text that nothing else is called by, in this process or another."""
+        return os.urandom(12).hex()
+
+    # -- threads
+
+    def scheduler(self, name: str) -> Lane:
+        """Return what runs short tasks when they are due."""
+        return Lane(name, self.now)
+
+    def workers(self, name: str, most: int, report: Callable[[Errand], None]) -> Crew:
+        """Return what does work that may take long; see `Crew`."""
+        return Crew(name, most, report)
+
+    def lock(self) -> Lock:
+        """Return a lock for short bookkeeping; a signal handler may take it again."""
+        return threading.RLock()
+
+    def inbox(self) -> Inbox[None]:
+        """Return what a thread waits for until it is put into by another one."""
+        return Inbox()
+
+    # -- the network and the disk
+
+    def transport(self, api_key: str, base_url: str, seconds: float) -> Transport:
+        """Return what carries the requests of one account, each in at most so many seconds unless it is told."""
+        return HttpTransport(api_key, base_url, seconds)
+
+    def outbox(self, directory: str | os.PathLike[str] | None) -> Outbox:
+        """Return what is kept on disk; `None` means the user's own state directory."""
+        with importing():
+            from .._outbox import Outbox
+
+            return Outbox(directory, clock=self.wall)
+
+    def watchdog(self, outbox: str | bool) -> Watchdog:
+        """Return what speaks for the job when it cannot.
+
+        Raises:
+            InvalidRequest: where there is no such thing on this platform.
+        """
+        with importing():
+            from .. import _outbox  # noqa: F401  # what is owed then need not wait until httpx is imported
+            from .._watchdog import Watchdog
+
+        return Watchdog(outbox=outbox)
+
+    # -- the log
+
+    def warn_once(self, kind: object, message: str, *details: object) -> None:
+        """Log a warning, once for each kind."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning(message, *details)
+
+    def forget_warnings(self) -> None:
+        """Log everything anew."""
+        self._warned.clear()

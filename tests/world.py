@@ -1,0 +1,713 @@
+"""A simulated world around the library: its delivery in one thread, on virtual time, in an order drawn from a seed.
+
+What the library takes from outside, its `Runtime`, is the world's here. Whatever may wait (a request, the disk, an
+exit) is a `Fiber`, which waits for an event of the world; what the scheduler does, it does at once. A request is
+carried out by the simulator's rules, without HTTP, at a moment of its own, whether or not somebody still waits for
+its answer. A process may be killed between any two events. The same seed gives the same world.
+
+`world_jobs` draws what the jobs do, and `world_judge` says what must never be seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from activitysmith_track._courier import Courier
+from activitysmith_track._lanes import Agenda, Errand
+from activitysmith_track._outbox import ATTEMPT_SECONDS, KEPT_ENTRIES, KEPT_SECONDS, LONGEST_LEASE, Entry, Outbox
+from activitysmith_track._shutdown import Shutdown
+from activitysmith_track.client import Call, read_answer
+from activitysmith_track.configuration import Tracker
+from activitysmith_track.delivery.runtime import Runtime
+from activitysmith_track.errors import ConnectionFailed, RequestTimedOut
+from activitysmith_track.simulator.service import Service
+
+if TYPE_CHECKING:
+    from world_judge import Judge
+
+KEY, URL = "world-key-0123456789", "http://127.0.0.1:1/api"
+EPOCH = 1_790_000_000.0  # seconds, when every world begins
+
+
+class Violation(BaseException):
+    """Something that must never be seen; no `except Exception` of the library swallows it."""
+
+
+class Fiber(greenlet):
+    """Code that may wait, of a process or of nobody."""
+
+    def __init__(self, work: Callable[[], object], parent: greenlet, process: Process | None) -> None:
+        super().__init__(work, parent)
+        self.process = process
+
+
+# ------------------------------------------------------------------------------------------------------- the world
+
+
+class World:
+    """Virtual time, and everything in it.
+
+    Args:
+        seed: of all that is by chance.
+        conditions: of the network and the disk.
+        judge: looks at all that is carried out.
+    """
+
+    def __init__(self, seed: int, conditions: Conditions, outbox: str = "memory", directory: str = "") -> None:
+        self.rng, self.now, self.jumped = random.Random(seed), 0.0, 0.0
+        self.conditions, self.kind_of_outbox, self.directory = conditions, outbox, directory
+        self.hub = getcurrent()
+        self._events: list[tuple[float, float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self.rows: list[Row] = []  # of the outbox in memory
+        self.processes: list[Process] = []
+        self.fibers: list[Fiber] = []
+        self.requests = 0
+        self.outage: str | None = None
+        self.silent_until = 0.0  # as a 429 has asked for
+        self.trace: list[str] | None = None
+        self.traps: list[Trap] = []
+        self.service = Service(api_key=KEY, slots=conditions.slots, requests_per_minute=10**6, clock=lambda: self.now)
+        self.judge: Judge
+
+    def wall(self) -> float:
+        """Return seconds since the epoch, of a clock that somebody may set."""
+        return EPOCH + self.now + self.jumped
+
+    # -- events
+
+    def at(self, when: float, event: Callable[[], None]) -> None:
+        """Have something happen at a time; what happens at the same time does so in any order."""
+        heapq.heappush(self._events, (when, self.rng.random(), next(self._order), event))
+
+    def run(self, until: float) -> None:
+        """Let everything happen up to a time."""
+        events = self._events
+        while events and events[0][0] <= until:
+            when, _, _, event = heapq.heappop(events)
+            self.now = max(self.now, when)
+            event()
+        self.now = max(self.now, until)
+
+    def run_while(self, goes_on: Callable[[], bool], most: float) -> None:
+        """Let everything happen while something holds, for so many seconds at most."""
+        until = self.now + most
+        while goes_on() and self._events and self._events[0][0] <= until:
+            self.run(self._events[0][0])
+        if goes_on():
+            raise Violation("hangs: the jobs do not come to their end")
+
+    def log(self, text: str) -> None:
+        """Note something for whoever reads a failing schedule."""
+        if self.trace is not None:
+            self.trace.append(f"{self.now:11.3f} {text}")
+
+    # -- what waits
+
+    def spawn(self, process: Process | None, work: Callable[[], object]) -> Fiber:
+        """Have code begin that may wait."""
+        fiber = Fiber(work, self.hub, process)
+        self.fibers.append(fiber)
+        self.at(self.now, lambda: self.resume(fiber))
+        return fiber
+
+    def resume(self, fiber: Fiber) -> None:
+        """Let a fiber go on, unless its process is gone."""
+        if not fiber.dead and (fiber.process is None or not fiber.process.dead):
+            fiber.switch()
+
+    def waker(self) -> Callable[[], None]:
+        """Return what lets the running fiber go on, once."""
+        fiber, used = getcurrent(), []
+
+        def wake() -> None:
+            if not used:
+                used.append(True)
+                self.at(self.now, lambda: self.resume(fiber))
+
+        return wake
+
+    def wait(self) -> None:
+        """Wait for a waker."""
+        if getcurrent() is self.hub:
+            raise Violation("waits: the scheduler waits for something")
+        self.hub.switch()
+        self.die_if_dead()
+
+    def sleep(self, seconds: float) -> None:
+        """Let a fiber wait for a time."""
+        self.at(self.now + seconds, self.waker())
+        self.wait()
+
+    @staticmethod
+    def die_if_dead() -> None:
+        """End a fiber whose process is gone: nothing of it happens any more."""
+        process = getattr(getcurrent(), "process", None)
+        if process is not None and process.dead:
+            raise GreenletExit
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for process in self.processes:
+            process.dead = True
+        for fiber in self.fibers:
+            if not fiber.dead and fiber:
+                fiber.throw(GreenletExit)
+        self._events.clear()
+
+    # -- the disk
+
+    def disk(self) -> None:
+        """Let a call to the disk take its time: most of them none, a few long."""
+        self.die_if_dead()
+        self.spring("disk")
+        chance = self.rng.random()
+        if chance < self.conditions.slow_disk:
+            self.sleep(self.rng.random() * (0.01 if chance < 0.9 * self.conditions.slow_disk else 1.0))
+
+    def spring(self, place: str) -> None:
+        """Kill a process where a trap was laid: before or after so many calls of the disk or the network."""
+        process = getattr(getcurrent(), "process", None)
+        for trap in self.traps:
+            if trap.process is process and process is not None and not process.dead:
+                trap.left -= 1
+                if trap.left < 0:
+                    self.traps.remove(trap)
+                    self.log(f"p{process.number} * killed at a call of the {place}")
+                    process.kill()
+                    raise GreenletExit
+
+    # -- the network
+
+    def fate(self) -> Fate:
+        """Draw what becomes of a request."""
+        conditions, rng = self.conditions, self.rng
+        quick = rng.random() * 0.15, rng.random() * 0.15
+        if self.outage is not None:
+            return Fate(rng.choice(OUTAGES) if self.outage == "mixed" else self.outage, *quick)
+        if rng.random() >= conditions.faults:
+            slow = conditions.latency
+            return Fate("ok", rng.random() ** 3 * slow, rng.random() ** 3 * slow) if slow else Fate("ok", *quick)
+        return Fate(rng.choice(FAULTS), *quick)
+
+    def request(self, process: Process, call: Call[Any], seconds: float) -> Any:
+        """Carry a request to the service and its answer back, for who waits for it."""
+        self.die_if_dead()
+        self.spring("network")
+        self.requests += 1
+        self.judge.sends(process, call)
+        fate = self.fate()
+        if fate.kind == "refused":
+            self.sleep(min(fate.there, seconds))
+            raise ConnectionFailed("refused", delivered=False)
+        if fate.kind == "reset":
+            self.sleep(min(fate.there, seconds))
+            raise ConnectionFailed("reset", delivered=None)
+        if fate.kind == "swallowed":
+            self.sleep(seconds)
+            raise RequestTimedOut("timed out", delivered=None)
+        answers: list[tuple[int, dict[str, str], bytes]] = []
+        wake = self.waker()
+        if fate.there <= seconds:  # else it is given up before it has arrived
+            self.at(self.now + fate.there, lambda: self._arrive(process, call, fate, answers, wake))
+        self.at(self.now + seconds, wake)
+        self.wait()
+        if not answers:
+            raise RequestTimedOut("timed out", delivered=None)
+        status, headers, content = answers[0]
+        if status == 0:
+            raise ConnectionFailed("the connection broke", delivered=None)
+        self.spring("network")
+        return read_answer(call.answer, status, headers, content, self.wall())
+
+    def _arrive(
+        self,
+        process: Process,
+        call: Call[Any],
+        fate: Fate,
+        answers: list[tuple[int, dict[str, str], bytes]],
+        wake: Callable[[], None],
+    ) -> None:
+        status, headers, content = 200, dict[str, str](), b""
+        if fate.kind in CARRIED_OUT:
+            status, body = self.judge.carry_out(process, call)
+            content = json.dumps(body).encode()
+        if fate.kind == "lost":
+            return
+        if fate.kind == "cut":
+            status = 0
+        elif fate.kind in ("502 after", "html"):
+            status, content = (502 if fate.kind == "502 after" else 200), b"<html>not the service</html>"
+        elif fate.kind == "429":
+            wait = self.rng.choice((None, 1, 4))
+            status, content = 429, b'{"error": "Rate limit exceeded", "code": "rate_limited"}'
+            headers = {} if wait is None else {"retry-after": str(wait)}
+            self.silent_until = max(self.silent_until, self.now + fate.back + (10 if wait is None else wait))
+        elif fate.kind not in CARRIED_OUT:
+            status, content = int(fate.kind), b'{"error": "Service trouble"}'
+        if self.trace is not None:
+            self.log(f"p{process.number} {call.method} {call.path.rpartition('/')[2]}: {fate.kind}, {status}")
+
+        def answered() -> None:
+            answers.append((status, headers, content))
+            wake()
+
+        self.at(self.now + fate.back, answered)
+
+
+class Conditions(NamedTuple):
+    """What a world is like.
+
+    Attributes:
+        name: of the profile.
+        faults: the share of requests that something strikes.
+        latency: seconds that a request and its answer may take each; 0 for a fraction of one.
+        slow_disk: the share of calls to the disk that take time.
+        slots: Live Activities at once.
+    """
+
+    name: str = "calm"
+    faults: float = 0.0
+    latency: float = 0.0
+    slow_disk: float = 0.35
+    slots: int = 4
+
+
+PROFILES = (
+    Conditions("calm"),
+    Conditions("calm"),
+    Conditions("slow", latency=4.0),
+    Conditions("flaky", faults=0.25),
+    Conditions("flaky and slow", faults=0.25, latency=3.0),
+    Conditions("storm", faults=0.6, latency=3.0),
+)
+
+
+class Fate(NamedTuple):
+    """What becomes of a request, and the seconds until it arrives and until its answer does."""
+
+    kind: str
+    there: float
+    back: float
+
+
+OUTAGES = ("refused", "swallowed", "503", "reset", "html")
+FAULTS = ("refused", "swallowed", "reset", "503", "503", "500", "429", "html", "lost", "lost", "cut", "502 after")
+CARRIED_OUT = frozenset({"ok", "lost", "cut", "502 after"})
+
+
+class Trap:
+    """Kills a process at a call of the disk or the network, a few calls later."""
+
+    def __init__(self, process: Process, left: int) -> None:
+        self.process, self.left = process, left
+
+
+# ------------------------------------------------------------------------------------------------------- processes
+
+
+class Process:
+    """A program with the library in it.
+
+    Args:
+        world: where it runs.
+        line: which line of programs it belongs to, that run one after the other under the same names.
+    """
+
+    def __init__(self, world: World, line: int, *, watchdog: bool = False) -> None:
+        self.world, self.line, self.dead, self.killed, self.left_debts = world, line, False, False, False
+        self.number = len(world.processes) + 1
+        world.processes.append(self)
+        self.sent: deque[float] = deque()
+        self.mourners: list[Callable[[], None]] = []  # what waits for something of it
+        self.runtime = WorldRuntime(self)
+        self.leaves = Shutdown(self.runtime)
+        self.tracker = WorldTracker(self)
+        self.courier = self.tracker.courier
+
+    def kill(self) -> None:
+        """Be gone at once; nothing of it happens any more, but what is on the wire goes on."""
+        if not self.dead:
+            self.dead = self.killed = True
+            for wake in self.mourners:
+                wake()
+
+    def exit(self) -> None:
+        """Leave in order."""
+        self.leaves.at_exit()
+        self.left_debts = self.courier.owes
+        self.dead = True
+
+
+class WorldTracker(Tracker):
+    """A tracker whose courier takes everything from the world."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        super().__init__(**SETTINGS, outbox=process.world.kind_of_outbox != "none")
+
+    def _make_courier(self, exit_timeout: Callable[[], float]) -> Courier:
+        return Courier(exit_timeout, self.process.runtime, self.process.leaves)
+
+
+SETTINGS = {"api_key": KEY, "base_url": URL, "watchdog": False, "enabled": True, "all_ranks": True}
+
+
+class WorldRuntime(Runtime):
+    """What a process takes from outside, of the world's."""
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._world = process, process.world
+        super().__init__(lambda: process.world.now, process.world.wall)
+        self.interpreter = WorldInterpreter()  # type: ignore[assignment]
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._world.rng.uniform(low, high)
+
+    def token(self) -> str:
+        return f"{self._world.rng.getrandbits(96):024x}"
+
+    def scheduler(self, name: str) -> Any:
+        return WorldScheduler(name, self._process)
+
+    def workers(self, name: str, most: int, report: Callable[[Errand], None]) -> Any:
+        return WorldWorkers(self._process, most, report)
+
+    def lock(self) -> Any:
+        return WorldLock(self._world)
+
+    def inbox(self) -> Any:
+        return WorldInbox(self._world)
+
+    def transport(self, api_key: str, base_url: str, seconds: float) -> Any:
+        assert (api_key, base_url) == (KEY, URL)
+        return WorldTransport(self._process, seconds)
+
+    def outbox(self, directory: Any) -> Any:
+        world = self._world
+        if world.kind_of_outbox == "memory":
+            return MemoryOutbox(world)
+        return DiskOutbox(world)
+
+    def warn_once(self, kind: object, message: str, *details: object) -> None:
+        if self._world.trace is not None and kind not in self._warned:
+            self._warned.add(kind)
+            self._world.log(f"p{self._process.number} warns: {message % details if details else message}")
+
+
+class WorldInterpreter:
+    """An interpreter that leaves when it is told to."""
+
+    def call_at_exit(self, handler: Callable[[], None]) -> bool:
+        return False
+
+    def call_in_worker(self, handler: Callable[[], None]) -> bool:
+        return False
+
+    def is_exiting(self) -> bool:
+        return False
+
+    def thread(self) -> int:
+        return id(getcurrent())
+
+    def has_other_threads(self) -> bool:
+        return False
+
+    def open_gates(self) -> None:
+        return
+
+    def shut_gates(self) -> None:
+        return
+
+    def interrupts_later(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def keep_interrupt(self) -> None:
+        return
+
+
+class WorldScheduler(Agenda):
+    """Runs tasks in the world's own thread, a moment after they were woken."""
+
+    runs, too_late = True, False
+
+    def __init__(self, name: str, process: Process) -> None:
+        super().__init__(name, process.runtime.now)
+        self._process, self._world, self._planned = process, process.world, float("inf")
+
+    def start(self) -> bool:
+        return True
+
+    def wake(self, task: Any) -> None:
+        super().wake(task)
+        self._plan_soon()
+
+    def report(self, errand: Errand) -> None:
+        super().report(errand)
+        self._plan_soon()
+
+    def _plan_soon(self) -> None:
+        rng = self._world.rng
+        self._plan(self._world.now + (0.0 if rng.random() < 0.7 else rng.random() * 0.003))
+
+    def _plan(self, when: float) -> None:
+        if when < self._planned:
+            self._planned = when
+            self._world.at(when, self._turn)
+
+    def _turn(self) -> None:
+        if self._process.dead:
+            return
+        self._planned = float("inf")
+        self.take_in()
+        self.run_due()
+        seconds = self.seconds_until_due()
+        if seconds is not None:
+            self._plan(self._world.now + seconds)
+
+
+class WorldWorkers:
+    """Do what may take long, each in a fiber of its own."""
+
+    def __init__(self, process: Process, most: int, report: Callable[[Errand], None]) -> None:
+        self._process, self._most, self._report = process, most, report
+        self._waiting: deque[Errand] = deque()
+        self._at_work = self.busy = 0
+
+    @property
+    def free(self) -> bool:
+        return self.busy < self._most
+
+    def send(self, task: Any, work: Callable[[], Any]) -> Errand:
+        errand = Errand(task, self, work)  # type: ignore[arg-type]
+        self.busy += 1
+        if self._at_work < self._most:
+            self._at_work += 1
+            self._process.world.spawn(self._process, lambda: self._serve(errand))
+        else:
+            self._waiting.append(errand)
+        return errand
+
+    def _serve(self, errand: Errand) -> None:
+        while True:
+            errand.do()
+            self._report(errand)
+            if not self._waiting:
+                break
+            errand = self._waiting.popleft()
+        self._at_work -= 1
+
+    def stop(self) -> None:
+        return
+
+    def join(self, timeout: float) -> None:
+        return
+
+
+class WorldLock:
+    """A lock whose holders are fibers; whoever holds it may take it again."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._owner, self._times = world, None, 0
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        me, world = getcurrent(), self._world
+        until = world.now + timeout if timeout >= 0 else float("inf")
+        while self._owner not in (None, me):
+            if world.now >= until or not blocking:
+                return False
+            wake = world.waker()
+            self._waiting.append(wake)
+            if until < float("inf"):
+                world.at(until, wake)
+            world.wait()
+        self._owner, self._times = me, self._times + 1
+        return True
+
+    def release(self) -> None:
+        self._times -= 1
+        if not self._times:
+            self._owner = None
+            while self._waiting:
+                self._waiting.popleft()()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class WorldInbox:
+    """What a fiber waits for."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._items = world, deque[Any]()
+        self._wake: Callable[[], None] = lambda: None
+
+    def put(self, item: Any) -> None:
+        self._items.append(item)
+        self._wake()
+
+    def get(self, timeout: float) -> Any:
+        if not self._items:
+            self._wake = self._world.waker()
+            self._world.at(self._world.now + timeout, self._wake)
+            self._world.wait()
+        if not self._items:
+            from queue import Empty
+
+            raise Empty
+        return self._items.popleft()
+
+
+class WorldTransport:
+    """Carries requests through the world's network."""
+
+    def __init__(self, process: Process, seconds: float) -> None:
+        self._process, self._seconds = process, seconds
+
+    def perform(self, call: Call[Any], seconds: float | None = None) -> Any:
+        return self._process.world.request(self._process, call, self._seconds if seconds is None else seconds)
+
+    def close(self) -> None:
+        return
+
+
+# ------------------------------------------------------------------------------------------------------ the outbox
+
+
+class Row:
+    """An entry of the outbox in memory, and who has it."""
+
+    __slots__ = ("begun", "entry", "owner", "until")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry, self.owner, self.until, self.begun = entry, None, 0.0, 0
+
+
+class MemoryOutbox:
+    """The outbox's rules over a list, which outlives the processes; a test compares it with the real one."""
+
+    def __init__(self, world: World, now: Callable[[], float] | None = None) -> None:
+        self._world, self._now = world, now or world.wall
+
+    def _free(self, row: Row) -> bool:
+        return row.owner is None or not self._now() <= row.until <= self._now() + LONGEST_LEASE
+
+    def _find(self, ids: Iterable[str]) -> Iterator[Row]:
+        wanted = set(ids)
+        return (row for row in self._world.rows if row.entry.id in wanted)
+
+    def _keep_if(self, holds: Callable[[Row], bool]) -> None:
+        self._world.rows[:] = [row for row in self._world.rows if holds(row)]
+
+    def _prune(self) -> None:
+        now = self._now()
+        self._keep_if(lambda row: abs(now - row.entry.happened) <= KEPT_SECONDS)
+
+    def exists(self) -> bool:
+        return bool(self._world.rows)
+
+    def put(self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0) -> bool:
+        self._world.disk()
+        self._insert(entries)
+        if owner is not None:
+            for row in self._find(entry.id for entry in entries):
+                row.owner, row.until = owner, self._now() + min(lease_seconds, LONGEST_LEASE)
+        return True
+
+    def _insert(self, entries: Iterable[Entry]) -> None:
+        self._prune()
+        rows = self._world.rows
+        for entry in entries:
+            if any(row.entry.id == entry.id for row in rows):
+                continue
+            older = next((row for row in rows if _is_same_card(row.entry, entry)), None)
+            if older is not None and older.entry.happened > entry.happened:
+                continue
+            if older is not None:
+                rows.remove(older)
+            rows.append(Row(entry))
+        del rows[: max(0, len(rows) - KEPT_ENTRIES)]
+
+    def leave(self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]]) -> bool:
+        self._world.disk()
+        self._insert(entries)
+        for each, owner in leases:
+            for row in self._find([each]):
+                if row.owner == owner:
+                    row.owner, row.until, row.begun = None, 0.0, 0
+        return True
+
+    def claim(
+        self, hint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
+    ) -> list[Entry]:
+        self._world.disk()
+        self._prune()
+        self._keep_if(lambda row: not (_comes_once(row.entry) and row.begun and self._free(row)))
+        found = [row for row in self._world.rows if self._free(row)][:most]
+        for row in found:
+            row.owner, row.until, row.begun = owner, now + min(lease_seconds, LONGEST_LEASE), 0
+        return [row.entry for row in found]
+
+    def begin(self, entry_id: str, owner: str, lease_seconds: float) -> bool | None:
+        self._world.disk()
+        for row in self._find([entry_id]):
+            if row.owner == owner or self._free(row):
+                row.owner, row.begun = owner, int(self._now())
+                row.until = self._now() + min(lease_seconds, LONGEST_LEASE)
+                return True
+        return False
+
+    def over(self, entry_id: str, owner: str) -> bool:
+        self._world.disk()
+        found = [row for row in self._find([entry_id]) if row.owner == owner]
+        for row in found:
+            row.begun = 0
+        return bool(found)
+
+    def delivered(self, ids: Iterable[str]) -> bool:
+        self._world.disk()
+        gone = set(ids)
+        self._keep_if(lambda row: row.entry.id not in gone)
+        return True
+
+    def cancel_ends(self, hint: str, base_url: str, stream_key: str, owner: str = "") -> list[Entry] | None:
+        self._world.disk()
+        now = self._now()
+        same = [row for row in self._world.rows if row.entry.kind != "push" and row.entry.stream_key == stream_key]
+        if any(row.owner not in (None, owner) and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in same):
+            return None
+        self._keep_if(lambda row: row not in same)
+        return [row.entry for row in same]
+
+
+def _is_same_card(one: Entry, other: Entry) -> bool:
+    return "push" not in (one.kind, other.kind) and one.stream_key == other.stream_key
+
+
+def _comes_once(entry: Entry) -> bool:
+    return entry.kind == "push" and not entry.at_least_once
+
+
+class DiskOutbox(Outbox):
+    """The real outbox, whose calls take the world's time."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.directory, clock=world.wall)
+        self._world = world
+
+    def _transact(self, work: Any, nothing: Any, *, create: bool = False) -> Any:
+        self._world.disk()
+        return super()._transact(work, nothing, create=create)

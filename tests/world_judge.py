@@ -1,0 +1,246 @@
+"""What must never be seen in a simulated world: on the phone, on the wire, on the disk."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from world import KEY, URL, Process, Violation, World
+
+if TYPE_CHECKING:
+    from world_jobs import Run
+
+    from activitysmith_track.client import Call
+
+COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
+SOON = 10.5  # seconds after which a card says how its job ended, once the service answers
+LEASE = 185.0  # seconds after which what a killed process had is anybody's
+
+
+class Judge:
+    """Looks at all that the service carries out, and at the phone when it must be right again."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.runs: dict[int, Run] = {}
+        self.notes: Counter[str] = Counter()
+        self.had_outage = False
+        self._outages = 0
+        self._ends: Counter[int] = Counter()  # those that took effect, by run
+        self._pushes: Counter[int] = Counter()
+        self._spent: set[str] = set()  # cards whose budget a killed process had spent
+        self._overtaken: set[str | None] = set()  # stream keys that a stray request of a dead process has touched
+        self._strays: set[int] = set()  # runs with such a request
+        self._was_full = False
+
+    def wrong(self, what: str, **details: object) -> NoReturn:
+        """Say what must not be."""
+        raise Violation(f"{what}: " + ", ".join(f"{name}={value}" for name, value in details.items()))
+
+    # -- outages
+
+    def outage(self, kind: str, seconds: float) -> None:
+        """Let the service be out of reach for a time."""
+        world = self.world
+        world.outage, self.had_outage = kind, True
+        self._outages += 1
+        this = self._outages
+
+        def is_over() -> None:
+            if self._outages == this:
+                world.outage = None
+
+        world.at(world.now + seconds, is_over)
+
+    def heal(self) -> None:
+        """Let the service be reached again."""
+        self.world.outage = None
+
+    # -- on the wire
+
+    def sends(self, process: Process, call: Call[Any]) -> None:
+        """Look at a request on its way out."""
+        sent, now = process.sent, self.world.now
+        sent.append(now)
+        while sent[0] <= now - 55.0:  # it is counted when it is decided, and leaves up to a slow disk later
+            sent.popleft()
+        if len(sent) > 60 and not process.courier.hurried:
+            self.wrong("above the account's rate", requests=len(sent), process=process.number)
+
+    def carry_out(self, process: Process, call: Call[Any]) -> tuple[int, dict[str, Any]]:
+        """Have the service carry a request out, and look at what that did."""
+        service = self.world.service
+        content = b"" if call.body is None else json.dumps(call.body).encode()
+        key = call.path.rpartition("/")[2]
+        before = service.cards.get(key) if "stream" in call.path else None
+        was = before.metadata.get("run") if before is not None else None
+        status, answer = service.handle(call.method, call.path, f"Bearer {KEY}", content)
+        if self.world.trace is not None:
+            self._trace(process, call, status)
+        if KEY.encode() in content:
+            self.wrong("the key is in a body", path=call.path)
+        if status == 429:
+            self._was_full = True
+        elif status == 400:
+            self.wrong("a bad request", why=service.requests[-1].why)
+        if status == 200:
+            self._look(process, call, answer, was)
+        return status, answer
+
+    def _trace(self, process: Process, call: Call[Any], status: int) -> None:
+        body: Any = call.body or {}
+        state = body.get("content_state") or body
+        shown = " ".join(
+            str(state[name]) for name in ("title", "percentage", "current_step", "color", "subtitle") if name in state
+        )
+        gone = " (dead)" if process.dead else ""
+        run = body.get("metadata", {}).get("run")
+        why = self.world.service.requests[-1].why
+        self.world.log(f"p{process.number}{gone} {call.method} {call.path} run {run} [{shown}] {status} {why}")
+
+    def _look(self, process: Process, call: Call[Any], answer: dict[str, Any], was: Any) -> None:
+        service, body = self.world.service, dict(call.body or {})
+        key = call.path.rpartition("/")[2]
+        run = self.runs.get(body.get("metadata", {}).get("run"))
+        state = body.get("content_state", {})
+        if run is None:
+            if call.method == "DELETE" and state.get("auto_dismiss_seconds") == 0:
+                self.notes["a card was changed for a fresh one"] += 1
+                return
+            self.wrong("nobody's request", path=call.path)
+        if call.method == "POST":
+            self._push(run, body)
+            return
+        card = service.cards[key]
+        if card.over_budget and was in self.runs and was != run.number and self.runs[was].process.killed:
+            self._spent.add(card.activity_id)
+        if (
+            service.requests[-1].verdict == "over budget" or card.over_budget
+        ) and card.activity_id not in self._spent:
+            self.wrong("over budget", key=key, updates=card.updates, age=self.world.now - card.started_at)
+        if call.method == "PUT":
+            self._shown(run, process, state)
+        elif answer.get("ignored") is None:
+            self._ended(run, process, state, was)
+
+    def _shown(self, run: Run, process: Process, state: dict[str, Any]) -> None:
+        percentage, color = state.get("percentage"), state.get("color")
+        if process.dead:
+            self.notes["a stray update"] += 1
+            self._strays.add(run.number)
+            self._overtaken.add(run.key)
+            return
+        if run.kind is None and color in COLORS:
+            self.wrong("a running job looks ended", run=run.number)
+        if percentage is None:
+            return
+        if percentage >= 100 and run.kind != "done":
+            self.wrong("100 % before the end", run=run.number)
+        if not run.falls:
+            run.look() if run.kind is None else None
+            if percentage > run.most:
+                self.wrong("ahead of the job", run=run.number, shown=percentage, true=run.most)
+            if run.kind is None and run.shown is not None and percentage < run.shown:
+                self.wrong("a percentage that goes back", run=run.number, shown=run.shown, now=percentage)
+        run.shown = percentage
+
+    def _ended(self, run: Run, process: Process, state: dict[str, Any], was: Any) -> None:
+        if run.kind is None:
+            self.wrong("ended while it runs", run=run.number)
+        shown = COLORS.get(state.get("color"), "done" if "color" not in state else "?")
+        if run.handle.type != "stats" and shown != run.kind:
+            self.wrong("a false end", run=run.number, shown=shown, true=run.kind)
+        other = self.runs.get(was)
+        if other is not None and other is not run and other.kind is None and other.began >= run.ended:
+            if process.dead:
+                self._overtaken.add(run.key)
+                self.notes["a stray end"] += 1
+            elif not other.process.killed:
+                self.wrong("an older run ends a newer run's card", older=run.number, newer=was)
+        self._ends[run.number] += 1
+
+    def _push(self, run: Run, body: dict[str, Any]) -> None:
+        self._pushes[run.number] += 1
+        title = body["title"]
+        if "stands still" in title:
+            return
+        if run.is_taken_over:
+            self.wrong("pushed although an outer block took it over", run=run.number)
+        if "failed" not in title or not (run.kind == "failed" or run.is_late):
+            self.wrong("a false push", run=run.number, kind=run.kind, title=title)
+
+    # -- on the disk
+
+    def look_at_the_disk(self) -> None:
+        """No secret is stored."""
+        for row in self.world.rows:
+            if KEY in repr(row.entry):
+                self.wrong("the key is on the disk", entry=row.entry.id)
+            if row.entry.base_url != URL:
+                self.wrong("an entry of nobody", entry=row.entry.id)
+
+    # -- on the phone, when it must be right again
+
+    def look_at_the_phone(self, *, after_leases: bool) -> None:
+        """Judge the phone, some seconds after the service answers again.
+
+        Args:
+            after_leases: True where what killed processes had is anybody's by now.
+        """
+        cards: dict[Any, list[Any]] = {}
+        for card in self.world.service.activities.values():
+            cards.setdefault(card.metadata.get("run"), []).append(card)
+        newest = {run.key: run for run in self.runs.values() if run.has_card}
+        for run in self.runs.values():
+            if self._is_safe(run.process) and (after_leases or not self._has_killed_heirs(run.process)):
+                self._judge_push(run)
+                if run.has_card:
+                    self._judge_card(run, cards.get(run.number, []), newest[run.key] is run)
+
+    def _is_safe(self, process: Process) -> bool:
+        """Tell whether what a process owes survives it."""
+        return not process.killed and not (process.left_debts and self.world.kind_of_outbox == "none")
+
+    def _has_killed_heirs(self, process: Process) -> bool:
+        """Tell whether a later program of its line was killed, which may have had its debts under a lease."""
+        later = self.world.processes[process.number :]
+        return any(each.killed for each in later)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """True where nothing ever went wrong with the network."""
+        return not self.world.conditions.faults and not self.had_outage
+
+    def _judge_push(self, run: Run) -> None:
+        if run.owes_push and not self._pushes[run.number]:
+            self.wrong("a failure that nobody heard of", run=run.number)
+        if self._is_quiet and self._pushes[run.number] > 1 and "stall_after" not in run.handle._options:
+            self.wrong("pushed twice", run=run.number)
+
+    def _judge_card(self, run: Run, cards: list[Any], is_newest: bool) -> None:
+        world = self.world
+        if run.kind is None:
+            others = [each for each in self.runs.values() if each.has_card and each.kind is None]
+            crowded = len([each for each in others if not each.process.dead]) > world.conditions.slots
+            if run.process.dead or self._was_full or crowded or run.key in self._overtaken:
+                return
+            if world.now - run.began > 12.0 and all(card.ended for card in cards):
+                self.wrong("runs, and is not on the screen", run=run.number, cards=len(cards))
+            return
+        for card in cards:
+            kept = run.kind == "done" and run.handle._options.get("keep")
+            if not card.ended and run.number not in self._strays and not kept:
+                self.wrong("still running on the screen", run=run.number, kind=run.kind)
+        cards = [
+            card for card in cards if not card.ended or card.dismiss_after
+        ]  # the others were changed for fresh ones
+        if not is_newest or run.key in self._overtaken:
+            return  # a newer run has the card
+        is_optional = run.kind == "stopped" or run.is_delayed or self._was_full or run.process.left_debts
+        if not cards and not is_optional:
+            self.wrong("never shown", run=run.number, kind=run.kind)
+        if cards and cards[-1].ended_by == "request" and COLORS.get(cards[-1].color, run.kind) != run.kind:
+            self.wrong("ended in another colour", run=run.number, kind=run.kind, color=cards[-1].color)
+        if self._is_quiet and self._ends[run.number] > 1:
+            self.wrong("ended twice", run=run.number)

@@ -1,0 +1,151 @@
+"""Runs simulated worlds: one from a seed, many of them, or the shortest that still goes wrong.
+
+python tests/world_runs.py --runs 3000                # judge so many schedules, and say how fast that was
+python tests/world_runs.py --only 4711 --shrink       # the shortest one that still goes wrong, event by event
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from world import PROFILES, Conditions, Process, Violation, World
+from world_jobs import Event, Line, draw
+from world_judge import LEASE, SOON, Judge
+
+OUTBOXES = ("memory",) * 17 + ("none", "none", "disk")
+
+
+class Outcome(NamedTuple):
+    """What came of a schedule."""
+
+    seed: int
+    violation: str
+    requests: int
+    seconds: float  # of the world's time
+    chance: float  # the next number of its generator, by which two runs are known to be the same
+    trace: Sequence[str] = ()
+
+    @property
+    def kind(self) -> str:
+        """Of the violation."""
+        return self.violation.partition(":")[0]
+
+
+def conditions_of(seed: int) -> tuple[Conditions, str]:
+    """Draw what a world is like."""
+    rng = random.Random(f"world {seed}")
+    return rng.choice(PROFILES)._replace(slots=rng.choice((4, 4, 50))), rng.choice(OUTBOXES)
+
+
+def run(
+    seed: int, events: int = 20, schedule: Sequence[Event] | None = None, *, outbox: str = "", traced: bool = False
+) -> Outcome:
+    """Run one schedule, and judge it.
+
+    Args:
+        seed: of everything.
+        events: how many are drawn.
+        schedule: what happens instead.
+        outbox: `"memory"`, `"disk"` or `"none"`; drawn by default.
+        traced: True to write down what happens.
+    """
+    conditions, drawn = conditions_of(seed)
+    outbox = outbox or drawn
+    directory = tempfile.mkdtemp(prefix="world-", dir=_memory()) if outbox == "disk" else ""
+    world = World(seed, conditions, outbox, directory)
+    world.judge = Judge(world)
+    world.trace = [] if traced else None
+    violation = ""
+    try:
+        _play(world, draw(seed, events) if schedule is None else schedule)
+    except Violation as found:
+        violation = str(found)
+    finally:
+        chance = world.rng.random()
+        world.close()
+        if directory:
+            shutil.rmtree(directory)
+    return Outcome(seed, violation, world.requests, world.now, chance, world.trace or ())
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+
+def _play(world: World, schedule: Sequence[Event]) -> None:
+    lines = [Line(world, number, [each for each in schedule if each.line == number]) for number in (0, 1)]
+    for line in lines:
+        world.spawn(None, line.drive)
+    world.run_while(lambda: not all(line.is_over for line in lines), 1e7)
+    judge, leaving = world.judge, []
+    for process in world.processes:  # half of those that are left leave in order
+        if not process.dead and world.rng.random() < 0.5:
+            for line in lines:
+                if line.process is process:
+                    line._stop_all()
+            world.spawn(process, process.exit)
+            leaving.append(process)
+    world.run_while(lambda: not all(process.dead for process in leaving), 60.0)
+    judge.heal()
+    world.conditions = world.conditions._replace(faults=0.0, latency=0.0)
+    judge.had_outage = judge.had_outage or (bool(conditions_of(0)) and world.conditions.name not in ("calm", "slow"))
+    world.run(max(world.now, world.silent_until))  # as long as the service has asked for
+    heir = Process(world, 9)
+    account = heir.tracker.account()
+    heir.courier.look_for_owed(account, again=True)
+    world.run(world.now + SOON)
+    judge.look_at_the_disk()
+    judge.look_at_the_phone(after_leases=False)
+    if any(process.killed for process in world.processes):
+        world.run(world.now + LEASE)
+        heir.courier.look_for_owed(account, again=True)
+        world.run(world.now + SOON)
+        judge.look_at_the_phone(after_leases=True)
+        if world.rows:
+            judge.wrong("something is left in the outbox", entries=len(world.rows))
+
+
+def shrink(found: Outcome, events: int = 20) -> list[Event]:
+    """Return the shortest part of a failing schedule that still goes wrong in the same way."""
+    schedule = draw(found.seed, events)
+    size = max(1, len(schedule) // 2)
+    while size:
+        at = 0
+        while at < len(schedule):
+            shorter = schedule[:at] + schedule[at + size :]
+            if run(found.seed, events, shorter).kind == found.kind:
+                schedule = shorter
+            else:
+                at += size
+        size //= 2
+    return schedule
+
+
+def tell(found: Outcome, events: int = 20) -> str:
+    """Say what went wrong, with the shortest schedule that shows it."""
+    schedule = shrink(found, events)
+    again = run(found.seed, events, schedule, traced=True)
+    conditions = conditions_of(found.seed)
+    lines = [f"seed {found.seed}, {events} events: {found.violation}", f"shortened: {again.violation}"]
+    return "\n".join([*lines, f"{conditions}", *map(str, schedule), *again.trace])
+
+
+def run_many(seeds: Iterator[int] | Sequence[int], events: int = 20) -> Iterator[Outcome]:
+    """Run schedules one after the other."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        for number, seed in enumerate(seeds):
+            yield run(seed, events)
+            if number % 200 == 199:
+                gc.collect()
+    finally:
+        gc.enable()
+        gc.unfreeze()
