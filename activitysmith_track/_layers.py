@@ -16,11 +16,11 @@ class Layer(Generic[C]):
 
     Args:
         changes: the new values, by the names of the settings' fields.
-        courier: what sends meanwhile; `None` leaves that as it is.
+        dispatcher: what sends meanwhile; `None` leaves that as it is.
     """
 
-    def __init__(self, changes: Mapping[str, Any], courier: C | None = None) -> None:
-        self.changes, self.courier = dict(changes), courier
+    def __init__(self, changes: Mapping[str, Any], dispatcher: C | None = None) -> None:
+        self.changes, self.dispatcher = dict(changes), dispatcher
 
 
 class _State(Generic[S, C]):
@@ -29,10 +29,10 @@ class _State(Generic[S, C]):
     def __init__(self, base: S, layers: tuple[Layer[C], ...]) -> None:
         self.base, self.layers = base, layers
         changes: dict[str, Any] = {}
-        self.courier: C | None = None
+        self.dispatcher: C | None = None
         for layer in layers:
             changes.update(layer.changes)
-            self.courier = self.courier if layer.courier is None else layer.courier
+            self.dispatcher = self.dispatcher if layer.dispatcher is None else layer.dispatcher
         self.current = _changed(base, changes)
         self.followers: dict[str, _State[S, C]] = {}
 
@@ -61,9 +61,9 @@ class Layers(Generic[S, C]):
         return self._newest().current
 
     @property
-    def courier(self) -> C | None:
+    def dispatcher(self) -> C | None:
         """What sends, where a layer says so."""
-        return self._newest().courier
+        return self._newest().dispatcher
 
     @property
     def layers(self) -> tuple[Layer[C], ...]:

@@ -22,7 +22,7 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,7 +38,7 @@ KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
 KEPT_ENTRIES = 1_000
 ATTEMPT_SECONDS = 7.0  # after which an attempt of another process is over, even where that could not say so
 TURN_SECONDS = 5.0  # that one thread waits for another one's call: for a disk that is slow, which is not locked
-LONGEST_LEASE = 3600.0  # seconds; a lease that seems longer was made by a clock that has been set back since
+LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
 
 _FILE = "outbox-1.sqlite"  # the figure is the table's: another table gets another file
@@ -175,7 +175,7 @@ class Outbox:
         Args:
             entries: what is owed.
             owner: who goes on trying to deliver them, so that nobody else claims them meanwhile; see `claim`.
-            lease_seconds: how long from now, at most an hour; `begin` renews it.
+            lease_seconds: how long from now, at most five minutes; `begin` renews it.
 
         An `end` or `keep` takes the place of one of the same stream that happened before it. What is older than 24
         hours is dropped, and of more than 1,000 the oldest.
@@ -196,23 +196,28 @@ class Outbox:
 
         return self._transact(work, False, create=True) and whole
 
-    def leave(self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]]) -> bool:
+    def leave(
+        self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]], in_flight: Collection[str] = ()
+    ) -> bool:
         """Leave entries to whoever claims them next, all in one transaction, since the process is about to exit.
 
         Args:
             entries: what nobody has kept yet; see `put`.
             leases: ids of what is kept or put in now, each with the owner who gives its lease back; see `release`.
+            in_flight: ids of what may still arrive, so that `hold_ends` waits for it.
 
         Returns:
             True when all of it is safely on disk.
         """
         rows, whole = self._rows(entries)
         released = [(each, owner, owner) for each, owner in leases]
+        begun = [(int(self._clock()), each) for each in in_flight]
 
         def work(base: sqlite3.Connection) -> bool:
             if rows:
                 self._insert(base, rows)
             base.executemany(_RELEASE, released)
+            base.executemany("UPDATE entries SET begun = ? WHERE id = ? AND kind != 'push'", begun)
             return True
 
         return ((not rows and not released) or self._transact(work, False, create=bool(rows))) and whole
@@ -229,7 +234,7 @@ class Outbox:
             base_url: the service's address.
             owner: a text that is different for every process and thread.
             now: seconds since the epoch.
-            lease_seconds: after so long without an answer they may be claimed again; at most an hour.
+            lease_seconds: after so long without an answer they may be claimed again; at most five minutes.
             most: how many to take at once, so that they can all be delivered before the lease expires.
 
         Returns:
@@ -252,7 +257,7 @@ class Outbox:
         Args:
             entry_id: the entry.
             owner: who claimed it.
-            lease_seconds: how long from now nobody else may claim it; at most an hour.
+            lease_seconds: how long from now nobody else may claim it; at most five minutes.
 
         Returns:
             True when it may be sent; False when it was cancelled or claimed by somebody else; `None` when the file
@@ -313,37 +318,42 @@ class Outbox:
 
         return not keys or self._transact(work, False)
 
-    def cancel_ends(self, hint: str, base_url: str, stream_key: str, owner: str = "") -> list[Entry] | None:
-        """Take away what an older run owes its card, claimed or not, for a newer one shows under the same key.
+    def hold_ends(
+        self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
+    ) -> list[str] | None:
+        """Take under a lease what an older run owes its card, while a newer run begins under the same key.
+
+        Nobody else sends it meanwhile, and it is still there should the newer run not come to be shown. Call
+        `delivered` when that is, and `release` when it will not be.
 
         Args:
             hint: the API key at hand; see `hint`.
             base_url: the service's address.
             stream_key: the card.
-            owner: whose own attempts are no obstacle.
+            owner: who begins the newer run, and whose own attempts are no obstacle.
+            lease_seconds: how long from now; at most five minutes.
 
         Returns:
-            What that was, to be put back if the newer run does not come to be shown; `None` where another process is
-            sending it at this moment, so that it would end the newer run's card: ask again when that is over.
+            The ids of what that is; `None` where another process is sending it at this moment, or has left while it
+            did, so that it may yet end the newer run's card: ask again when that is over.
         """
         if not self.exists():
             return []
         now = self._clock()
+        until = now + min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> list[Entry] | None:
-            same, values = (
-                "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ?",
-                (hint, base_url, stream_key),
-            )
-            under_way = "owner IS NOT NULL AND owner != ? AND begun BETWEEN ? AND ?"
-            recent = (owner, now - ATTEMPT_SECONDS, now + 1.0)
+        def work(base: sqlite3.Connection) -> list[str] | None:
+            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ?"
+            values = hint, base_url, stream_key
+            under_way = "coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
+            recent = owner, now - ATTEMPT_SECONDS, now + 1.0
             if base.execute(f"SELECT 1 FROM entries WHERE {same} AND {under_way}", (*values, *recent)).fetchone():
                 return None
-            found = base.execute(f"SELECT {_COLUMNS} FROM entries WHERE {same}", (MAX_BODY_BYTES, *values)).fetchall()
-            base.execute(f"DELETE FROM entries WHERE {same}", values)
-            return [entry for _, *read in found if (entry := self._read(read)) is not None]
+            held = f"UPDATE entries SET owner = ?, leased_until = ?, begun = 0 WHERE {same}"
+            base.execute(held, (owner, until, *values))
+            return [key for (key,) in base.execute(f"SELECT id FROM entries WHERE {same}", values)]
 
-        nothing: list[Entry] | None = []
+        nothing: list[str] | None = []
         return self._transact(work, nothing)
 
     # -- what goes in and comes out

@@ -31,17 +31,20 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from . import _courier, configuration, payloads
-    from ._courier import Account, Card, Final, Snapshot
-    from ._keeping import LastWords
+    from . import configuration, payloads
     from ._signals import Signals
     from .configuration import Tracker
+    from .delivery import state as states
+    from .delivery.account import Account
+    from .delivery.activity import Activity
+    from .delivery.persistence import CrashState
+    from .delivery.state import ActivityState, EndState
     from .payloads import Action, Badge, Icon, Metric, Push
 
     F = TypeVar("F", bound=Callable[..., Any])
     Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
 else:
-    _courier, configuration, payloads = Lazy("_courier"), Lazy("configuration"), Lazy("payloads")
+    states, configuration, payloads = Lazy("delivery.state"), Lazy("configuration"), Lazy("payloads")
 
 __all__ = [
     "Alert",
@@ -536,7 +539,7 @@ class Watch:
     @property
     def is_open(self) -> bool:
         """True between entering and the end, in the process that entered."""
-        return self._opened >= 0 and self._first is None and self._epoch == self._tracker.courier.epoch
+        return self._opened >= 0 and self._first is None and self._epoch == self._tracker.dispatcher.epoch
 
     @property
     def outcome(self) -> Outcome | None:
@@ -548,25 +551,25 @@ class Watch:
         """Seconds since the block was entered, or that it took."""
         if self._opened < 0:
             return 0.0
-        return (self._ended if self._first is not None else self._tracker.courier.clock()) - self._began
+        return (self._ended if self._first is not None else self._tracker.dispatcher.clock()) - self._began
 
     def begin(self) -> None:
         """Open the block; never blocks and never raises for what the network does."""
-        courier = self._tracker.courier
+        dispatcher = self._tracker.dispatcher
         if self._first is not None:
             del self._first
         self._pushed_failure = False
-        self._epoch = courier.epoch
-        self._began = courier.clock()
-        self._opened = next(courier.order)
+        self._epoch = dispatcher.epoch
+        self._began = dispatcher.clock()
+        self._opened = next(dispatcher.order)
         self._account = None if self._options.get("disable") else self._tracker.account()
         if self._account is not None and self._tracker.settings.signals:
-            self._signals = courier.signals
+            self._signals = dispatcher.signals
             self._signals.acquire()
 
     def settle(self, error: BaseException | None) -> None:
         """End the block as an exception, or its absence, says; an outcome that was decided before stands."""
-        if self._opened < 0 or self._epoch != self._tracker.courier.epoch:
+        if self._opened < 0 or self._epoch != self._tracker.dispatcher.epoch:
             return
         if sys.is_finalizing():  # a generator that nobody finished: told at the exit, and nothing can be sent now
             return
@@ -594,7 +597,7 @@ class Watch:
 
     def _decide(self, kind: Kind, error: BaseException | None = None, *, reason: str | None = None) -> bool:
         """Decide the outcome; False where it was decided before."""
-        ended = self._tracker.courier.clock()
+        ended = self._tracker.dispatcher.clock()
         outcome = self._outcome(kind, error, reason, ended - self._began)
         if vars(self).setdefault("_first", outcome) is not outcome:  # atomic: threads and signals may race here
             return False
@@ -637,12 +640,12 @@ class Watch:
         body = self._push_body(outcome, self._asked(wanted, outcome, error if failed else self.result, failed))
         if body is None or self._account is None:
             return
-        courier = self._tracker.courier
+        dispatcher = self._tracker.dispatcher
         marks = _marks(error) if failed and error is not None else None
         if marks is not None:
-            courier.take_over(marks, self._opened)
+            dispatcher.take_over(marks, self._opened)
         self._pushed_failure = failed
-        courier.push(self._account, body, at_least_once=failed, failure=marks)
+        dispatcher.push(self._account, body, at_least_once=failed, failure=marks)
 
     def _tell_late(self, error: BaseException) -> None:
         """Push an exception that came after the outcome had been decided."""
@@ -657,7 +660,7 @@ class Watch:
             answer = wanted(outcome, subject)
             return None if answer is None else _check_told("on_failure" if failed else "on_success", answer)
         except Exception as problem:
-            self._tracker.courier.tell_once(
+            self._tracker.dispatcher.warn_once(
                 ("callable", self.name),
                 "on_%s of %r failed: %r",
                 "failure" if failed else "success",
@@ -757,7 +760,7 @@ class Handle(Watch):
             raise InvalidRequest("name", name, f"a string that is not blank{bare}")
         super().__init__(name, check_options(function, options, self.type, self._own))
         self._given_options = options
-        self._card: Card | None = None
+        self._card: Activity | None = None
         self._parent: Handle | None = None
         self._children: dict[Handle, None] | None = None  # the open ones
         self._resting = False
@@ -802,13 +805,13 @@ class Handle(Watch):
             return
         if "stall_after" in self._options:
             self._stall = _Stall(self, self._options["stall_after"])
-            self._tracker.courier.look_after(self._stall)
+            self._tracker.dispatcher.look_after(self._stall)
         around = next((each for each in _handles() if each.holds(self)), None)
         if around is not None and "key" not in self._options:
             self._parent = around
             around._adopt(self)
         else:
-            self._card = self._tracker.courier.open(
+            self._card = self._tracker.dispatcher.open(
                 self._account,
                 _stream_key(self.name, self._options.get("key")),
                 self,
@@ -845,10 +848,10 @@ class Handle(Watch):
             child.abandon(words)
         self._pushed_failure = True  # an exception that comes of it alarms nobody
         self._conclude("stopped", words)
-        if self._first is not None and self._card is not None and self._card.ending is None:
+        if self._first is not None and self._card is not None and self._card.end_delivery is None:
             self._end_card(self._first)  # Ctrl-C came between the outcome and the card's end
 
-    def last_words(self) -> LastWords | None:
+    def last_words(self) -> CrashState | None:
         """Return how the card ends, and the push, if the process dies now; see `Source.last_words`."""
         asked = self._options.get("watchdog")
         if not (self._tracker.watches if asked is None else asked):
@@ -935,7 +938,7 @@ class Handle(Watch):
 
     def _note(self, kind: str, message: str, *details: object) -> None:
         """Log what was wrong with run-time data, once for each kind and name."""
-        self._tracker.courier.tell_once((kind, self.name), f"{self.name!r}: {message}", *details)
+        self._tracker.dispatcher.warn_once((kind, self.name), f"{self.name!r}: {message}", *details)
 
     def _tell_unopened(self) -> None:
         """Say of a handle that is used but was never entered why nothing is seen of it."""
@@ -943,7 +946,7 @@ class Handle(Watch):
             self._note("unopened", "it was never opened: use it in a with block")
 
     def _touch(self, *, transition: bool = False) -> None:
-        """Have the courier look at the card."""
+        """Have the dispatcher look at the card."""
         self._tell_unopened()
         self._resting = False
         top = self
@@ -960,9 +963,9 @@ class Handle(Watch):
     def _open_children(self) -> list[Handle]:
         return [child for child in list(self._children) if child.is_open] if self._children else []
 
-    # -- what the courier asks, on its own threads
+    # -- what the dispatcher asks, on its own threads
 
-    def snapshot(self) -> Snapshot | None:
+    def snapshot(self) -> ActivityState | None:
         """Return the state to show; see `Source.snapshot`."""
         mark = self._mark()  # first: what changes after that is seen to have changed
         state = self._running()
@@ -971,13 +974,13 @@ class Handle(Watch):
         body = self._body(state, "running")
         if self._stall is not None and self._stall.words:
             body["content_state"].update(self._look("stalled"), subtitle=self._stall.words)
-        return _courier.Snapshot(body, *mark)
+        return states.ActivityState(body, *mark)
 
     def transitions(self) -> int:
         """Return how many transitions there were; see `Source.transitions`."""
         return self._transitions + (self._stall.turns if self._stall is not None else 0)
 
-    def rest(self, looked: Snapshot | None) -> float | None:
+    def rest(self, looked: ActivityState | None) -> float | None:
         """Ask to be woken by the next change; see `Source.rest`."""
         self._resting = True
         waits = [child.rest(None) for child in self._open_children()]
@@ -993,14 +996,14 @@ class Handle(Watch):
         if self._account is None or self._options.get("on_failure", True) is False:
             return
         body = {"title": fit(f"{self.title} stands still"), "message": words, **self._shared()}
-        self._tracker.courier.push(self._account, body, at_least_once=False)
+        self._tracker.dispatcher.push(self._account, body, at_least_once=False)
 
-    def _is_as(self, looked: Snapshot) -> bool:
+    def _is_as(self, looked: ActivityState) -> bool:
         """Tell whether nothing has changed since a look; what changes after this asks for another one."""
         return looked[1:] == self._mark()
 
     def _mark(self) -> tuple[float | None, int, object, Mapping[str, float]]:
-        """Return what tells one state from the next; see `Snapshot`."""
+        """Return what tells one state from the next; see `ActivityState`."""
         return self._fraction(), self.transitions(), self._detail(), self._numbers()
 
     def _numbers(self) -> Mapping[str, float]:
@@ -1064,35 +1067,35 @@ class Handle(Watch):
 
     def _end_card(self, outcome: Outcome) -> None:
         if self._stall is not None:
-            self._tracker.courier.look_after(self._stall)  # which looks no more, and lets go of this handle
+            self._tracker.dispatcher.look_after(self._stall)  # which looks no more, and lets go of this handle
         if self._parent is not None:
             (self._parent._children or {}).pop(self, None)
             self._touch()
         if self._card is not None:
             self._card.end(self._safely_final(outcome))
 
-    def _safely_final(self, outcome: Outcome) -> Final:
+    def _safely_final(self, outcome: Outcome) -> EndState:
         """Build the last state; where that fails, end the card as it stands rather than leave it running."""
         try:
             return self._final(outcome)
         except Exception:
             logger.exception("activitysmith_track: internal error in the last state of %r", self.name)
-            return _courier.Final({}, None, show=False)
+            return states.EndState({}, None, show=False)
 
-    def _final(self, outcome: Outcome, not_before: float = 0.0) -> Final:
+    def _final(self, outcome: Outcome, not_before: float = 0.0) -> EndState:
         state = self._last(outcome)
         if state is None:
-            return _courier.Final({}, None, show=False, not_before=not_before)
+            return states.EndState({}, None, show=False, not_before=not_before)
         if self._options.get("keep") and outcome.kind == "done":
             kept = self._body(state, "done", **({} if self._reads else self._conclusion(outcome)))
-            return _courier.Final(kept, kept, keep=True, not_before=not_before)
+            return states.EndState(kept, kept, keep=True, not_before=not_before)
         look = self._body(state, outcome.kind, **self._conclusion(outcome))
         seconds = {"done": DISMISS_DONE, "failed": DISMISS_FAILED, "stopped": DISMISS_STOPPED}[outcome.kind]
         body = {name: value for name, value in look.items() if name not in ("target", "alert")}
         opening = {**look, "content_state": {**(self._running() or {}), **look["content_state"]}}
         body["content_state"] = {**look["content_state"], "auto_dismiss_seconds": seconds}
-        held = self._tracker.courier.clock() - self._began < self._options.get("delay", 0.0)
-        return _courier.Final(body, opening, show=outcome.kind == "failed" or not held, not_before=not_before)
+        held = self._tracker.dispatcher.clock() - self._began < self._options.get("delay", 0.0)
+        return states.EndState(body, opening, show=outcome.kind == "failed" or not held, not_before=not_before)
 
     def _conclusion(self, outcome: Outcome) -> dict[str, Any]:
         return {"subtitle": self._last_words(outcome), **self._look(outcome.kind)}
@@ -1313,7 +1316,7 @@ class Progress(Handle):
         left = elapsed * (1 - fraction) / (fraction - begun)
         if eta == "clock":
             return time.strftime(
-                "ends about %H:%M", time.localtime(self._tracker.courier.runtime.wall() + min(left, 1e9))
+                "ends about %H:%M", time.localtime(self._tracker.dispatcher.runtime.wall() + min(left, 1e9))
             )
         return f"{_failure.span(left)} left"
 
@@ -1600,12 +1603,12 @@ class _Sampled(Handle):
         self._sampling = None
         if self._sample is not None and self._account is not None:
             self._sampling = _Sampling(self)
-            self._tracker.courier.sample(self._sampling)
+            self._tracker.dispatcher.sample(self._sampling)
 
     def _end_card(self, outcome: Outcome) -> None:
         super()._end_card(outcome)
         if self._sampling is not None:
-            self._tracker.courier.sample(self._sampling)  # which samples no more, and lets go of this handle
+            self._tracker.dispatcher.sample(self._sampling)  # which samples no more, and lets go of this handle
 
 
 class _Sampling:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ._courier import Account, Courier
     from ._pacing import Budget
+    from .delivery.account import Account
+    from .delivery.dispatcher import Dispatcher
 
 __all__ = ["Settings", "Tracker", "configure", "flush", "override"]
 
@@ -166,7 +167,7 @@ _METHODS = {
 
 
 class Tracker:
-    """Settings and a courier of one's own, for those who want no globals.
+    """Settings and a dispatcher of one's own, for those who want no globals.
 
     Every function of the library is a method of it too: `tracker.live_progress(...)`, `tracker.track(...)`,
     `tracker.notify(...)`. It is a `with` block too, which closes it. One that is not closed delivers at the exit what
@@ -186,12 +187,14 @@ class Tracker:
     """
 
     def __init__(self, **settings: Any) -> None:
-        layers: Layers[Settings, Courier] = Layers(_changed("Tracker", Settings(), settings))
+        layers: Layers[Settings, Dispatcher] = Layers(_changed("Tracker", Settings(), settings))
         self._layers = layers
-        self._courier = self._make_courier(lambda: layers.current.exit_timeout)  # which does not keep this one alive
+        self._dispatcher = self._make_dispatcher(
+            lambda: layers.current.exit_timeout
+        )  # which does not keep this one alive
         self._has_told_rank = False
         self._is_closed = self._has_delivered = False
-        weakref.finalize(self, self._courier.drop).atexit = False
+        weakref.finalize(self, self._dispatcher.drop).atexit = False
         if TYPE_CHECKING:  # made when they are first asked for
             from . import activities, decorators, iteration
 
@@ -206,10 +209,10 @@ class Tracker:
             self.track_steps = partial(decorators.track_steps, tracker=self)
             self.notify = partial(decorators.notify, tracker=self)
 
-    def _make_courier(self, exit_timeout: Callable[[], float]) -> Courier:
-        from ._courier import Courier
+    def _make_dispatcher(self, exit_timeout: Callable[[], float]) -> Dispatcher:
+        from .delivery.dispatcher import Dispatcher
 
-        return Courier(exit_timeout)
+        return Dispatcher(exit_timeout)
 
     def __getattr__(self, name: str) -> Any:
         for home, names in _METHODS.items():
@@ -230,9 +233,9 @@ class Tracker:
         return self._layers.current
 
     @property
-    def courier(self) -> Courier:
-        """What sends: the tracker's own courier, or the one that `using` has put in its place for a while."""
-        return self._layers.courier or self._courier
+    def dispatcher(self) -> Dispatcher:
+        """What sends: the tracker's own dispatcher, or the one that `using` has put in its place for a while."""
+        return self._layers.dispatcher or self._dispatcher
 
     def configure(self, **settings: Any) -> None:
         """Change settings for good; those not named stay as they are. Raises as `Tracker` does.
@@ -263,12 +266,12 @@ class Tracker:
         Raises:
             InvalidRequest: for a timeout that cannot be.
         """
-        from ._shutdown import shutdown
+        from .delivery.shutdown import shutdown
 
         seconds = None if timeout is None else check_seconds("timeout", timeout)
         already, self._is_closed = self._is_closed, True
         if not already:
-            self._has_delivered = shutdown.close(self.courier, seconds)
+            self._has_delivered = shutdown.close(self.dispatcher, seconds)
         return self._has_delivered
 
     def __enter__(self) -> Self:
@@ -291,7 +294,7 @@ class Tracker:
             True when everything was delivered; False when something is still on its way, or was refused since the
             last flush.
         """
-        return self.courier.flush(check_seconds("timeout", timeout), self.account())
+        return self.dispatcher.flush(check_seconds("timeout", timeout), self.account())
 
     @property
     def watches(self) -> bool:
@@ -299,14 +302,14 @@ class Tracker:
         asked = self.settings.watchdog
         return _switch("ACTIVITYSMITH_WATCHDOG", False) if asked is None else asked
 
-    def using(self, courier: Courier, **settings: Any) -> Override:
-        """Send through another courier, and change settings, for the length of a `with` block; for tests."""
-        return Override(self._layers, settings, courier)
+    def using(self, dispatcher: Dispatcher, **settings: Any) -> Override:
+        """Send through another dispatcher, and change settings, for the length of a `with` block; for tests."""
+        return Override(self._layers, settings, dispatcher)
 
     def account(self) -> Account | None:
         """Return the account to send to, or `None` where the library is off."""
         if self._is_closed:
-            self.courier.tell_once("closed", "activitysmith_track is off here: the tracker is closed")
+            self.dispatcher.warn_once("closed", "activitysmith_track is off here: the tracker is closed")
             return None
         settings = self.settings
         if settings.enabled is False or (settings.enabled is None and not _switch("ACTIVITYSMITH_TRACK", True)):
@@ -316,12 +319,12 @@ class Tracker:
         key = find_api_key(settings.api_key)
         try:
             if key:
-                self.courier.keeper.directory = settings.outbox
-                return self.courier.account(check_api_key(key), find_base_url(settings.base_url))
+                self.dispatcher.persistence.directory = settings.outbox
+                return self.dispatcher.account(check_api_key(key), find_base_url(settings.base_url))
         except InvalidRequest as error:  # from the environment: the job goes on without us
-            self.courier.tell_once("environment", "activitysmith_track is off: %s", error)
+            self.dispatcher.warn_once("environment", "activitysmith_track is off: %s", error)
             return None
-        self.courier.tell_once(
+        self.dispatcher.warn_once(
             "key",
             "activitysmith_track is off: no API key. Set ACTIVITYSMITH_API_KEY to turn it on, ACTIVITYSMITH_TRACK="
             "off to silence this line, or preview it locally with: python -m activitysmith_track demo",
@@ -344,18 +347,18 @@ class Override:
     Args:
         layers: the settings that it changes.
         changes: the new values.
-        courier: what sends meanwhile; `None` leaves that as it is.
+        dispatcher: what sends meanwhile; `None` leaves that as it is.
     """
 
     def __init__(
-        self, layers: Layers[Settings, Courier], changes: Mapping[str, Any], courier: Courier | None = None
+        self, layers: Layers[Settings, Dispatcher], changes: Mapping[str, Any], dispatcher: Dispatcher | None = None
     ) -> None:
-        self._layers, self._changes, self._courier = layers, changes, courier
-        self._entered: list[tuple[int, Layer[Courier]]] = []  # with the thread that did it
+        self._layers, self._changes, self._dispatcher = layers, changes, dispatcher
+        self._entered: list[tuple[int, Layer[Dispatcher]]] = []  # with the thread that did it
         _changed("override", layers.current, changes)
 
     def __enter__(self) -> Settings:
-        layer = Layer(self._changes, self._courier)
+        layer = Layer(self._changes, self._dispatcher)
         self._entered.append((threading.get_ident(), layer))
         return self._layers.put(layer)
 
@@ -383,7 +386,9 @@ def _switch(name: str, default: bool) -> bool:
     text = os.environ.get(name, "").strip().lower()
     if text and text not in _TRUE | _FALSE:
         left = "on" if default else "off"
-        default_tracker().courier.tell_once(("switch", name), f"{name}=%s is neither on nor off: left {left}", text)
+        default_tracker().dispatcher.warn_once(
+            ("switch", name), f"{name}=%s is neither on nor off: left {left}", text
+        )
     return default if text not in _TRUE | _FALSE else text in _TRUE
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from ._courier import Final, Snapshot
     from .activities import Kind
+    from .delivery.state import ActivityState, EndState
 
 __all__ = ["Track", "track"]
 
@@ -251,13 +251,13 @@ class _Loop(Handle):
 
     def explain(self, error: BaseException) -> None:
         """Hear of an exception: where it left this loop, that is how the loop ended."""
-        late = self.elapsed + SPEAK_SECONDS < self._tracker.courier.clock() - self._began
+        late = self.elapsed + SPEAK_SECONDS < self._tracker.dispatcher.clock() - self._began
         if late or self._judge(error) != "failed" or not self._is_on(error.__traceback__):
             return
         outcome = self._outcome("failed", error, None, self.elapsed)
         vars(self)["_first"] = outcome
-        if self._card is not None and self._card.ending is not None:
-            self._card.ending.replace(self._final(outcome))
+        if self._card is not None and self._card.end_delivery is not None:
+            self._card.end_delivery.replace(self._final(outcome))
         self._tell(outcome, error)
 
     def _is_on(self, trace: TracebackType | None) -> bool:
@@ -267,8 +267,10 @@ class _Loop(Handle):
             trace = trace.tb_next
         return False
 
-    def _final(self, outcome: Outcome, not_before: float = 0.0) -> Final:
-        held = self._tracker.courier.clock() + self._hold if outcome.kind == "stopped" and self._hold else not_before
+    def _final(self, outcome: Outcome, not_before: float = 0.0) -> EndState:
+        held = (
+            self._tracker.dispatcher.clock() + self._hold if outcome.kind == "stopped" and self._hold else not_before
+        )
         return super()._final(outcome, held)
 
     def holds(self, inner: Handle) -> bool:
@@ -283,7 +285,7 @@ class _Loop(Handle):
             frame = frame.f_back
         return frame is not None
 
-    def rest(self, looked: Snapshot | None) -> float | None:
+    def rest(self, looked: ActivityState | None) -> float | None:
         """A loop wakes nobody: it is looked at again, ever less often."""
         return min(max(self.elapsed / 50, FIRST_LOOK), LONGEST_LOOK)
 

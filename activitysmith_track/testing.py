@@ -21,7 +21,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._courier import ECHO_SECONDS, Courier
+from .delivery.dispatcher import ECHO_SECONDS, Dispatcher
 from .delivery.runtime import Runtime
 from .errors import InvalidRequest
 
@@ -33,8 +33,8 @@ except ImportError:  # pragma: no cover  # the tests have it
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._lanes import Lane
     from .configuration import Tracker
+    from .delivery.scheduler import Scheduler
     from .simulator import Card, Fault, ManualClock, Received, ReceivedPush, Simulator
 
 __all__ = ["Phone", "capture", "phone"]
@@ -52,8 +52,8 @@ class Phone:
         clock: the clock, in seconds; `advance` moves it.
     """
 
-    def __init__(self, simulator: Simulator, clock: ManualClock, courier: Courier) -> None:
-        self.simulator, self.clock, self._courier = simulator, clock, courier
+    def __init__(self, simulator: Simulator, clock: ManualClock, dispatcher: Dispatcher) -> None:
+        self.simulator, self.clock, self._dispatcher = simulator, clock, dispatcher
 
     # -- time
 
@@ -79,7 +79,10 @@ class Phone:
 
     def _next_due(self) -> float | None:
         self.settle()
-        return min((due for lane in self._courier.lanes if (due := lane.next_due()) is not None), default=None)
+        return min(
+            (due for scheduler in self._dispatcher.schedulers if (due := scheduler.next_due()) is not None),
+            default=None,
+        )
 
     def _move_to(self, moment: float) -> None:
         self.simulator.advance(max(0.0, moment - self.clock()) + 1e-6)  # rounding must not stop short of it
@@ -91,25 +94,25 @@ class Phone:
             TimeoutError: when it does not come to rest within 20 s of the machine's own time.
         """
         until = time.monotonic() + SETTLE_SECONDS
-        lanes = [lane for lane in self._courier.lanes if lane.runs]
+        schedulers = [scheduler for scheduler in self._dispatcher.schedulers if scheduler.runs]
         before = None
-        while (ran := [lane.ran for lane in lanes]) != before:
+        while (ran := [scheduler.ran for scheduler in schedulers]) != before:
             before = [count + 1 for count in ran]  # a barrier each, and nothing else
-            for lane in lanes:
-                self._pass(lane, until)
+            for scheduler in schedulers:
+                self._pass(scheduler, until)
         self._tell_truth()
 
     def _tell_truth(self) -> None:
         """Tell the simulator how far the jobs really are, for the chart of true against shown."""
-        for card in list(self._courier._open):
+        for card in list(self._dispatcher._open):
             snapshot = card.source.snapshot()
             if snapshot is not None and snapshot.fraction is not None:
                 self.simulator.tell_truth(card.stream_key, 100 * snapshot.fraction)
 
     @staticmethod
-    def _pass(lane: Lane, until: float) -> None:
-        barrier = _Barrier(lane)
-        lane.wake(barrier)
+    def _pass(scheduler: Scheduler, until: float) -> None:
+        barrier = _Barrier(scheduler)
+        scheduler.wake(barrier)
         if not barrier.passed.wait(max(0.0, until - time.monotonic())):
             raise TimeoutError(f"the library did not come to rest within {SETTLE_SECONDS:g} s")
 
@@ -123,7 +126,7 @@ class Phone:
             TimeoutError: when the library does not come to rest, because the simulated service hangs.
         """
         until = self.clock() + seconds
-        while (due := self._next_due()) is not None and due <= until and self._courier.owes:
+        while (due := self._next_due()) is not None and due <= until and self._dispatcher.owes:
             self._move_to(due)
 
     # -- what is seen
@@ -211,12 +214,12 @@ class Phone:
 class _Barrier:
     """A task that a lane reaches when it has nothing else to do at the clock's time."""
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane, self.passed = lane, threading.Event()
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler, self.passed = scheduler, threading.Event()
 
     def run(self, now: float) -> float | None:
         """Let the others go first."""
-        if self._lane.at_rest(self):
+        if self._scheduler.at_rest(self):
             self.passed.set()
         return None
 
@@ -225,13 +228,13 @@ class _Barrier:
         self.passed.set()
 
 
-class _Stepped(Courier):
-    """A courier that waits by moving the phone's clock."""
+class _Stepped(Dispatcher):
+    """A dispatcher that waits by moving the phone's clock."""
 
     phone: Phone | None = None
 
     def _wait_for_all(self, timeout: float) -> None:
-        if self.phone is not None and not self.hurried:
+        if self.phone is not None and not self.draining:
             self.phone.deliver(timeout)
 
 
@@ -258,17 +261,17 @@ def capture(*, tracker: Tracker | None = None, **rules: Any) -> Iterator[Phone]:
             raise InvalidRequest(name, rules[name], "nothing: capture() has a clock of its own")
     tracker, clock = tracker or default_tracker(), ManualClock()
     began = time.time()
-    courier = _Stepped(lambda: 0.0, Runtime(clock, lambda: began + clock()))
+    dispatcher = _Stepped(lambda: 0.0, Runtime(clock, lambda: began + clock()))
     with Simulator(clock=clock, **rules) as simulator:
-        courier.phone = Phone(simulator, clock, courier)
+        dispatcher.phone = Phone(simulator, clock, dispatcher)
         settings: dict[str, Any] = {"api_key": simulator.api_key, "base_url": simulator.base_url}
         settings.update(enabled=True, outbox=False, watchdog=False)
-        with tracker.using(courier, **settings):
+        with tracker.using(dispatcher, **settings):
             try:
-                yield courier.phone
+                yield dispatcher.phone
             finally:
-                courier.phone = None
-                courier.close()
+                dispatcher.phone = None
+                dispatcher.close()
 
 
 if pytest is not None:

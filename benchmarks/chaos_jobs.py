@@ -33,22 +33,22 @@ def nap(seconds):
 
 def guarded():
     """Wait until the watchdog, where there is one, stands and knows of the cards and of the failures so far."""
-    courier = at.configuration.default_tracker().courier
+    dispatcher = at.configuration.default_tracker().dispatcher
     until = time.monotonic() + 30
-    while ON and not courier.keeper.watched and time.monotonic() < until:
+    while ON and not dispatcher.persistence.watched and time.monotonic() < until:
         time.sleep(0.01)
     def told():
-        owed = list(courier._owed)
-        ends = [task for task in owed if hasattr(task, "final") and task.card.guarded]
+        owed = list(dispatcher._owed)
+        ends = [task for task in owed if hasattr(task, "activity") and task.activity.is_armed]
         return (
             all(task.entry for task in owed if getattr(task, "at_least_once", False))
-            and all(task.entry or task._guarded is task.final for task in ends)
-            and all(card.guarded is not None or card.ending for card in list(courier._open))
+            and all(task.entry or task._armed is task.state for task in ends)
+            and all(each.is_armed is not None or each.end_delivery for each in list(dispatcher._open))
         )
     while ON and not told() and time.monotonic() < until:
         time.sleep(0.01)
     if ON:
-        courier.keeper._watchdog.tell(10)
+        dispatcher.persistence._watchdog.tell(10)
     time.sleep(0.3)
 
 

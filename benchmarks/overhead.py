@@ -249,7 +249,7 @@ def blocks(report: Report, rounds: int) -> None:
             settings = {"api_key": given["ACTIVITYSMITH_API_KEY"], "base_url": given["ACTIVITYSMITH_BASE_URL"]}
             with at.override(**settings, enabled=True):
                 times = [_enter_and_leave(number) for number in range(20 * rounds)]
-            default_tracker().courier.close()
+            default_tracker().dispatcher.close()
         report.add(f"entering and leaving a block, {kind} service", spread(times, "us", 1e6), "median under 1 ms")
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import httpx"], check=True)
@@ -287,7 +287,7 @@ def handles(report: Report) -> None:
     with service("hanging") as given, contextlib.ExitStack() as stack:
         settings = {"api_key": given["ACTIVITYSMITH_API_KEY"], "base_url": given["ACTIVITYSMITH_BASE_URL"]}
         stack.enter_context(at.override(**settings, enabled=True, exit_timeout=0.0))
-        courier = default_tracker().courier
+        dispatcher = default_tracker().dispatcher
         with at.live_progress("first"):  # loads what sending needs, which is no handle's
             pass
         at.flush(1.0)
@@ -296,7 +296,7 @@ def handles(report: Report) -> None:
         opened = [at.live_progress("job", total=100, key=f"job-{number}") for number in range(HANDLES)]
         for handle in opened:
             handle.begin()
-        _until(lambda: courier.lane._inbox.empty())
+        _until(lambda: dispatcher.scheduler._inbox.empty())
         gc.collect()
         each = (tracemalloc.get_traced_memory()[0] - before) / HANDLES
         tracemalloc.stop()
@@ -307,7 +307,7 @@ def handles(report: Report) -> None:
         report.must("threads do not grow with the handles", len(ours) <= 10)
         waits = [_considered(opened[number]) for number in range(99, HANDLES, 99)]  # not those that hang
         report.add("a change considered while other requests hang", spread(waits, "ms", 1e3), "50 ms")
-        courier.close()
+        dispatcher.close()
 
 
 def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -317,7 +317,7 @@ def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def _considered(handle: Any) -> float:
-    """Return the seconds until the courier has looked at a handle that changed."""
+    """Return the seconds until the dispatcher has looked at a handle that changed."""
     seen = threading.Event()
     original = handle.snapshot
 
@@ -375,20 +375,20 @@ def _own_memory() -> int:
 
 
 def rest(report: Report, seconds: float) -> None:
-    """Count what the courier does while nothing changes."""
+    """Count what the dispatcher does while nothing changes."""
     with service("healthy") as given:
         settings = {"api_key": given["ACTIVITYSMITH_API_KEY"], "base_url": given["ACTIVITYSMITH_BASE_URL"]}
         with at.override(**settings, enabled=True), at.live_progress("idle", total=10) as progress:
             progress.advance(4)
             at.flush(5)
-            lane = default_tracker().courier.lane
+            lane = default_tracker().dispatcher.scheduler
             time.sleep(1.0)
             before = lane.ran
             time.sleep(seconds)
             woken = lane.ran - before
         at.flush(5)
-    report.add(f"wake-ups of the courier in {seconds:.0f} s while nothing changes", str(woken), "0; 1 for a stall")
-    report.must("the courier sleeps", woken <= 1)
+    report.add(f"wake-ups of the dispatcher in {seconds:.0f} s while nothing changes", str(woken), "0; 1 for a stall")
+    report.must("the dispatcher sleeps", woken <= 1)
 
 
 def main() -> int:
@@ -404,7 +404,7 @@ def main() -> int:
             loops(report, rounds)
             calls(report, rounds)
             at.flush(5)
-        default_tracker().courier.close()
+        default_tracker().dispatcher.close()
     imports(report, 3 * rounds)
     blocks(report, rounds)
     exits(report, rounds)

@@ -1,4 +1,4 @@
-"""Drives the shipped `Pace` over a job the way the courier does, and measures what the phone showed."""
+"""Drives the shipped `Pace` over a job the way the dispatcher does, and measures what the phone showed."""
 
 from __future__ import annotations
 

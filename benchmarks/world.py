@@ -9,7 +9,6 @@ The world is that of the tests, `tests/world.py`. A failing schedule is replayed
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections import Counter
@@ -31,7 +30,6 @@ def main() -> None:
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--shrink", action="store_true")
     given = parser.parse_args()
-    logging.getLogger("activitysmith_track").setLevel(logging.CRITICAL)
     if given.only is not None:
         found = run(given.only, given.events, traced=True)
         print(tell(found, given.events) if found.violation and given.shrink else "\n".join(found.trace))

@@ -12,9 +12,9 @@ import pytest
 from jobs import Job
 from patience import CLOCK, PATIENCE, PatientSimulator
 
-from activitysmith_track import _courier, flush, iteration, override, testing
-from activitysmith_track._shutdown import shutdown
+from activitysmith_track import flush, iteration, override, testing
 from activitysmith_track.configuration import _RANKS, default_tracker
+from activitysmith_track.delivery.shutdown import shutdown
 from activitysmith_track.simulator import Simulator, server
 
 pytest_plugins = ["surroundings", "leftovers", "again", "watched"]
@@ -43,7 +43,8 @@ def patient_simulator() -> Iterator[None]:
 def patient_attempts() -> Iterator[None]:
     """A request has more time than a busy machine takes, since what must not come twice is not repeated."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_courier, "ATTEMPT_SECONDS", 60.0)
+        for module in "account", "dispatcher":
+            patch.setattr(f"activitysmith_track.delivery.{module}.ATTEMPT_SECONDS", 60.0)
         for phase in ("connect", "read", "write", "pool"):  # of the requests that tests make without a timeout
             patch.setattr(httpx.get.__kwdefaults__["timeout"], phase, 60.0)
         yield
@@ -60,9 +61,9 @@ def once_in_a_process() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def one_clock() -> None:
     """All parts of the default tracker have one clock, which a test can stop."""
-    courier = default_tracker().courier
-    courier.runtime.now = CLOCK
-    courier.close()  # what it begins anew has that clock
+    dispatcher = default_tracker().dispatcher
+    dispatcher.runtime.now = CLOCK
+    dispatcher.close()  # what it begins anew has that clock
 
 
 @pytest.fixture(autouse=True)
@@ -74,15 +75,15 @@ def own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 
 @pytest.fixture(autouse=True)
-def fresh_courier() -> Iterator[None]:
+def fresh_dispatcher() -> Iterator[None]:
     """No test inherits what another one left on its way, has told already or has configured."""
     before = vars(default_tracker().settings)
     yield
     assert default_tracker()._layers.layers == (), "an override or a capture is still open"
-    for courier in shutdown.couriers:  # those of the test's own trackers too
-        if (watchdog := courier.keeper._watchdog) is not None:
+    for dispatcher in shutdown.dispatchers:  # those of the test's own trackers too
+        if (watchdog := dispatcher.persistence._watchdog) is not None:
             watchdog.close(PATIENCE)
-        courier.close()
+        dispatcher.close()
     default_tracker().configure(**before)
 
 

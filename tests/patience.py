@@ -86,13 +86,13 @@ class Clock:
         """Let time pass at once, while the clock stands."""
         assert self._stands is not None
         self._stands += seconds
-        for lane in default_tracker().courier.lanes:
+        for lane in default_tracker().dispatcher.schedulers:
             lane.wake(_Look())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Clock]:
         """Let it stand until the block ends, and then go on from there."""
-        assert default_tracker().courier.runtime.now is self
+        assert default_tracker().dispatcher.runtime.now is self
         self._stands = self()
         try:
             yield self

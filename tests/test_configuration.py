@@ -229,9 +229,9 @@ def test_the_end_of_an_override_raises_nothing_of_its_own() -> None:
 
 
 def test_a_tracker_that_nobody_holds_is_gone() -> None:
-    """Neither the courier nor an override keeps the tracker alive."""
+    """Neither the dispatcher nor an override keeps the tracker alive."""
     tracker = at.Tracker()
-    kept, reference = (tracker.courier, tracker.override(tags=["a"])), weakref.ref(tracker)
+    kept, reference = (tracker.dispatcher, tracker.override(tags=["a"])), weakref.ref(tracker)
     del tracker
     gc.collect()
     assert reference() is None
@@ -249,7 +249,7 @@ def test_overrides_reach_other_threads() -> None:
 
 
 def test_trackers_are_apart(sim: Simulator) -> None:
-    """A tracker has settings and a courier of its own, and every function as a method."""
+    """A tracker has settings and a dispatcher of its own, and every function as a method."""
     tracker = at.Tracker(api_key=sim.api_key, base_url=sim.base_url)
     with tracker.live_progress("job", total=1) as p:
         p.advance()
@@ -271,7 +271,7 @@ def test_trackers_are_apart(sim: Simulator) -> None:
     assert {"job", "loop", "steps", "a", "b", "c", "d", "f"} == set(sim.cards)
     assert len(sim.pushes) == 1
     assert at.configure() is None
-    tracker.courier.lane.stop()
+    tracker.dispatcher.scheduler.stop()
 
 
 def test_the_key_is_in_no_repr() -> None:

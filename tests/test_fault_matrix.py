@@ -70,7 +70,7 @@ at.configure({settings})
 def say(*words): print(*words, flush=True)
 def stand():
     if at.configuration.default_tracker().watches and at.flush(30):
-        watchdog = at.configuration.default_tracker().courier.keeper._watchdog
+        watchdog = at.configuration.default_tracker().dispatcher.persistence._watchdog
         assert watchdog is None or watchdog.start(30)
 def ready():
     stand()

@@ -15,10 +15,10 @@ import pytest
 from patience import PATIENCE, end_process
 
 from activitysmith_track import _forks
-from activitysmith_track._courier import Account
 from activitysmith_track._failure import host
-from activitysmith_track._keeping import Keeper
 from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.simulator import Simulator
 
@@ -100,7 +100,7 @@ def test_two_threads_fork_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_there_waits_for_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a watchdog is told is not late because httpx is imported on another thread at that time."""
     monkeypatch.setattr(_forks, "PATIENCE", 3_600.0)
-    keeper, account = Keeper(Runtime()), Account("key", "https://service.example/api", Runtime())
+    keeper, account = Persistence(Runtime()), Account("key", "https://service.example/api", Runtime())
     made = list[object]()
 
     def make() -> None:
@@ -145,7 +145,7 @@ WATCHED = """
         at.flush(60 if answers else 2)
     list(at.track(range(3), "loop"))
     at.flush(60 if answers else 2)
-    watchdog = configuration.default_tracker().courier.keeper._watchdog
+    watchdog = configuration.default_tracker().dispatcher.persistence._watchdog
     print(odd, watchdog.pid if watchdog else None)
 """
 

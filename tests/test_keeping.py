@@ -15,14 +15,17 @@ from typing import Any
 
 import pytest
 from jobs import Job
+from owed import Owed, leave
 from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
-from activitysmith_track import _courier, _shutdown
-from activitysmith_track._keeping import leave_all
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
+from activitysmith_track.delivery import account as accounts
+from activitysmith_track.delivery.deliveries import PushDelivery
+from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
+from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.errors import InvalidRequest
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
@@ -100,7 +103,7 @@ def test_the_process_itself_delivers_when_the_service_is_back(
     sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What failed at first is kept meanwhile, delivered once, and forgotten."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.05)
+    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.05)
     box = tmp_path / "box"
     with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=box):
         with sim.fault("status", status=503) as fault:
@@ -119,7 +122,7 @@ def test_without_a_place_to_keep_it(
     sim: Simulator, tmp_path: Path, place: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that takes nothing costs a line in the log, never the job or the delivery."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.05)
+    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.05)
     if place == "file":
         (tmp_path / "file").write_text("not a directory")
         place = tmp_path / "file"
@@ -203,7 +206,7 @@ def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path
             at.configure(watchdog=True, exit_timeout=0)
             with at.live_progress("job"):
                 assert begun.wait(60)
-                assert at.configuration.default_tracker().courier.keeper._watchdog.start(60)
+                assert at.configuration.default_tracker().dispatcher.persistence._watchdog.start(60)
                 raise KeyboardInterrupt
         """)
     )
@@ -220,22 +223,22 @@ def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path
 @pytest.mark.parametrize("order", ["leave first", "keep first"])
 def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path: Path, order: str) -> None:
     """What two threads keep at the same time is kept once, and a next process may take it at once."""
-    courier = default_tracker().courier
-    account = courier.account(sim.api_key, sim.base_url)
-    courier.keeper.directory = tmp_path / "box"
-    delivery = _courier.Delivery(courier, account, {"title": "job failed"}, at_least_once=True)
+    dispatcher = default_tracker().dispatcher
+    account = dispatcher.account(sim.api_key, sim.base_url)
+    dispatcher.persistence.directory = tmp_path / "box"
+    delivery = PushDelivery(dispatcher, account, {"title": "job failed"}, at_least_once=True)
     one, other = delivery.copy(), delivery.copy()
     assert one is not None
     assert other is not None
     if order == "leave first":
-        assert leave_all([courier.keeper.part([(account, one)], [], 0.1)], 0.1, Runtime()) == [True]
-        assert courier.keeper.keep(account, other)
+        assert leave(dispatcher.persistence, delivery)
+        assert dispatcher.persistence.keep(delivery, other)
     else:
-        assert courier.keeper.keep(account, other)
-        assert leave_all([courier.keeper.part([(account, one)], [], 0.1)], 0.1, Runtime()) == [True]
-    courier.after_fork()  # as a next process would begin
-    courier.keeper.directory = tmp_path / "box"
-    assert [entry.id for entry in courier.keeper.claim(account)] == [delivery.id]
+        assert dispatcher.persistence.keep(Owed(account, other), other)  # type: ignore[arg-type]
+        assert leave(dispatcher.persistence, delivery)
+    dispatcher.after_fork()  # as a next process would begin
+    dispatcher.persistence.directory = tmp_path / "box"
+    assert [entry.id for entry in dispatcher.persistence.claim(account)] == [delivery.id]
 
 
 @pytest.mark.parametrize("where", ["abandon", "_safely_final"])
@@ -283,10 +286,10 @@ def test_the_lane_waits_for_no_disk(sim: Simulator, tmp_path: Path, monkeypatch:
         entry = Entry("end", hint(sim.api_key), sim.base_url, body, time.time(), "job")
         with at.live_progress("job", total=10):
             assert at.flush(60)
-            courier, account = default_tracker().courier, default_tracker().account()
+            dispatcher, account = default_tracker().dispatcher, default_tracker().account()
             assert account is not None
             assert Outbox(tmp_path / "box").put([entry])
-            courier.look_for_owed(account, again=True)
+            dispatcher.look_for_owed(account, again=True)
             assert until(lambda: forgotten)
             assert at.flush(60)
             assert not sim.cards["job"].ended
@@ -298,12 +301,12 @@ def test_the_lane_waits_for_no_disk(sim: Simulator, tmp_path: Path, monkeypatch:
 
 LIVES = """
     at.configure(watchdog=True, exit_timeout=60)
-    at._shutdown.FAREWELL_SECONDS = 60
+    at.delivery.shutdown.FAREWELL_SECONDS = 60
     with at.live_progress("train", total=100) as p:
         p.advance(30)
         p.update(important=True)
         assert at.flush(60)
-        watchdog = at.configuration.default_tracker().courier.keeper._watchdog
+        watchdog = at.configuration.default_tracker().dispatcher.persistence._watchdog
         assert watchdog.start(180)
         say("running")
         sys.stdin.readline()
@@ -357,7 +360,7 @@ def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job) -> None:
     """A block that ended well, whose end a slow service has not taken yet, is not told as failed by a later death."""
     death = """
         p.finish()
-        while p._card.ending._guarded is None:
+        while p._card.end_delivery._armed is None:
             time.sleep(0.01)
         assert watchdog.tell(60)
         os._exit(1)
@@ -377,8 +380,8 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
             with at.live_progress("outer", key="outer"), at.live_progress("inner", key="inner"):
                 raise ValueError("broken")
         except ValueError:
-            courier = at.configuration.default_tracker().courier
-            while not all(getattr(task, "entry", None) for task in list(courier._owed)):
+            dispatcher = at.configuration.default_tracker().dispatcher
+            while not all(getattr(task, "entry", None) for task in list(dispatcher._owed)):
                 time.sleep(0.01)
         assert watchdog.tell(60)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -397,7 +400,7 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
     process = job.begin("""
         with at.live_value("alpha", watchdog=True) as value:
             value.set(1)
-            keeper = at.configuration.default_tracker().courier.keeper
+            keeper = at.configuration.default_tracker().dispatcher.persistence
             while not keeper.watched:
                 time.sleep(0.01)
             say("running")
@@ -425,48 +428,49 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
 
 def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_path: Path) -> None:
     """A request that opens the card while the exit leaves its end does not take that for an older run's."""
-    from activitysmith_track._courier import Account
-    from activitysmith_track._keeping import Keeper
+    from activitysmith_track.delivery.account import Account
+    from activitysmith_track.delivery.persistence import Persistence
 
-    keeper, account = Keeper(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
+    keeper, account = Persistence(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
     keeper.directory = tmp_path / "box"
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
     entry = keeper.entry(account, "end", body, time.time(), stream_key="job")
-    assert leave_all([keeper.part([(account, entry)], [], 0.1)], 0.1, Runtime()) == [True]
-    keeper.cancel_ends(account, "job")
-    next_one = Keeper(Runtime())
+    assert leave(keeper, Owed(account, entry))
+    assert keeper.hold_ends(account, "job") == []
+    next_one = Persistence(Runtime())
     next_one.directory = keeper.directory
     assert [each.id for each in next_one.claim(account)] == [entry.id]
 
 
 def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: Path) -> None:
     """Neither an attempt that begins while the exit leaves it, nor what was just taken over, keeps a lease on it."""
-    from activitysmith_track._courier import Account
-    from activitysmith_track._keeping import Keeper
+    from activitysmith_track.delivery.account import Account
+    from activitysmith_track.delivery.persistence import Persistence
 
-    keepers = [Keeper(Runtime()) for _ in range(3)]
+    keepers = [Persistence(Runtime()) for _ in range(3)]
     for each in keepers:
         each.directory = tmp_path / "box"
     first, second, third = keepers
     account = Account(sim.api_key, sim.base_url, Runtime())
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
     entry = first.entry(account, "end", body, time.time(), stream_key="job")
-    assert leave_all([first.part([(account, entry)], [], 0.1)], 0.1, Runtime()) == [True]
-    assert first.begin(entry) is False
+    owed: Any = Owed(account, entry)
+    assert leave(first, owed)
+    assert first.begin(owed) is False
     assert first.claim(account) == []
     assert [each.id for each in second.claim(account)] == [entry.id]
     assert third.claim(account) == []
-    assert leave_all([second.part([], [], 0.1)], 0.1, Runtime()) == [True]
+    assert leave(second)
     assert [each.id for each in third.claim(account)] == [entry.id]
 
 
 def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     """A card that is guarded while the exit writes to the disk has nobody who could say goodbye to its watchdog."""
-    from activitysmith_track._courier import Account
-    from activitysmith_track._keeping import Keeper
+    from activitysmith_track.delivery.account import Account
+    from activitysmith_track.delivery.persistence import Persistence
 
-    keeper = Keeper(Runtime())
-    assert leave_all([keeper.part([], [], 0.1)], 0.1, Runtime()) == [True]
+    keeper = Persistence(Runtime())
+    assert leave(keeper)
     keeper.guard(1, Account(sim.api_key, sim.base_url, Runtime()), "job", ({}, None))
     assert not keeper.watched
     assert keeper._watchdog is not None
@@ -477,37 +481,38 @@ def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Telling the watchdog may wait for an import; a push that an outer block takes over meanwhile is not sent."""
-    courier = _courier.Courier(lambda: 2.0)
-    account = courier.account(sim.api_key, sim.base_url)
-    delivery = _courier.Delivery(courier, account, {"title": "inner failed"}, at_least_once=True, not_before=1e9)
+    dispatcher = Dispatcher(lambda: 2.0)
+    account = dispatcher.account(sim.api_key, sim.base_url)
+    delivery = PushDelivery(dispatcher, account, {"title": "inner failed"}, at_least_once=True, not_before=1e9)
 
-    def told(self: _courier.Delivery) -> bool:
-        self.withdrawn = courier.hurried = True
+    def told(self: PushDelivery) -> bool:
+        self.withdraw()
+        dispatcher.draining = True
         return False
 
-    monkeypatch.setattr(_courier.Delivery, "_have_watched", told)
+    monkeypatch.setattr(PushDelivery, "_entrust", told)
     assert delivery.run(0.0) is None
-    assert not delivery.in_flight
+    assert not delivery.is_in_flight
 
 
 def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
     """What the watchdog was given for an inner block is taken back, though the lane has no time to do so."""
     process = job.start("""
         at.configure(watchdog=True, exit_timeout=0)
-        at._shutdown.FAREWELL_SECONDS = 60
-        courier = at.configuration.default_tracker().courier
+        at.delivery.shutdown.FAREWELL_SECONDS = 60
+        dispatcher = at.configuration.default_tracker().dispatcher
         with at.live_progress("outer"), at.live_progress("inner"):
             assert at.flush(60)
-            assert courier.keeper._watchdog.start(60)
-            say(courier.keeper._watchdog.pid)
-            before = courier.keeper._handed.copy()
-            lane, take = courier.lane, courier.take_over
+            assert dispatcher.persistence._watchdog.start(60)
+            say(dispatcher.persistence._watchdog.pid)
+            before = dispatcher.persistence._handed.copy()
+            lane, take = dispatcher.scheduler, dispatcher.take_over
             def late(*arguments):
-                if courier._echoes:  # the inner block's push
-                    while courier.keeper._handed == before: time.sleep(0.01)
+                if dispatcher._echoes:  # the inner block's push
+                    while dispatcher.persistence._handed == before: time.sleep(0.01)
                     lane.wake = lambda task: None
                 take(*arguments)
-            courier.take_over = late
+            dispatcher.take_over = late
             raise ValueError("no disk")
     """)
     out, error = process.communicate(timeout=PATIENCE)
@@ -554,9 +559,10 @@ def test_a_signal_ends_the_card(job: Job, number: signal.Signals) -> None:
 
 def test_a_signal_is_no_sudden_death(job: Job) -> None:
     """The watchdog hears of the end before the signal ends the process, even where that waits for nothing."""
-    before = "at.configure(watchdog=True, exit_timeout=0)\n    at._shutdown.FAREWELL_SECONDS = 60"
+    before = "at.configure(watchdog=True, exit_timeout=0)\n    at.delivery.shutdown.FAREWELL_SECONDS = 60"
     code = TOLD.format(before=before).replace(
-        'say("running")', 'at.configuration.default_tracker().courier.keeper._watchdog.start(60); say("running")'
+        'say("running")',
+        'at.configuration.default_tracker().dispatcher.persistence._watchdog.start(60); say("running")',
     )
     process = job.begin(code)
     process.send_signal(signal.SIGTERM)
@@ -590,21 +596,21 @@ def test_a_signal_stops_inner_blocks_too(job: Job) -> None:
 
 def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
     """No request times out in the moment in which the interpreter is taken down."""
-    courier = _courier.Courier(lambda: 2.0, Runtime(lambda: 100.0))
-    assert courier.attempt_seconds() == _courier.ATTEMPT_SECONDS
-    courier.hurry(2.0)
-    assert courier.attempt_seconds() == pytest.approx(1.9)
+    dispatcher = Dispatcher(lambda: 2.0, Runtime(lambda: 100.0))
+    assert dispatcher.attempt_seconds() == accounts.ATTEMPT_SECONDS
+    dispatcher.start_draining(2.0)
+    assert dispatcher.attempt_seconds() == pytest.approx(1.9)
 
 
 def test_a_signal_and_the_exit_wait_once() -> None:
     """Where a handler leaves after the cards were stopped, the two waits are one."""
     clock = [100.0]
-    process = _shutdown.Shutdown(Runtime(lambda: clock[0]))
-    courier = _courier.Courier(lambda: 2.0, Runtime(lambda: clock[0]))
-    process.stop("Stopped: SIGTERM", courier)
+    process = Shutdown(Runtime(lambda: clock[0]))
+    dispatcher = Dispatcher(lambda: 2.0, Runtime(lambda: clock[0]))
+    process.stop("Stopped: SIGTERM", dispatcher)
     for passed, left in ((0.5, 1.5), (2.5, 0.0), (60.0, 2.0)):
         clock[0] = 100.0 + passed
-        assert process.seconds_for(courier) == left
+        assert process.seconds_for(dispatcher) == left
 
 
 def test_a_signal_while_the_service_is_down(job: Job) -> None:
@@ -696,8 +702,8 @@ def test_a_clock_cannot_stall() -> None:
 
 def test_a_fork_has_a_keeper_of_its_own() -> None:
     """A child neither holds its parent's leases nor its watchdog."""
-    courier = default_tracker().courier
-    before = courier.keeper
-    courier.after_fork()
-    assert courier.keeper is not before
-    assert courier.keeper._owner != before._owner
+    dispatcher = default_tracker().dispatcher
+    before = dispatcher.persistence
+    dispatcher.after_fork()
+    assert dispatcher.persistence is not before
+    assert dispatcher.persistence._owner != before._owner

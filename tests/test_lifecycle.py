@@ -15,7 +15,7 @@ import pytest
 from patience import PATIENCE, standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import _courier, _failure, activities, iteration
+from activitysmith_track import _failure, activities, iteration
 from activitysmith_track.activities import Handle
 from activitysmith_track.simulator import Simulator
 
@@ -27,7 +27,7 @@ DISMISS = {GREEN: 300, RED: 4 * 3600, GRAY: 60}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold pushes and grey ends for a moment only, and let all take the same time: neither is the point here."""
     monkeypatch.setattr(_failure, "span", lambda seconds: "0.0 s")
-    monkeypatch.setattr(_courier, "ECHO_SECONDS", 0.15)
+    monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.15)
     monkeypatch.setattr(iteration, "SPEAK_SECONDS", 0.15)
 
 
@@ -147,9 +147,9 @@ def shown_color(card: Any) -> str:
 def test_how_it_ended(phone: Simulator, monkeypatch: pytest.MonkeyPatch, kind: str, way: Callable[..., None]) -> None:
     """Each outcome has its colour, its time on the screen and its push, and its exception comes out untouched."""
     make, use = KINDS[kind]
-    monkeypatch.setattr(_courier, "REQUESTS_PER_MINUTE", 1_000)
+    monkeypatch.setattr("activitysmith_track.delivery.account.REQUESTS_PER_MINUTE", 1_000)
     phone.service._rates["account"] = 1_000
-    monkeypatch.setattr(_courier, "ECHO_SECONDS", 0.0)
+    monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.0)
     for name, (leave, color, pushes) in OUTCOMES.items():
 
         def body(handle: Any, leave: Callable[[Any], None] = leave) -> None:

@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from owed import Owed, leave
 from patience import PatientSimulator, until
 from scripted import Script
 
 import activitysmith_track as at
-from activitysmith_track import ActivitySmith, _courier, _keeping, _outbox
-from activitysmith_track._courier import Account
-from activitysmith_track._keeping import leave_all
+from activitysmith_track import ActivitySmith, _outbox
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
+from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
+from activitysmith_track.delivery.state import CopyOwner
 
 
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits long for another attempt."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.2)
+    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.2)
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def methods(script: Script) -> list[str]:
 
 def test_a_card_behind_a_refused_one_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the service had no room for one card, those behind it are shown as soon as it has."""
-    monkeypatch.setattr(_courier, "SLOT_RETRY", 0.3)
+    monkeypatch.setattr("activitysmith_track.delivery.account.SLOT_RETRY", 0.3)
     with PatientSimulator(slots=1) as sim, at.override(api_key=sim.api_key, base_url=sim.base_url):
         with ActivitySmith(sim.api_key, base_url=sim.base_url) as other:
             other.live_activities.stream("other", title="other", type="progress", percentage=1)
@@ -95,19 +97,19 @@ def test_a_card_behind_a_refused_one_is_shown(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_place_of_a_card_that_leaves_the_queue() -> None:
     """Who waits behind a refused card is next when that is gone, as soon as the service may be asked again."""
-    courier = default_tracker().courier
-    account = Account("key", "http://localhost:1/api", courier.runtime)
+    dispatcher = default_tracker().dispatcher
+    account = Account("key", "http://localhost:1/api", dispatcher.runtime)
     account.slots = 1
-    first, second = (courier.open(account, name, Idle()) for name in "ab")
-    assert account.slot(first, 0.0)
-    assert not account.slot(second, 0.0)
+    first, second = (dispatcher.open(account, name, Idle()) for name in "ab")
+    assert account.take_slot(first, 0.0)
+    assert not account.take_slot(second, 0.0)
     assert account.slots_open_at(0.0) is None
     again = account.slots_full(first, 0.0, 1)
     assert account.release(first)
     assert account.next_ones() == [second]
-    assert not account.slot(second, again - 1)
+    assert not account.take_slot(second, again - 1)
     assert account.slots_open_at(again - 1) == again
-    assert account.slot(second, again)
+    assert account.take_slot(second, again)
     account.close()
 
 
@@ -133,7 +135,9 @@ def test_an_end_is_owed_until_a_newer_run_is_shown(script: Script) -> None:
 
 def test_a_newer_run_waits_for_the_older_ones_end(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end that failed is tried again as soon as a newer run wants the card, and never after that is shown."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 60.0 if failures == 1 else 0.2)
+    monkeypatch.setattr(
+        "activitysmith_track.delivery.retry.backoff", lambda failures, _: 60.0 if failures == 1 else 0.2
+    )
     with at.live_progress("job"):
         assert script.wait(1)
         script.answer = lambda method, path, body: (503, {}) if method == "DELETE" else (200, script.fine(method))
@@ -150,7 +154,7 @@ def test_a_newer_run_waits_for_the_older_ones_end(script: Script, monkeypatch: p
 def test_an_ended_card_is_looked_at_when_another_takes_the_slot(script: Script) -> None:
     """A card that ended while it waited for a slot owes nothing for ever, where another one takes that slot."""
     go = threading.Event()
-    default = default_tracker().courier
+    default = default_tracker().dispatcher
 
     def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
         if method == "DELETE" and path.endswith("/first"):
@@ -205,17 +209,18 @@ def test_waiting_for_another_process_costs_nothing_of_the_rate(
     """Looks that send nothing are no requests, and an attempt that has failed is no obstacle."""
     monkeypatch.setattr(_outbox, "ATTEMPT_SECONDS", 600.0)
     entry = owed(script)
-    another = _keeping.Keeper(Runtime())
+    another = Persistence(Runtime())
     another.directory = box.path().parent
     account = default_tracker().account()
     assert account is not None
-    assert another.keep(account, entry)
-    assert another.begin(entry)
+    delivery: Any = Owed(account, entry)
+    assert another.keep(delivery, entry)
+    assert another.begin(delivery)
     with at.live_progress("job"):
         time.sleep(0.8)
         assert script.asked == []
         assert until(lambda: not account._sent)
-        another.over(account, entry)
+        another.over(delivery)
         assert script.wait(1, "PUT")
 
 
@@ -247,7 +252,7 @@ def test_a_start_waits_for_an_end_that_this_process_sends(script: Script, box: O
     script.answer = slowly
     account = default_tracker().account()
     assert account is not None
-    default_tracker().courier.look_for_owed(account, again=True)
+    default_tracker().dispatcher.look_for_owed(account, again=True)
     assert script.wait(1, "DELETE")
     with at.live_progress("job", delay=0):
         time.sleep(0.5)
@@ -271,7 +276,7 @@ def test_short_runs_while_an_older_end_is_on_its_way(script: Script, box: Outbox
     script.answer = slowly
     account = default_tracker().account()
     assert account is not None
-    default_tracker().courier.look_for_owed(account, again=True)
+    default_tracker().dispatcher.look_for_owed(account, again=True)
     assert script.wait(1, "DELETE")
     for _ in range(2):
         with at.live_progress("job"):
@@ -286,14 +291,24 @@ def test_what_is_being_sent_is_not_taken_away(box: Outbox) -> None:
     entry = Entry("end", "h", "http://localhost/api", {"content_state": {"title": "t"}}, time.time(), "job")
     assert box.put([entry], "another", 60)
     assert box.begin(entry.id, "another", 60)
-    assert box.cancel_ends("h", entry.base_url, "job") is None
-    assert box.over(entry.id, "another")
-    taken = box.cancel_ends("h", entry.base_url, "job")
-    assert [each.body for each in taken or ()] == [entry.body]
-    assert box.put(taken or (), "another", 60)
+    assert box.hold_ends("h", entry.base_url, "job", "newer", 60) is None
+    assert box.hold_ends("h", entry.base_url, "job", "another", 60) == [entry.id]
     assert box.begin(entry.id, "another", 60)
+    assert box.over(entry.id, "another")
+    assert box.hold_ends("h", entry.base_url, "job", "newer", 60) == [entry.id]
+    assert not box.begin(entry.id, "another", 60)
+    assert box.begin(entry.id, "newer", 60)
     later = Outbox(box.path().parent, clock=lambda: time.time() + 10)
-    assert len(later.cancel_ends("h", entry.base_url, "job") or ()) == 1
+    assert later.hold_ends("h", entry.base_url, "job", "newest", 60) == [entry.id]
+
+
+def test_what_the_exit_left_on_its_way_is_waited_for(box: Outbox) -> None:
+    """The end that a process had sent when it left may yet arrive, and would end a newer run's card."""
+    entry = Entry("end", "h", "http://localhost/api", {"content_state": {"title": "t"}}, time.time(), "job")
+    assert box.leave([entry], [(entry.id, "older")], [entry.id])
+    assert box.hold_ends("h", entry.base_url, "job", "newer", 60) is None
+    later = Outbox(box.path().parent, clock=lambda: time.time() + 10)
+    assert later.hold_ends("h", entry.base_url, "job", "newer", 60) == [entry.id]
 
 
 def test_what_was_released_is_taken_again(box: Outbox) -> None:
@@ -317,12 +332,11 @@ def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
         def begin_close(self, timeout: float) -> Callable[[float], bool]:
             return lambda timeout: False
 
-    keeper = _keeping.Keeper(Runtime())
+    keeper = Persistence(Runtime())
     keeper.directory = box.path().parent
     keeper._watchdog = Dead()  # type: ignore[assignment]
     entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
-    keeper._handed[entry.id] = 1
-    assert leave_all([keeper.part([], [entry], 0.1)], 0.1, Runtime()) == [True]
+    assert leave(keeper, Owed(None, entry, CopyOwner.WATCHDOG))
     assert [each.id for each in box.claim("h", entry.base_url, "next", time.time(), 60)] == [entry.id]
 
 
@@ -353,7 +367,7 @@ def test_a_push_that_may_have_arrived_is_left_to_nobody(script: Script, box: Out
     assert script.wait(2, "POST")
     at.configure(exit_timeout=0.1)
     try:
-        default_tracker().courier.stop("stopped")
+        default_tracker().dispatcher.stop("stopped")
         next_one = Outbox(box.path().parent, clock=lambda: time.time() + 1000)
         assert next_one.claim(hint("script-key"), script.url, "next", time.time() + 1000, 60) == []
     finally:
@@ -365,7 +379,7 @@ def test_a_push_that_may_have_arrived_is_left_to_nobody(script: Script, box: Out
 
 def test_a_lease_that_ran_out_makes_no_second_push(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process is delivering is not claimed by it once more."""
-    monkeypatch.setattr(_keeping, "LEASE_SECONDS", -1.0)
+    monkeypatch.setattr("activitysmith_track.delivery.persistence.LEASE_SECONDS", -1.0)
     pushes(script, [429, 200, 200], threading.Event())
     with at.notify("note", on="success"):
         pass

@@ -86,7 +86,7 @@ def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
     """Looking, claiming and cancelling make no file, and neither does putting nothing."""
     assert not box.exists()
     assert claim(box) == []
-    assert box.cancel_ends("hint", BASE_URL, "job") == []
+    assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == []
     assert box.put([])
     assert box.delivered([])
     assert box.release([])
@@ -181,18 +181,24 @@ def test_a_newer_end_takes_the_place_of_an_older_one(box: Outbox) -> None:
     assert box.put([kept])
     assert box.put([end(4, happened=NOW - 1)])
     assert [entry.body.get("title", entry.kind) for entry in claim(box)] == ["T0", "end", "keep"]
-    assert len(box.cancel_ends("hint", BASE_URL, "job") or ()) == 1
+    assert len(box.hold_ends("hint", BASE_URL, "job", "a", 60) or ()) == 1
 
 
-def test_a_newer_run_cancels_an_owed_end(box: Outbox) -> None:
-    """Ends of the stream go, the claimed ones too, and whoever holds them is told before sending."""
+def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
+    """Ends of the stream change hands, the claimed ones too, and whoever had them is told before sending."""
     entries = [end(), end(stream_key="other"), push()]
     assert box.put(entries)
     assert len(claim(box)) == 3
-    assert len(box.cancel_ends("hint", BASE_URL, "job") or ()) == 1
+    held = box.hold_ends("hint", BASE_URL, "job", "b", 60)
+    assert held == [entries[0].id]
     assert [box.begin(entry.id, "a", 60) for entry in entries] == [False, True, True]
-    assert box.cancel_ends("hint", BASE_URL, "job") == []
-    assert box.cancel_ends("else", BASE_URL, "other") == []
+    assert box.hold_ends("else", BASE_URL, "other", "b", 60) == []
+    assert claim(box) == []
+    assert box.release(held, "b")
+    assert [entry.id for entry in claim(box)] == held
+    assert box.hold_ends("hint", BASE_URL, "job", "b", 60) == held
+    assert box.delivered(held)
+    assert box.hold_ends("hint", BASE_URL, "job", "b", 60) == []
 
 
 @pytest.mark.parametrize(
@@ -409,7 +415,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
         other.execute("BEGIN EXCLUSIVE")
         assert not box.put([push()])
         assert claim(box) == []
-        assert box.cancel_ends("hint", BASE_URL, "job") == []
+        assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == []
         assert not box.begin("x", "a", 60)
     assert "database is locked" in caplog.text
     assert len(claim(box)) == 1

@@ -47,7 +47,7 @@ def within(budget: Budget, number: int, seconds: float) -> bool:
 def run(
     job: Callable[[float], float], seconds: float, budget: Budget = DEFAULT_BUDGET, step: float = 0.5
 ) -> tuple[list[float], int]:
-    """Drive a pace as the courier does; return when updates went, and how often it was looked at."""
+    """Drive a pace as the dispatcher does; return when updates went, and how often it was looked at."""
     pace = Pace(0, budget)
     pace.start(0.0, job(0.0))
     now, sent, looks = 0.0, [], 0
@@ -58,7 +58,7 @@ def run(
             pace.sent(now, job(now))
             sent.append(now)
             continue
-        if pace.wakes:  # the courier is woken by the next change
+        if pace.wakes:  # the dispatcher is woken by the next change
             before = job(now)
             change = now
             while change < min(due, seconds) and job(change) == before:
@@ -281,7 +281,7 @@ def test_a_job_at_rest_is_left_alone() -> None:
 
 
 def test_asking_again_before_the_time_changes_nothing() -> None:
-    """A courier that asks too early gets the same time again."""
+    """A dispatcher that asks too early gets the same time again."""
     pace = Pace()
     pace.start(0.0, 0.0)
     pace.progress_at(60.0, 0.02)

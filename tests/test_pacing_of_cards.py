@@ -1,4 +1,4 @@
-"""How cards are paced from end to end: real handles and courier, a simulated phone, a clock that is moved by hand."""
+"""How cards are paced: real handles and dispatcher, a simulated phone, a clock that is moved by hand."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_the_most_wrong_screen_goes_first(phone: Phone) -> None:
     with contextlib.ExitStack() as stack:
         handles = [stack.enter_context(at.live_progress(name, key=name, total=100)) for name in names]
         phone.advance(1)
-        (account,) = default_tracker().courier._accounts.values()
+        (account,) = default_tracker().dispatcher._accounts.values()
         account.rate_limited(phone.clock(), 100)
         for handle, done in zip(handles, (20, 80, 40, 60), strict=True):
             handle.advance(done)
@@ -274,7 +274,7 @@ def test_waiting_cards_are_not_polled() -> None:
     with capture(slots=2) as phone, contextlib.ExitStack() as stack:
         handles = [stack.enter_context(at.live_progress("j", key=f"j{number}", total=9)) for number in range(50)]
         phone.settle()
-        lane = default_tracker().courier.lane
+        lane = default_tracker().dispatcher.scheduler
         before = lane.ran
         phone.advance(minutes=30)
         assert lane.ran - before < 40  # the phone's own barriers, and a look at each of the running cards
@@ -287,7 +287,7 @@ def test_a_million_changes_of_any_kind_are_few_looks(phone: Phone) -> None:
     """Readings, steps and important updates in a tight loop are looked at when pacing asks, not as they come."""
     with at.live_value("v", key="v") as value, at.live_steps("s", key="s") as steps, at.live_progress("p") as job:
         phone.advance(1)
-        lane = default_tracker().courier.lane
+        lane = default_tracker().dispatcher.scheduler
         before = lane.ran
         for number in range(20_000):
             value.set(number)
@@ -318,7 +318,7 @@ def test_a_job_that_changes_during_each_look_is_not_looked_at_again_and_again(
         then(value, value.set)
         then(steps, lambda number: steps.step(str(number)))
         phone.advance(1)
-        lane = default_tracker().courier.lane
+        lane = default_tracker().dispatcher.scheduler
         before = lane.ran
         for number in range(20):
             value.set(-number)
@@ -338,7 +338,7 @@ def test_a_card_that_is_held_back_is_not_looked_at(phone: Phone, why: str) -> No
         with fault:
             value.set(0)
             phone.settle()
-        lane = default_tracker().courier.lane
+        lane = default_tracker().dispatcher.scheduler
         before = lane.ran
         for number in range(200):
             value.set(number)
@@ -363,7 +363,7 @@ def test_a_transition_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.M
             return looked
 
         monkeypatch.setattr(steps, "snapshot", snapshot)
-        default_tracker().courier.lane.schedule(steps._card, phone.clock())
+        default_tracker().dispatcher.scheduler.schedule(steps._card, phone.clock())
         phone.settle()
         assert phone.card("s").current_step == 2
 

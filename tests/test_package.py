@@ -89,7 +89,7 @@ def test_version_is_that_of_the_distribution() -> None:
 
 
 def test_a_decorator_imports_no_http_library() -> None:
-    """Decorating, and even entering a block, leaves httpx to the courier's own thread."""
+    """Decorating, and even entering a block, leaves httpx to the dispatcher's own thread."""
     code = """
 import sys, threading, activitysmith_track as at
 seen = []

@@ -20,9 +20,12 @@ from jobs import Job
 from patience import PATIENCE, PatientSimulator, until
 
 import activitysmith_track as at
-from activitysmith_track import Tracker, _courier, _forks, _shutdown, configuration
-from activitysmith_track._keeping import Keeper
+from activitysmith_track import Tracker, _forks, configuration
+from activitysmith_track.delivery import retry
+from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
+from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.errors import InvalidRequest
 from activitysmith_track.simulator import Simulator
 
@@ -104,7 +107,7 @@ def goes_on():
     while threading.main_thread().is_alive():
         threading.Event().wait(0.01)
     work()
-    from activitysmith_track._shutdown import shutdown
+    from activitysmith_track.delivery.shutdown import shutdown
     print(shutdown.has_left)
 threading.Thread(target=goes_on).start()
 """
@@ -120,7 +123,7 @@ def test_a_child_that_a_thread_forks_is_no_exit_handler(job: Job) -> None:
 from multiprocessing import get_context
 def child():
     work()
-    from activitysmith_track._shutdown import shutdown
+    from activitysmith_track.delivery.shutdown import shutdown
     print(shutdown.has_left, flush=True)
 def fork():
     process = get_context("fork").Process(target=child)
@@ -224,19 +227,19 @@ process.join()
 
 
 class Waiter:
-    """A courier of the exit that has something to deliver, and never does; it waits on a clock that it moves."""
+    """A dispatcher of the exit that has something to deliver, and never does; it waits on a clock that it moves."""
 
     def __init__(self, clock: list[float], timeout: float, *, runs: bool = True) -> None:
         self._clock, self._timeout, self._until = clock, timeout, 0.0
-        self.lane = self
+        self.scheduler = self
         self.runs, self.owes, self.is_idle, self.heeds_signals, self.refuses = runs, True, False, True, False
         self.ended: list[str | None] = []
-        self.keeper = Keeper(Runtime())
+        self.persistence = Persistence(Runtime())
 
     def exit_timeout(self) -> float:
         return self._timeout
 
-    def hurry(self, seconds: float) -> None:
+    def start_draining(self, seconds: float) -> None:
         self._until = self._clock[0] + seconds
 
     @property
@@ -249,14 +252,14 @@ class Waiter:
     def send_owed(self) -> None:
         return
 
-    def drain(self, seconds: float) -> None:
+    def drain_here(self, seconds: float) -> None:
         self._clock[0] += seconds
 
     def wait(self, timeout: float) -> None:
         self._clock[0] += max(0.0, timeout)
 
     def part(self, timeout: float, *, stays: bool = False) -> Any:
-        return self.keeper.part([], [], timeout, stays=stays)
+        return self.persistence.part([], timeout, stays=stays)
 
     def count_left(self) -> int:
         return 0
@@ -269,11 +272,11 @@ class Waiter:
         assert timeout >= 0
 
 
-def exit_of(clock: list[float], *couriers: Waiter) -> _shutdown.Shutdown:
-    """Return an exit with these couriers, which is not registered."""
-    made = _shutdown.Shutdown(Runtime(lambda: clock[0]))
+def exit_of(clock: list[float], *dispatchers: Waiter) -> Shutdown:
+    """Return an exit with these dispatchers, which is not registered."""
+    made = Shutdown(Runtime(lambda: clock[0]))
     made._is_registered = True
-    for each in couriers:
+    for each in dispatchers:
         made.add(each)  # type: ignore[arg-type]
     return made
 
@@ -287,39 +290,39 @@ def open_gates() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("runs", [True, False])
-def test_six_couriers_wait_as_long_as_the_most_patient_one(runs: bool) -> None:
+def test_six_dispatchers_wait_as_long_as_the_most_patient_one(runs: bool) -> None:
     """The exit's deadline is not the sum of all, with threads and where no thread can start any more."""
     clock = [100.0]
-    couriers = [Waiter(clock, timeout, runs=runs) for timeout in (2.0, 0.5, 2.0, 0.0, 1.0, 2.0)]
-    exit_of(clock, *couriers).at_exit()
+    dispatchers = [Waiter(clock, timeout, runs=runs) for timeout in (2.0, 0.5, 2.0, 0.0, 1.0, 2.0)]
+    exit_of(clock, *dispatchers).at_exit()
     assert clock[0] == pytest.approx(102.0)
-    assert [each.ended for each in couriers] == [[None]] * 6
+    assert [each.ended for each in dispatchers] == [[None]] * 6
 
 
 def test_what_comes_later_has_the_time_that_is_left() -> None:
     """Blocks in later exit handlers share the time, in which that of the handlers themselves does not count."""
     clock = [100.0]
-    courier = Waiter(clock, 2.0)
-    process = exit_of(clock, courier)
-    courier.wait = lambda timeout: clock.__setitem__(0, clock[0] + 0.5)  # type: ignore[method-assign]
+    dispatcher = Waiter(clock, 2.0)
+    process = exit_of(clock, dispatcher)
+    dispatcher.wait = lambda timeout: clock.__setitem__(0, clock[0] + 0.5)  # type: ignore[method-assign]
     process.at_exit()
     clock[0] += 60.0
-    assert process.seconds_for(courier) == pytest.approx(1.5)  # type: ignore[arg-type]
+    assert process.seconds_for(dispatcher) == pytest.approx(1.5)  # type: ignore[arg-type]
     process.leave()
-    assert process.seconds_for(courier) == pytest.approx(1.0)  # type: ignore[arg-type]
-    assert courier.ended == [None]
+    assert process.seconds_for(dispatcher) == pytest.approx(1.0)  # type: ignore[arg-type]
+    assert dispatcher.ended == [None]
 
 
-def test_a_signal_waits_once_for_all_couriers() -> None:
+def test_a_signal_waits_once_for_all_dispatchers() -> None:
     """The first one's handler ends the cards of all that heed signals, and those of the others wait no more."""
     clock = [100.0]
-    couriers = [Waiter(clock, 2.0) for _ in range(6)]
-    couriers[5].heeds_signals = False
-    process = exit_of(clock, *couriers)
-    for each in couriers[:5]:
+    dispatchers = [Waiter(clock, 2.0) for _ in range(6)]
+    dispatchers[5].heeds_signals = False
+    process = exit_of(clock, *dispatchers)
+    for each in dispatchers[:5]:
         process.stop("Stopped: SIGTERM", each)  # type: ignore[arg-type]
     assert clock[0] == pytest.approx(102.0)
-    assert [set(each.ended) for each in couriers] == [{"Stopped: SIGTERM"}] * 5 + [set()]
+    assert [set(each.ended) for each in dispatchers] == [{"Stopped: SIGTERM"}] * 5 + [set()]
 
 
 @pytest.mark.parametrize("when", ["it waits", "it keeps"])
@@ -337,7 +340,7 @@ def test_what_a_signal_raises_while_a_tracker_is_closed(
         raise kind
 
     name = "wait" if when == "it waits" else "part"
-    method = getattr(tracker.courier, name)
+    method = getattr(tracker.dispatcher, name)
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         signal.raise_signal(number)
@@ -347,7 +350,7 @@ def test_what_a_signal_raises_while_a_tracker_is_closed(
         pytest.skip("only Ctrl-C is put off: it may come at any time, and a time limit comes once")
     if kind is TimeoutError:
         signal.signal(number, interrupt)
-    monkeypatch.setattr(tracker.courier, name, interrupted)
+    monkeypatch.setattr(tracker.dispatcher, name, interrupted)
     try:
         with sim.fault("status", status=503):
             with pytest.raises(ValueError, match="no disk"), tracker.live_progress("job"):
@@ -362,7 +365,7 @@ def test_what_a_signal_raises_while_a_tracker_is_closed(
 
 
 def test_ctrl_c_ends_the_wait_of_all() -> None:
-    """All cards are ended, what is owed is kept, and no courier waits any more."""
+    """All cards are ended, what is owed is kept, and no dispatcher waits any more."""
     clock = [100.0]
     first, second = Waiter(clock, 2.0), Waiter(clock, 2.0)
 
@@ -372,8 +375,8 @@ def test_ctrl_c_ends_the_wait_of_all() -> None:
     first.wait = interrupted  # type: ignore[method-assign]
     exit_of(clock, first, second).at_exit()
     assert clock[0] == 100.0
-    assert first.keeper._closed
-    assert second.keeper._closed
+    assert first.persistence._closed
+    assert second.persistence._closed
 
 
 # ---------------------------------------------------------------------------------------------------- the gates
@@ -388,7 +391,7 @@ def ours(work: Any) -> threading.Thread:
 
 def test_who_waits_at_a_gate_holds_no_lock() -> None:
     """A client that is to be made after the exit was here keeps nobody from importing something meanwhile."""
-    account = _courier.Account("key", "https://service.example/api", Runtime())
+    account = Account("key", "https://service.example/api", Runtime())
     _forks.certificates.shut(0.0)
     thread = ours(account._transport._connect)
     assert until(lambda: _forks.certificates._changed._waiters)  # type: ignore[attr-defined]
@@ -535,22 +538,22 @@ def test_a_tracker_needs_no_garbage_collector(sim: Simulator) -> None:
 def test_trackers_closed_by_exit_handlers_share_one_deadline() -> None:
     """Closing without a time of its own takes of what the exit has in all, and is no part of it elsewhere."""
     clock = [100.0]
-    couriers = [Waiter(clock, 2.0) for _ in range(4)]
-    process = exit_of(clock, *couriers)
-    assert not process.close(couriers[0])  # type: ignore[arg-type]
+    dispatchers = [Waiter(clock, 2.0) for _ in range(4)]
+    process = exit_of(clock, *dispatchers)
+    assert not process.close(dispatchers[0])  # type: ignore[arg-type]
     assert clock[0] == pytest.approx(102.0)
     process.has_left = True
-    for each in couriers[1:]:
+    for each in dispatchers[1:]:
         process.close(each)  # type: ignore[arg-type]
     assert clock[0] == pytest.approx(104.0)
-    process.close(couriers[1], 1.0)  # type: ignore[arg-type]
+    process.close(dispatchers[1], 1.0)  # type: ignore[arg-type]
     assert clock[0] == pytest.approx(105.0)
 
 
 def test_a_block_that_is_opened_while_its_tracker_closes(sim: Simulator) -> None:
     """It had its account before, and gets no card after: nothing would end it."""
     tracker = Tracker(api_key=sim.api_key, base_url=sim.base_url)
-    tracker.courier.refuse()
+    tracker.dispatcher.refuse()
     with tracker.live_progress("late", total=2) as progress:
         progress.advance()
         assert tracker.close(PATIENCE)
@@ -565,7 +568,7 @@ def test_who_waits_while_a_tracker_is_closed(sim: Simulator) -> None:
             pass
         thread = threading.Thread(target=lambda: answers.append(tracker.flush(PATIENCE)))
         thread.start()
-        assert until(lambda: tracker.courier._waiters)
+        assert until(lambda: tracker.dispatcher._waiters)
         assert not tracker.close(0.1)
         assert not tracker.close(0.1)
         thread.join(PATIENCE)
@@ -583,7 +586,7 @@ def test_a_client_that_was_closed_is_made_anew(sim: Simulator) -> None:
             account._transport._client.close()
         assert tracker.flush(PATIENCE)
     assert sim.cards["job"].color == "green"
-    assert _courier.passing(RuntimeError("Cannot send a request, as the client has been closed."))
+    assert retry.is_transient(RuntimeError("Cannot send a request, as the client has been closed."))
 
 
 def test_closing_ends_what_is_open(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:

@@ -123,10 +123,10 @@ def test_the_working_tree_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_is_one_clock() -> None:
     """Whatever of the library tells the time stands while the clock stands, and goes on from there."""
-    courier = default_tracker().courier
+    dispatcher = default_tracker().dispatcher
     with standing_clock() as clock:
         before = clock()
-        clocks = [courier.clock, courier.lane._clock, courier.samples._clock, courier.runtime.now]
+        clocks = [dispatcher.clock, dispatcher.scheduler._clock, dispatcher.sampling._clock, dispatcher.runtime.now]
         assert {each() for each in clocks} == {before}
         clock.advance(60)
         assert {each() for each in clocks} == {before + 60}

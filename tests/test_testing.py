@@ -135,13 +135,13 @@ def test_messages(phone: Phone) -> None:
 def test_it_is_on_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CI that turns the library off does not turn off its tests, and everything is as it was afterwards."""
     monkeypatch.setenv("ACTIVITYSMITH_TRACK", "off")
-    tracker, courier, settings = default_tracker(), default_tracker().courier, default_tracker().settings
+    tracker, dispatcher, settings = default_tracker(), default_tracker().dispatcher, default_tracker().settings
     before = set(threading.enumerate())
     with capture() as phone:
         for _ in track([1], "loop"):
             pass
         assert phone.card("loop").color == "green"
-    assert (tracker.courier, tracker.settings) == (courier, settings)
+    assert (tracker.dispatcher, tracker.settings) == (dispatcher, settings)
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
     assert set(threading.enumerate()) <= before
@@ -150,20 +150,20 @@ def test_it_is_on_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch)
 def test_what_a_test_configures_outlives_capture_and_nothing_else_does() -> None:
     """`configure` inside `capture` leaves neither the simulator's key nor its address behind."""
     tracker = default_tracker()
-    before, courier = tracker.settings, tracker.courier
+    before, dispatcher = tracker.settings, tracker.dispatcher
     with capture() as phone:
         configure(tags=["new"])
         with live_progress("job"):
             pass
         assert (phone.requests[-1].body or {})["tags"] == ["new"]
-    assert (tracker.settings, tracker.courier) == (dataclasses.replace(before, tags=["new"]), courier)
+    assert (tracker.settings, tracker.dispatcher) == (dataclasses.replace(before, tags=["new"]), dispatcher)
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_captures_that_overlap(first: int) -> None:
     """Captures of one tracker, as those of two threads, may end in any order: the one that is open goes on."""
     tracker = Tracker()
-    before, courier = tracker.settings, tracker.courier
+    before, dispatcher = tracker.settings, tracker.dispatcher
     blocks = [capture(tracker=tracker), capture(tracker=tracker)]
     phones = [block.__enter__() for block in blocks]
     blocks.pop(first).__exit__(None, None, None)
@@ -172,7 +172,7 @@ def test_captures_that_overlap(first: int) -> None:
         assert left.card("job").percentage == 0
     assert tracker.settings.api_key == left.simulator.api_key
     blocks.pop().__exit__(None, None, None)
-    assert (tracker.settings, tracker.courier) == (before, courier)
+    assert (tracker.settings, tracker.dispatcher) == (before, dispatcher)
 
 
 def test_rules_and_trackers() -> None:

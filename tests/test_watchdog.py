@@ -745,8 +745,9 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
         assert sim.wait_for(lambda phone: len(phone.requests) >= 5)
         until, taken = time.monotonic() + PATIENCE, None
         while taken is None and time.monotonic() < until:  # an attempt is under way
-            taken = box.cancel_ends(hint(sim.api_key), sim.base_url, "job")
+            taken = box.hold_ends(hint(sim.api_key), sim.base_url, "job", "next", 60)
         assert len(taken or ()) == 1
+        assert box.delivered(taken or ())
     delivering.join(PATIENCE)
     assert not sim.cards["job"].ended
     assert [push.title for push in sim.pushes] == ["job failed"]
@@ -773,7 +774,8 @@ def test_the_watchdog_writes_down_an_end_first(
     taken: list[Any] = []
 
     def can_send() -> bool:
-        taken.append(box.cancel_ends(hint(sim.api_key), sim.base_url, "job"))
+        taken.append(box.hold_ends(hint(sim.api_key), sim.base_url, "job", "next", 60))
+        box.delivered(taken[0])
         return True
 
     monkeypatch.setattr(_last_words, "_can_send", can_send)

@@ -17,17 +17,18 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from activitysmith_track._courier import Courier
-from activitysmith_track._lanes import Agenda, Errand
 from activitysmith_track._outbox import ATTEMPT_SECONDS, KEPT_ENTRIES, KEPT_SECONDS, LONGEST_LEASE, Entry, Outbox
-from activitysmith_track._shutdown import Shutdown
 from activitysmith_track.client import Call, read_answer
 from activitysmith_track.configuration import Tracker
+from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
+from activitysmith_track.delivery.scheduler import Agenda, Job
+from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.errors import ConnectionFailed, RequestTimedOut
 from activitysmith_track.simulator.service import Service
 
@@ -69,6 +70,7 @@ class World:
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.rows: list[Row] = []  # of the outbox in memory
+        self.has_outbox = False  # once something was put there
         self.processes: list[Process] = []
         self.fibers: list[Fiber] = []
         self.requests = 0
@@ -325,6 +327,7 @@ class Process:
 
     def __init__(self, world: World, line: int, *, watchdog: bool = False) -> None:
         self.world, self.line, self.dead, self.killed, self.left_debts = world, line, False, False, False
+        self.gone_at = float("inf")
         self.number = len(world.processes) + 1
         world.processes.append(self)
         self.sent: deque[float] = deque()
@@ -332,31 +335,31 @@ class Process:
         self.runtime = WorldRuntime(self)
         self.leaves = Shutdown(self.runtime)
         self.tracker = WorldTracker(self)
-        self.courier = self.tracker.courier
+        self.dispatcher = self.tracker.dispatcher
 
     def kill(self) -> None:
         """Be gone at once; nothing of it happens any more, but what is on the wire goes on."""
         if not self.dead:
-            self.dead = self.killed = True
+            self.dead, self.killed, self.gone_at = True, True, self.world.now
             for wake in self.mourners:
                 wake()
 
     def exit(self) -> None:
         """Leave in order."""
         self.leaves.at_exit()
-        self.left_debts = self.courier.owes
-        self.dead = True
+        self.left_debts = self.dispatcher.owes
+        self.dead, self.gone_at = True, self.world.now
 
 
 class WorldTracker(Tracker):
-    """A tracker whose courier takes everything from the world."""
+    """A tracker whose dispatcher takes everything from the world."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         super().__init__(**SETTINGS, outbox=process.world.kind_of_outbox != "none")
 
-    def _make_courier(self, exit_timeout: Callable[[], float]) -> Courier:
-        return Courier(exit_timeout, self.process.runtime, self.process.leaves)
+    def _make_dispatcher(self, exit_timeout: Callable[[], float]) -> Dispatcher:
+        return Dispatcher(exit_timeout, self.process.runtime, self.process.leaves)
 
 
 SETTINGS = {"api_key": KEY, "base_url": URL, "watchdog": False, "enabled": True, "all_ranks": True}
@@ -379,7 +382,7 @@ class WorldRuntime(Runtime):
     def scheduler(self, name: str) -> Any:
         return WorldScheduler(name, self._process)
 
-    def workers(self, name: str, most: int, report: Callable[[Errand], None]) -> Any:
+    def workers(self, name: str, most: int, report: Callable[[Job], None]) -> Any:
         return WorldWorkers(self._process, most, report)
 
     def lock(self) -> Any:
@@ -451,8 +454,8 @@ class WorldScheduler(Agenda):
         super().wake(task)
         self._plan_soon()
 
-    def report(self, errand: Errand) -> None:
-        super().report(errand)
+    def report(self, job: Job) -> None:
+        super().report(job)
         self._plan_soon()
 
     def _plan_soon(self) -> None:
@@ -462,48 +465,48 @@ class WorldScheduler(Agenda):
     def _plan(self, when: float) -> None:
         if when < self._planned:
             self._planned = when
-            self._world.at(when, self._turn)
+            self._world.at(when, lambda: self._turn(when))
 
-    def _turn(self) -> None:
-        if self._process.dead:
-            return
+    def _turn(self, planned: float) -> None:
+        if self._process.dead or planned != self._planned:
+            return  # it is gone, or has had an earlier turn since
         self._planned = float("inf")
         self.take_in()
         self.run_due()
-        seconds = self.seconds_until_due()
-        if seconds is not None:
-            self._plan(self._world.now + seconds)
+        due = self.seconds_until_due()
+        if due is not None:
+            self._plan(self._world.now + due)
 
 
 class WorldWorkers:
     """Do what may take long, each in a fiber of its own."""
 
-    def __init__(self, process: Process, most: int, report: Callable[[Errand], None]) -> None:
+    def __init__(self, process: Process, most: int, report: Callable[[Job], None]) -> None:
         self._process, self._most, self._report = process, most, report
-        self._waiting: deque[Errand] = deque()
+        self._waiting: deque[Job] = deque()
         self._at_work = self.busy = 0
 
     @property
     def free(self) -> bool:
         return self.busy < self._most
 
-    def send(self, task: Any, work: Callable[[], Any]) -> Errand:
-        errand = Errand(task, self, work)  # type: ignore[arg-type]
+    def send(self, task: Any, work: Callable[[], Any]) -> Job:
+        job = Job(task, self, work)  # type: ignore[arg-type]
         self.busy += 1
         if self._at_work < self._most:
             self._at_work += 1
-            self._process.world.spawn(self._process, lambda: self._serve(errand))
+            self._process.world.spawn(self._process, lambda: self._serve(job))
         else:
-            self._waiting.append(errand)
-        return errand
+            self._waiting.append(job)
+        return job
 
-    def _serve(self, errand: Errand) -> None:
+    def _serve(self, job: Job) -> None:
         while True:
-            errand.do()
-            self._report(errand)
+            job.do()
+            self._report(job)
             if not self._waiting:
                 break
-            errand = self._waiting.popleft()
+            job = self._waiting.popleft()
         self._at_work -= 1
 
     def stop(self) -> None:
@@ -595,6 +598,11 @@ class Row:
     def __init__(self, entry: Entry) -> None:
         self.entry, self.owner, self.until, self.begun = entry, None, 0.0, 0
 
+    def free(self) -> None:
+        """Give the lease back."""
+        self.owner, self.until, self.begun = None, 0.0, 0
+        self.entry = replace(self.entry, attempts=self.entry.attempts + 1)
+
 
 class MemoryOutbox:
     """The outbox's rules over a list, which outlives the processes; a test compares it with the real one."""
@@ -628,6 +636,7 @@ class MemoryOutbox:
         return True
 
     def _insert(self, entries: Iterable[Entry]) -> None:
+        self._world.has_outbox = True
         self._prune()
         rows = self._world.rows
         for entry in entries:
@@ -641,13 +650,17 @@ class MemoryOutbox:
             rows.append(Row(entry))
         del rows[: max(0, len(rows) - KEPT_ENTRIES)]
 
-    def leave(self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]]) -> bool:
+    def leave(
+        self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]], in_flight: Iterable[str] = ()
+    ) -> bool:
         self._world.disk()
         self._insert(entries)
         for each, owner in leases:
             for row in self._find([each]):
                 if row.owner == owner:
-                    row.owner, row.until, row.begun = None, 0.0, 0
+                    row.free()
+        for row in self._find(in_flight):
+            row.begun = int(self._now()) if row.entry.kind != "push" else row.begun
         return True
 
     def claim(
@@ -668,7 +681,7 @@ class MemoryOutbox:
                 row.owner, row.begun = owner, int(self._now())
                 row.until = self._now() + min(lease_seconds, LONGEST_LEASE)
                 return True
-        return False
+        return False if self._world.has_outbox else None
 
     def over(self, entry_id: str, owner: str) -> bool:
         self._world.disk()
@@ -681,16 +694,26 @@ class MemoryOutbox:
         self._world.disk()
         gone = set(ids)
         self._keep_if(lambda row: row.entry.id not in gone)
-        return True
+        return self._world.has_outbox or not gone
 
-    def cancel_ends(self, hint: str, base_url: str, stream_key: str, owner: str = "") -> list[Entry] | None:
+    def release(self, ids: Iterable[str], owner: str | None = None) -> bool:
+        self._world.disk()
+        for row in self._find(ids):
+            if owner in (None, row.owner):
+                row.free()
+        return self._world.has_outbox or not list(ids)
+
+    def hold_ends(
+        self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
+    ) -> list[str] | None:
         self._world.disk()
         now = self._now()
         same = [row for row in self._world.rows if row.entry.kind != "push" and row.entry.stream_key == stream_key]
-        if any(row.owner not in (None, owner) and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in same):
+        if any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in same):
             return None
-        self._keep_if(lambda row: row not in same)
-        return [row.entry for row in same]
+        for row in same:
+            row.owner, row.begun, row.until = owner, 0, now + min(lease_seconds, LONGEST_LEASE)
+        return [row.entry.id for row in same]
 
 
 def _is_same_card(one: Entry, other: Entry) -> bool:

@@ -24,13 +24,14 @@ class Event(NamedTuple):
 
 
 WEIGHTS = {
-    "mixed": "advance 34 lower 1 grow 1 subtitle 7 important 6 step 6 reading 5 open 13 loop 2 close 10 raise 8 ends 5 "
-    "flush 1 exit 4 kill 3 trap 4 exit_killed 2 fork 1 outage 5 heal 6 long 4 clock 1",
-    "restarts": "advance 10 important 3 open 22 close 12 raise 6 ends 2 exit 12 kill 8 trap 10 exit_killed 5 outage 8 "
-    "heal 4 long 1",
-    "crowded": "advance 20 important 4 reading 4 open 30 close 14 raise 8 exit 3 kill 2 trap 2 outage 3 heal 3 long 2",
-    "finishing": "finish_count 12 advance 10 subtitle 6 important 4 open 8 loop 4 close 6 raise 4 exit 2 outage 3 "
-    "heal 3 long 6",
+    "mixed": "advance 34 lower 1 grow 1 subtitle 7 important 6 step 6 reading 5 open 13 loop 2 close 10 raise 8 "
+    "ends 5 flush 1 exit 4 kill 3 trap 4 exit_killed 2 fork 1 outage 5 heal 6 long 4 clock 1",
+    "restarts": "advance 10 important 3 open 22 close 12 raise 6 ends 2 exit 12 kill 8 trap 10 exit_killed 5 "
+    "outage 8 heal 4 long 1",
+    "crowded": "advance 20 important 4 reading 4 open 30 close 14 raise 8 exit 3 kill 2 trap 2 outage 3 heal 3 "
+    "long 2",
+    "finishing": "finish_count 12 advance 10 subtitle 6 important 4 open 8 loop 4 close 6 raise 4 exit 2 "
+    "outage 3 heal 3 long 6",
     "debts": "open 24 raise 24 close 8 outage 10 heal 1 exit 7 trap 3 advance 6",
 }
 SHAPES = ("mixed", "mixed", "mixed", "restarts", "restarts", "crowded", "finishing", "debts", "chatty")
@@ -49,7 +50,7 @@ def draw(seed: int, events: int) -> list[Event]:
     for what in rng.choices(names, weights, k=events):
         after = rng.choice((0.0, 0.0, 0.001, 0.02, rng.random(), rng.random() * 5, rng.random() * 30))
         if what == "long":
-            after = rng.choice((60.0, 200.0, 900.0, 4_000.0, 30_000.0))
+            after = rng.choice((60.0, 60.0, 200.0, 200.0, 900.0, 900.0, 4_000.0, 30_000.0))
         made.append(Event(int(two and rng.random() < 0.4), after, what, rng.random(), rng.random()))
     return made
 
@@ -313,8 +314,8 @@ class Line:
 
     def do_flush(self, x: float, y: float) -> None:
         assert self.process is not None
-        courier = self.process.courier
-        self._wait_for(lambda: courier.flush(y * 10), 30.0)
+        dispatcher = self.process.dispatcher
+        self._wait_for(lambda: dispatcher.flush(y * 10), 30.0)
 
     def do_exit(self, x: float, y: float) -> None:
         assert self.process is not None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from world import KEY, URL, Process, Violation, World
 
+from activitysmith_track.delivery.account import SLOTS
+
 if TYPE_CHECKING:
     from world_jobs import Run
 
@@ -25,8 +27,9 @@ class Judge:
         self.world = world
         self.runs: dict[int, Run] = {}
         self.notes: Counter[str] = Counter()
-        self.had_outage = False
-        self._outages = 0
+        self.was_rough = world.conditions.faults > 0 or world.conditions.latency > 0
+        self._outages, self._out_since, self._healed_at = 0, 0.0, float("-inf")
+        self._lasted = 0.0  # the longest time of trouble, in seconds
         self._ends: Counter[int] = Counter()  # those that took effect, by run
         self._pushes: Counter[int] = Counter()
         self._spent: set[str] = set()  # cards whose budget a killed process had spent
@@ -43,19 +46,30 @@ class Judge:
     def outage(self, kind: str, seconds: float) -> None:
         """Let the service be out of reach for a time."""
         world = self.world
-        world.outage, self.had_outage = kind, True
+        self.heal()
+        world.outage, self.was_rough = kind, True
+        if world.now - self._healed_at > 60.0 and not world.conditions.faults:
+            self._out_since = world.now  # else it is still the same trouble
         self._outages += 1
         this = self._outages
 
         def is_over() -> None:
             if self._outages == this:
-                world.outage = None
+                self.heal()
 
         world.at(world.now + seconds, is_over)
 
     def heal(self) -> None:
         """Let the service be reached again."""
+        if self.world.outage is not None:
+            self._healed_at = self.world.now
+            self._lasted = max(self._lasted, self._healed_at - self._out_since)
         self.world.outage = None
+
+    @property
+    def soon(self) -> float:
+        """The seconds after which a card says how its job ended: after a long outage, a tenth of that more."""
+        return SOON + (min(62.0, self._lasted / 8) if self._lasted > 50.0 else 0.0)
 
     # -- on the wire
 
@@ -65,7 +79,7 @@ class Judge:
         sent.append(now)
         while sent[0] <= now - 55.0:  # it is counted when it is decided, and leaves up to a slow disk later
             sent.popleft()
-        if len(sent) > 60 and not process.courier.hurried:
+        if len(sent) > 60 and not process.dispatcher.draining:
             self.wrong("above the account's rate", requests=len(sent), process=process.number)
 
     def carry_out(self, process: Process, call: Call[Any]) -> tuple[int, dict[str, Any]]:
@@ -203,14 +217,13 @@ class Judge:
         return not process.killed and not (process.left_debts and self.world.kind_of_outbox == "none")
 
     def _has_killed_heirs(self, process: Process) -> bool:
-        """Tell whether a later program of its line was killed, which may have had its debts under a lease."""
-        later = self.world.processes[process.number :]
-        return any(each.killed for each in later)
+        """Tell whether a program was killed later, which may have had its debts under a lease."""
+        return any(each.killed and each.gone_at > process.gone_at for each in self.world.processes)
 
     @property
     def _is_quiet(self) -> bool:
         """True where nothing ever went wrong with the network."""
-        return not self.world.conditions.faults and not self.had_outage
+        return not self.was_rough
 
     def _judge_push(self, run: Run) -> None:
         if run.owes_push and not self._pushes[run.number]:
@@ -222,7 +235,10 @@ class Judge:
         world = self.world
         if run.kind is None:
             others = [each for each in self.runs.values() if each.has_card and each.kind is None]
-            crowded = len([each for each in others if not each.process.dead]) > world.conditions.slots
+            own = [each for each in others if each.process is run.process]
+            crowded = (
+                len(own) > SLOTS or len([each for each in others if not each.process.dead]) > world.conditions.slots
+            )
             if run.process.dead or self._was_full or crowded or run.key in self._overtaken:
                 return
             if world.now - run.began > 12.0 and all(card.ended for card in cards):

@@ -7,6 +7,7 @@ python tests/world_runs.py --only 4711 --shrink       # the shortest one that st
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import shutil
@@ -18,6 +19,18 @@ from world import PROFILES, Conditions, Process, Violation, World
 from world_jobs import Event, Line, draw
 from world_judge import LEASE, SOON, Judge
 
+from activitysmith_track._outbox import LONGEST_LEASE
+
+
+class Alarm(logging.Handler):
+    """Takes an internal error that the library logs for what it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        raise Violation(f"an internal error: {record.getMessage()}: {error!r}")
+
+
+logger = logging.getLogger("activitysmith_track")
 OUTBOXES = ("memory",) * 17 + ("none", "none", "disk")
 
 
@@ -61,7 +74,9 @@ def run(
     world = World(seed, conditions, outbox, directory)
     world.judge = Judge(world)
     world.trace = [] if traced else None
-    violation = ""
+    violation, alarm = "", Alarm(logging.ERROR)
+    logger.addHandler(alarm)
+    propagates, logger.propagate = logger.propagate, False
     try:
         _play(world, draw(seed, events) if schedule is None else schedule)
     except Violation as found:
@@ -69,6 +84,8 @@ def run(
     finally:
         chance = world.rng.random()
         world.close()
+        logger.removeHandler(alarm)
+        logger.propagate = propagates
         if directory:
             shutil.rmtree(directory)
     return Outcome(seed, violation, world.requests, world.now, chance, world.trace or ())
@@ -94,17 +111,16 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
     world.run_while(lambda: not all(process.dead for process in leaving), 60.0)
     judge.heal()
     world.conditions = world.conditions._replace(faults=0.0, latency=0.0)
-    judge.had_outage = judge.had_outage or (bool(conditions_of(0)) and world.conditions.name not in ("calm", "slow"))
     world.run(max(world.now, world.silent_until))  # as long as the service has asked for
     heir = Process(world, 9)
     account = heir.tracker.account()
-    heir.courier.look_for_owed(account, again=True)
-    world.run(world.now + SOON)
+    heir.dispatcher.look_for_owed(account, again=True)
+    world.run(world.now + judge.soon)
     judge.look_at_the_disk()
     judge.look_at_the_phone(after_leases=False)
     if any(process.killed for process in world.processes):
-        world.run(world.now + LEASE)
-        heir.courier.look_for_owed(account, again=True)
+        world.run(world.now + (LEASE if not world.jumped else LONGEST_LEASE))
+        heir.dispatcher.look_for_owed(account, again=True)
         world.run(world.now + SOON)
         judge.look_at_the_phone(after_leases=True)
         if world.rows:

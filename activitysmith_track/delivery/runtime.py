@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._forks import importing
 from .._inbox import Inbox
-from .._lanes import Crew, Lane
 from .interpreter import Interpreter
+from .scheduler import Scheduler, WorkerPool
 from .transport import HttpTransport
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from .._lanes import Errand
     from .._outbox import Outbox
     from .._watchdog import Watchdog
     from ..client import Call
+    from .scheduler import Job
 
     class Transport(Protocol):
         """What turns a request into an answer."""
@@ -74,13 +74,13 @@ class Runtime:
 
     # -- threads
 
-    def scheduler(self, name: str) -> Lane:
+    def scheduler(self, name: str) -> Scheduler:
         """Return what runs short tasks when they are due."""
-        return Lane(name, self.now)
+        return Scheduler(name, self.now)
 
-    def workers(self, name: str, most: int, report: Callable[[Errand], None]) -> Crew:
-        """Return what does work that may take long; see `Crew`."""
-        return Crew(name, most, report)
+    def workers(self, name: str, most: int, report: Callable[[Job], None]) -> WorkerPool:
+        """Return what does work that may take long; see `WorkerPool`."""
+        return WorkerPool(name, most, report)
 
     def lock(self) -> Lock:
         """Return a lock for short bookkeeping; a signal handler may take it again."""

@@ -1,8 +1,8 @@
-"""The interpreter's exit: once for all couriers of a process, and inside one deadline.
+"""The interpreter's exit: once for all dispatchers of a process, and inside one deadline.
 
-There is one exit handler of ours, whatever the number of couriers. It ends what is open as stopped, waits until all
-ends and pushes have arrived, and has what is left kept for a next process. All couriers deliver at the same time, so
-that the exit takes as long as the most patient one may take, and not the sum of all.
+There is one exit handler of ours, whatever the number of dispatchers. It ends what is open as stopped, waits until
+all ends and pushes have arrived, and has what is left kept for a next process. All dispatchers deliver at the same
+time, so that the exit takes as long as the most patient one may take, and not the sum of all.
 
 Python calls exit handlers one after the other, and those that were registered before ours come after it. Nothing
 waits any more for a block that ends in one of them, so its end waits for itself, with what is left of the time. The
@@ -19,14 +19,14 @@ import logging
 import weakref
 from typing import TYPE_CHECKING
 
-from ._forks import children
-from ._keeping import leave_all
-from .delivery.runtime import Runtime
+from .._forks import children
+from .persistence import leave_all
+from .runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ._courier import Courier
+    from .dispatcher import Dispatcher
 
 logger = logging.getLogger("activitysmith_track")
 
@@ -38,7 +38,7 @@ class Shutdown:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime, self._interpreter = runtime, runtime.interpreter
-        self._couriers: weakref.WeakValueDictionary[int, Courier] = weakref.WeakValueDictionary()
+        self._dispatchers: weakref.WeakValueDictionary[int, Dispatcher] = weakref.WeakValueDictionary()
         self._numbers = itertools.count()
         self._is_registered = False
         self.has_left = False  # the exit has been through here, and nothing waits any more for what comes later
@@ -56,17 +56,17 @@ class Shutdown:
 
     # -- who takes part
 
-    def add(self, courier: Courier) -> None:
-        """Have a courier take part in the exit."""
-        self._couriers[next(self._numbers)] = courier
+    def add(self, dispatcher: Dispatcher) -> None:
+        """Have a dispatcher take part in the exit."""
+        self._dispatchers[next(self._numbers)] = dispatcher
         if not self._is_registered:
             self._is_registered = True
             self.has_left = self._interpreter.call_at_exit(self.at_exit)
 
     @property
-    def couriers(self) -> list[Courier]:
+    def dispatchers(self) -> list[Dispatcher]:
         """Those that take part."""
-        return [courier for each in self._couriers.valuerefs() if (courier := each()) is not None]
+        return [dispatcher for each in self._dispatchers.valuerefs() if (dispatcher := each()) is not None]
 
     def watch_children(self) -> None:
         """See to it that a child of multiprocessing, which leaves without atexit, delivers what is owed."""
@@ -85,7 +85,7 @@ class Shutdown:
         self._interpreter.keep_interrupt()
 
     def leave(self, *, ends_open: bool = False) -> None:
-        """Deliver what all couriers owe, each within its `exit_timeout`, and keep what is left.
+        """Deliver what all dispatchers owe, each within its `exit_timeout`, and keep what is left.
 
         Called again, it goes on with the time that is left: nothing else waits for what comes that late.
 
@@ -98,7 +98,7 @@ class Shutdown:
             self._leaving = self._interpreter.thread()
             begun = self._runtime.now()
             with self._open_gates():
-                leaving = {each: self.seconds_for(each) for each in self.couriers}
+                leaving = {each: self.seconds_for(each) for each in self.dispatchers}
                 try:
                     if self._leave(leaving, ends_open=ends_open, tells=not self.has_left or not self._has_told):
                         self._has_told = self.has_left
@@ -123,68 +123,68 @@ class Shutdown:
             if own:
                 self._interpreter.shut_gates()
 
-    def close(self, courier: Courier, timeout: float | None = None) -> bool:
-        """Have one courier leave by itself, and stop its threads.
+    def close(self, dispatcher: Dispatcher, timeout: float | None = None) -> bool:
+        """Have one dispatcher leave by itself, and stop its threads.
 
         Args:
-            courier: the courier.
+            dispatcher: the dispatcher.
             timeout: seconds to wait at most; `None` for what it has at an exit, of which exit handlers share one.
 
         Returns:
             True when everything was delivered, and nothing was refused since the last flush.
         """
-        courier.refuse()
-        begun, seconds = self._runtime.now(), self.seconds_for(courier) if timeout is None else timeout
+        dispatcher.refuse()
+        begun, seconds = self._runtime.now(), self.seconds_for(dispatcher) if timeout is None else timeout
         spent = seconds
         try:
             with self._open_gates() if self.has_left else contextlib.nullcontext():
-                self._leave({courier: seconds})
-            delivered = courier.is_idle and not courier.lost
+                self._leave({dispatcher: seconds})
+            delivered = dispatcher.is_idle and not dispatcher.lost
             spent = self._runtime.now() - begun
         finally:
-            courier.close(max(0.0, seconds - spent))
+            dispatcher.close(max(0.0, seconds - spent))
         if self.has_left or self._interpreter.is_exiting():
             self._spent += spent
         return delivered
 
     def _longest(self) -> float:
-        return max((self.seconds_for(courier) for courier in self.couriers), default=0.0)
+        return max((self.seconds_for(dispatcher) for dispatcher in self.dispatchers), default=0.0)
 
-    def seconds_for(self, courier: Courier) -> float:
-        """Return the seconds that a courier may still wait."""
-        seconds = courier.exit_timeout()
+    def seconds_for(self, dispatcher: Dispatcher) -> float:
+        """Return the seconds that a dispatcher may still wait."""
+        seconds = dispatcher.exit_timeout()
         stopped = self._runtime.now() - self._stopped
         return max(0.0, seconds - self._spent - (stopped if stopped <= 2 * seconds else 0.0))
 
     # -- a signal
 
-    def stop(self, words: str, first: Courier) -> None:
+    def stop(self, words: str, first: Dispatcher) -> None:
         """End all cards that a signal ends, and see to it that this is delivered or kept: it may end the process.
 
         Where the user's own handler then leaves in order, the exit has waited already, and has what is left of that.
 
         Args:
             words: name the signal.
-            first: the courier whose handler was called; those of the others find nothing left to do.
+            first: the dispatcher whose handler was called; those of the others find nothing left to do.
         """
-        couriers = [first, *(each for each in self.couriers if each.heeds_signals and each is not first)]
-        now, longest = self._runtime.now(), max(each.exit_timeout() for each in couriers)
-        until = now + max(self.seconds_for(each) for each in couriers)
-        if now - self._stopped > 2 * longest:  # else it is the handler of another courier that the signal calls
+        dispatchers = [first, *(each for each in self.dispatchers if each.heeds_signals and each is not first)]
+        now, longest = self._runtime.now(), max(each.exit_timeout() for each in dispatchers)
+        until = now + max(self.seconds_for(each) for each in dispatchers)
+        if now - self._stopped > 2 * longest:  # else it is the handler of another dispatcher that the signal calls
             self._stopped = now
-        for each in couriers:
+        for each in dispatchers:
             each.end_open(words)
-        for each in couriers:
+        for each in dispatchers:
             each.wait(until - self._runtime.now())
-        leave_all([each.part(FAREWELL_SECONDS, stays=True) for each in couriers], FAREWELL_SECONDS, self._runtime)
+        leave_all([each.part(FAREWELL_SECONDS, stays=True) for each in dispatchers], FAREWELL_SECONDS, self._runtime)
 
     # -- what all of these do
 
-    def _leave(self, seconds: Mapping[Courier, float], *, ends_open: bool = True, tells: bool = True) -> bool:
-        """Deliver what couriers owe, all at the same time, and have what is left of it kept.
+    def _leave(self, seconds: Mapping[Dispatcher, float], *, ends_open: bool = True, tells: bool = True) -> bool:
+        """Deliver what dispatchers owe, all at the same time, and have what is left of it kept.
 
         Args:
-            seconds: how long each courier may take.
+            seconds: how long each dispatcher may take.
             ends_open: True to end what is open as stopped.
             tells: True to log what was not delivered.
 
@@ -193,27 +193,27 @@ class Shutdown:
 
         Raises:
             BaseException: what a signal handler, Ctrl-C's among them, raises meanwhile. It ends the wait; what is
-                owed is kept all the same, and what goes wrong with one courier keeps no other one from leaving.
+                owed is kept all the same, and what goes wrong with one dispatcher keeps no other one from leaving.
         """
-        couriers = list(seconds)
-        for each in couriers:
-            each.hurry(seconds[each])
-        errors = _settle(couriers, ends_open=ends_open) or _deliver(couriers)
+        dispatchers = list(seconds)
+        for each in dispatchers:
+            each.start_draining(seconds[each])
+        errors = _settle(dispatchers, ends_open=ends_open) or _deliver(dispatchers)
         with self._interpreter.interrupts_later():
             if errors:
-                for each in couriers:
-                    each.hurry(0.0)
-                _settle(couriers, ends_open=ends_open)
-            has_told = self._keep(couriers, tells=tells)
+                for each in dispatchers:
+                    each.start_draining(0.0)
+                _settle(dispatchers, ends_open=ends_open)
+            has_told = self._keep(dispatchers, tells=tells)
         if errors:
             raise errors[0]
         return has_told
 
-    def _keep(self, couriers: list[Courier], *, tells: bool) -> bool:
+    def _keep(self, dispatchers: list[Dispatcher], *, tells: bool) -> bool:
         """Have kept what was not delivered; returns whether something was logged."""
-        counts = [each.count_left() for each in couriers]
-        timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in couriers)])
-        kept = leave_all([each.part(timeout) for each in couriers], timeout, self._runtime)
+        counts = [each.count_left() for each in dispatchers]
+        timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in dispatchers)])
+        kept = leave_all([each.part(timeout) for each in dispatchers], timeout, self._runtime)
         left = dict.fromkeys(("they are kept for the next run", "they are lost"), 0)
         for count, is_kept in zip(counts, kept, strict=True):
             left["they are kept for the next run" if is_kept else "they are lost"] += count
@@ -221,34 +221,38 @@ class Shutdown:
             if count and tells:
                 logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
         if not self._interpreter.has_other_threads():  # else another one may yet have something sent
-            for each in couriers:
+            for each in dispatchers:
                 if each.is_idle:
                     each.close_connections()
         return tells and any(left.values())
 
 
-def _settle(couriers: list[Courier], *, ends_open: bool) -> list[BaseException]:
-    def settle(courier: Courier) -> None:
+def _settle(dispatchers: list[Dispatcher], *, ends_open: bool) -> list[BaseException]:
+    def settle(dispatcher: Dispatcher) -> None:
         if ends_open:
-            courier.end_open()
-        courier.send_owed()
+            dispatcher.end_open()
+        dispatcher.send_owed()
 
-    return _with_each(couriers, settle)
+    return _with_each(dispatchers, settle)
 
 
-def _deliver(couriers: list[Courier]) -> list[BaseException]:
-    threadless = [each for each in couriers if each.owes and not each.lane.runs]
+def _deliver(dispatchers: list[Dispatcher]) -> list[BaseException]:
+    threadless = [each for each in dispatchers if each.owes and not each.scheduler.runs]
     shares = {each: len(threadless) - number for number, each in enumerate(threadless)}
-    errors = _with_each(threadless, lambda courier: courier.drain(courier.seconds_left / shares[courier]))
-    return errors or _with_each(couriers, lambda courier: courier.wait(courier.seconds_left), at_once=True)
+    errors = _with_each(
+        threadless, lambda dispatcher: dispatcher.drain_here(dispatcher.seconds_left / shares[dispatcher])
+    )
+    return errors or _with_each(
+        dispatchers, lambda dispatcher: dispatcher.wait(dispatcher.seconds_left), at_once=True
+    )
 
 
 def _with_each(
-    couriers: list[Courier], act: Callable[[Courier], None], *, at_once: bool = False
+    dispatchers: list[Dispatcher], act: Callable[[Dispatcher], None], *, at_once: bool = False
 ) -> list[BaseException]:
-    """Do something with each courier; returns what went wrong, with all of them or up to the first."""
+    """Do something with each dispatcher; returns what went wrong, with all of them or up to the first."""
     errors: list[BaseException] = []
-    for each in couriers:
+    for each in dispatchers:
         try:
             act(each)
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""The threads of a courier end with it."""
+"""The threads of a dispatcher end with it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from activitysmith_track._courier import Courier
+from activitysmith_track.delivery.dispatcher import Dispatcher
 
 
-def test_a_thread_that_starts_while_the_courier_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_starts_while_the_dispatcher_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the lane hands out at the last moment starts no thread that nobody stops."""
-    courier = Courier(lambda: 0.0)
-    lane, crew, done, stopped = courier.lane, courier.update_crew, threading.Event(), threading.Event()
-    monkeypatch.setattr(courier.end_crew, "stop", stopped.set)  # the last one that is stopped
+    dispatcher = Dispatcher(lambda: 0.0)
+    lane, crew, done, stopped = dispatcher.scheduler, dispatcher.update_workers, threading.Event(), threading.Event()
+    monkeypatch.setattr(dispatcher.end_workers, "stop", stopped.set)  # the last one that is stopped
 
     class Late:
         def run(self, now: float) -> None:
@@ -30,6 +30,6 @@ def test_a_thread_that_starts_while_the_courier_closes(monkeypatch: pytest.Monke
     lane.wake(Late())
     assert lane.start()
     assert running.wait(60)
-    courier.close(60.0)
+    dispatcher.close(60.0)
     assert done.wait(60)
     assert set(threading.enumerate()) <= before

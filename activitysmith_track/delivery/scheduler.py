@@ -1,8 +1,8 @@
-"""The threads: one that decides and never waits for the network, and crews that carry requests for it.
+"""The threads: one that decides and never waits for the network, and workers that carry requests for it.
 
-An `Agenda` runs short tasks when they are due, and a `Lane` is the thread that turns it. What may take long, a task
-hands to a `Crew` as an `Errand`; when that is done, the task is looked at again. So a request that hangs keeps
-nothing else waiting, and what tasks know is touched by the lane's thread alone. User threads only put into an
+An `Agenda` runs short tasks when they are due, and a `Scheduler` is the thread that turns it. What may take long, a
+task hands to a `WorkerPool` as a `Job`; when that is done, the task is looked at again. So a request that hangs keeps
+nothing else waiting, and what tasks know is touched by the scheduler's thread alone. User threads only put into an
 `Inbox`, which nobody waits for, so that a signal handler may call a handle as well.
 """
 
@@ -15,9 +15,9 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
-from ._forks import importing, is_ours
-from ._inbox import Inbox
-from .errors import ConnectionFailed
+from .._forks import importing, is_ours
+from .._inbox import Inbox
+from ..errors import ConnectionFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Task(Protocol):
-        """Something that a lane does, now or later."""
+        """Something that a scheduler does, now or later."""
 
         def run(self, now: float) -> float | None:
             """Do what is due; return when to come back, or `None` to wait for a wake-up."""
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("activitysmith_track")
 
 
-class Errand:
+class Job:
     """Work that may take long, for a task.
 
     Attributes:
@@ -45,51 +45,51 @@ class Errand:
         error: what it raised instead, or `None`.
     """
 
-    __slots__ = ("crew", "done", "error", "result", "task", "work")
+    __slots__ = ("done", "error", "pool", "result", "task", "work")
 
-    def __init__(self, task: Task, crew: Crew, work: Callable[[], Any]) -> None:
-        self.task, self.crew, self.work = task, crew, work
+    def __init__(self, task: Task, pool: WorkerPool, work: Callable[[], Any]) -> None:
+        self.task, self.pool, self.work = task, pool, work
         self.result: Any = None
         self.error: Exception | None = None
         self.done = False
 
     def do(self) -> None:
-        """Do the work, on a thread of the crew."""
+        """Do the work, on a thread of the pool."""
         try:
             self.result = self.work()
         except Exception as error:
             self.error = error
 
 
-class Crew:
-    """Daemon threads that run errands, started one by one while all the others are busy.
+class WorkerPool:
+    """Daemon threads that run jobs, started one by one while all the others are busy.
 
     Args:
         name: of the threads.
         most: how many there may be.
-        report: told of each errand that was done, on the thread that did it.
+        report: told of each job that was done, on the thread that did it.
     """
 
-    def __init__(self, name: str, most: int, report: Callable[[Errand], None]) -> None:
+    def __init__(self, name: str, most: int, report: Callable[[Job], None]) -> None:
         self._name, self._most, self._report = name, most, report
-        self._errands: SimpleQueue[Errand | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self.busy = 0  # errands that are not done yet; counted by the lane alone
+        self.busy = 0  # jobs that are not done yet; counted by the scheduler alone
 
     @property
     def free(self) -> bool:
-        """True while an errand would be begun at once."""
+        """True while an job would be begun at once."""
         return self.busy < self._most
 
-    def send(self, task: Task, work: Callable[[], Any]) -> Errand:
-        """Have work done for a task; called by the lane."""
-        errand = Errand(task, self, work)
+    def send(self, task: Task, work: Callable[[], Any]) -> Job:
+        """Have work done for a task; called by the scheduler."""
+        job = Job(task, self, work)
         self.busy += 1
         if self.busy > len(self._threads) and not self._start() and not self._threads:
-            self._do(errand)  # the interpreter leaves and lets no thread start any more
+            self._do(job)  # the interpreter leaves and lets no thread start any more
         else:
-            self._errands.put(errand)
-        return errand
+            self._jobs.put(job)
+        return job
 
     def _start(self) -> bool:
         if len(self._threads) >= self._most:
@@ -105,23 +105,23 @@ class Crew:
 
     def _serve(self) -> None:
         is_ours()
-        while (errand := self._errands.get()) is not None:
-            self._do(errand)
-            del errand  # which would keep alive what it was for, until there is another one
-        self._errands.put(None)  # for the other threads, and for one that the lane has yet to start
+        while (job := self._jobs.get()) is not None:
+            self._do(job)
+            del job  # which would keep alive what it was for, until there is another one
+        self._jobs.put(None)  # for the other threads, and for one that the scheduler has yet to start
 
-    def _do(self, errand: Errand) -> None:
+    def _do(self, job: Job) -> None:
         try:
             load_client()
         except Exception as error:  # the interpreter leaves, and refuses what a module wants to begin
-            errand.error = ConnectionFailed(f"what sending needs cannot be imported: {error!r}", delivered=False)
+            job.error = ConnectionFailed(f"what sending needs cannot be imported: {error!r}", delivered=False)
         else:
-            errand.do()
-        self._report(errand)
+            job.do()
+        self._report(job)
 
     def stop(self) -> None:
         """Let the threads end when they are done with what they do."""
-        self._errands.put(None)
+        self._jobs.put(None)
 
     def join(self, timeout: float) -> None:
         """Wait until the threads have ended, for so many seconds at most."""
@@ -141,12 +141,12 @@ class Agenda:
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self._name, self._clock = name, clock
-        self._inbox: Inbox[Task | Errand | None] = Inbox()
+        self._inbox: Inbox[Task | Job | None] = Inbox()
         self._heap: list[list[Any]] = []  # when, an order, and the task; `None` for one that is forgotten
         self._due: dict[Task, list[Any]] = {}  # the entry of each
         self._order = itertools.count()
         self._resting: list[Task] = []
-        self.outstanding = 0  # errands on their way
+        self.outstanding = 0  # jobs on their way
         self.ran = 0  # tasks, so that a test can tell whether anything happens
 
     # -- for any thread
@@ -155,9 +155,9 @@ class Agenda:
         """Have a task looked at; never blocks."""
         self._inbox.put(task)
 
-    def report(self, errand: Errand) -> None:
-        """Hear of an errand that was done."""
-        self._inbox.put(errand)
+    def report(self, job: Job) -> None:
+        """Hear of an job that was done."""
+        self._inbox.put(job)
 
     # -- for its tasks, and for whoever runs them
 
@@ -176,10 +176,10 @@ class Agenda:
         if entry is not None:
             entry[2] = None
 
-    def send(self, crew: Crew, task: Task, work: Callable[[], Any]) -> Errand:
-        """Have a crew do what may take long, and the task looked at again when it is done."""
+    def send(self, pool: WorkerPool, task: Task, work: Callable[[], Any]) -> Job:
+        """Have a pool do what may take long, and the task looked at again when it is done."""
         self.outstanding += 1
-        return crew.send(task, work)
+        return pool.send(task, work)
 
     def at_rest(self, task: Task) -> bool:
         """Tell whether nothing could be run and nothing is on its way; else the task is woken then."""
@@ -208,21 +208,21 @@ class Agenda:
         try:
             found = self._inbox.get(timeout)
             while found is not None:
-                self.schedule(self._landed(found) if isinstance(found, Errand) else found, self._clock())
+                self.schedule(self._landed(found) if isinstance(found, Job) else found, self._clock())
                 found = self._inbox.get_nowait()
         except Empty:
             return True
         return False
 
-    def _landed(self, errand: Errand) -> Task:
-        errand.done = True
-        errand.crew.busy -= 1
+    def _landed(self, job: Job) -> Task:
+        job.done = True
+        job.pool.busy -= 1
         self.outstanding -= 1
         if not self.outstanding:
             for task in self._resting:
                 self.schedule(task, self._clock())
             self._resting.clear()
-        return errand.task
+        return job.task
 
     def run_due(self) -> None:
         """Run what is due, until something else was woken."""
@@ -236,7 +236,7 @@ class Agenda:
             try:
                 again = task.run(self._clock())
             except Exception:
-                logger.exception("activitysmith_track: internal error in the %s lane", self._name)
+                logger.exception("activitysmith_track: internal error in the %s scheduler", self._name)
                 task.give_up()
                 again = None
             if again is not None:
@@ -245,7 +245,7 @@ class Agenda:
                 return
 
 
-class Lane(Agenda):
+class Scheduler(Agenda):
     """One daemon thread that runs tasks when they are due, started by the first of them.
 
     Args:
@@ -280,7 +280,7 @@ class Lane(Agenda):
 
     @property
     def runs(self) -> bool:
-        """True once the lane has its thread."""
+        """True once the scheduler has its thread."""
         return self._thread is not None or bool(self._serving)
 
     def stop(self) -> None:
@@ -293,7 +293,7 @@ class Lane(Agenda):
             self._thread.join(timeout)
 
     def drain(self, until: float, goes_on: Callable[[], object]) -> None:
-        """Run what is due on the calling thread, where the lane has none.
+        """Run what is due on the calling thread, where the scheduler has none.
 
         Args:
             until: the clock's time at which it stops at the latest.
@@ -319,4 +319,4 @@ def load_client() -> None:
     with importing():
         import encodings.idna  # noqa: F401  # else imported by the first connection
 
-        from . import client  # noqa: F401
+        from .. import client  # noqa: F401

@@ -1,4 +1,4 @@
-"""What the courier sends, in which order, and what it never does to the job."""
+"""What the dispatcher sends, in which order, and what it never does to the job."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from patience import PATIENCE, PatientSimulator
 from scripted import Script, state
 
 import activitysmith_track as at
-from activitysmith_track import _courier, _lanes
-from activitysmith_track._courier import Account, Courier, Snapshot
-from activitysmith_track._lanes import Lane
 from activitysmith_track.configuration import default_tracker
+from activitysmith_track.delivery.account import Account, Urgency
+from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
+from activitysmith_track.delivery.scheduler import Scheduler
+from activitysmith_track.delivery.state import ActivityState
 from activitysmith_track.simulator import Simulator
 
 
@@ -45,7 +46,7 @@ def test_threads_are_few_and_daemons(phone: Simulator) -> None:
     assert at.flush(60)
     ours = set(threading.enumerate()) - before
     crews = {f"activitysmith-{crew}-{number}" for crew in ("updates", "ends") for number in range(1, 5)}
-    assert {thread.name for thread in ours} <= {"activitysmith-courier"} | crews
+    assert {thread.name for thread in ours} <= {"activitysmith-dispatcher"} | crews
     assert all(thread.daemon for thread in ours)
 
 
@@ -114,7 +115,7 @@ def test_an_update_that_lands_after_the_end_does_not_wake_the_card(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where an update was still on its way when the end was sent, the end is sent once more after it."""
-    monkeypatch.setattr(_courier, "GRACE", 0.05)
+    monkeypatch.setattr("activitysmith_track.delivery.deliveries.GRACE", 0.05)
     gate = threading.Event()
 
     def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -136,7 +137,7 @@ def test_an_update_that_lands_after_the_end_does_not_wake_the_card(
 
 def test_an_end_waits_for_a_slow_start(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the card's start there is nothing to end."""
-    monkeypatch.setattr(_courier, "GRACE", 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.deliveries.GRACE", 0.01)
     gate = threading.Event()
 
     def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -184,8 +185,8 @@ def test_four_slots(phone: Simulator) -> None:
 
 
 def test_the_limit_comes_from_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the account has fewer slots, the courier learns it and waits; nothing is lost."""
-    monkeypatch.setattr(_courier, "SLOT_RETRY", 0.2)
+    """Where the account has fewer slots, the dispatcher learns it and waits; nothing is lost."""
+    monkeypatch.setattr("activitysmith_track.delivery.account.SLOT_RETRY", 0.2)
     with PatientSimulator(slots=1) as sim, at.override(api_key=sim.api_key, base_url=sim.base_url):
         with at.live_progress("a", key="a"):
             assert sim.wait_for(lambda phone: "a" in phone.cards)
@@ -213,22 +214,23 @@ def test_account_rate() -> None:
     account = Account("key", "http://localhost:1", Runtime(clock))
     sent: list[float] = []
     for _ in range(200):
-        clock.now = max(clock.now, account.open_at(clock.now, urgent=False))
+        clock.now = max(clock.now, account.open_at(clock.now, Urgency.UPDATE))
         account.note_request(clock.now)
         sent.append(clock.now)
         if clock.now == 0 and len(sent) == 50:
-            assert account.open_at(clock.now, urgent=False) == 60
-            assert account.open_at(clock.now, urgent=True) == 0
+            assert account.open_at(clock.now, Urgency.UPDATE) == 60
+            assert account.open_at(clock.now, Urgency.END) == 0
+            assert account.open_at(clock.now, Urgency.DEBT) == 60
     assert all(later - earlier >= 60 for earlier, later in zip(sent, sent[50:], strict=False))
     assert account.rate_limited(clock.now, 7) == clock.now + 7
-    assert account.open_at(clock.now, urgent=True) >= clock.now + 7
+    assert account.open_at(clock.now, Urgency.END) >= clock.now + 7
     account.close()
 
 
 def test_retry_after_is_honoured(script: Script) -> None:
     """After a 429 nothing is sent before its time, and then the latest state is."""
     times: list[float] = []
-    clock = default_tracker().courier.clock
+    clock = default_tracker().dispatcher.clock
     moved = threading.Event()
 
     def limited(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -253,7 +255,7 @@ def test_updates_are_tried_again_with_the_latest_state(
     script: Script, status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A failure that may pass is tried again with what is true by then, told once, and raised never."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.01)
     moved = threading.Event()
 
     def failing(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -286,8 +288,8 @@ def test_what_is_refused_for_good_is_not_tried_again(script: Script) -> None:
 
 def test_failure_pushes_are_at_least_once(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """The push of a failure is sent until it is answered; that of a success only once where it may have arrived."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.01)
-    monkeypatch.setattr(_courier, "ECHO_SECONDS", 0.0)
+    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.0)
     script.answer = lambda method, path, body: (
         (503, {}) if len(script.sent("POST")) < 3 else (200, script.fine(method))
     )
@@ -305,7 +307,7 @@ def test_failure_pushes_are_at_least_once(script: Script, monkeypatch: pytest.Mo
 
 def test_ends_are_tried_again(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end is sent until it is answered."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.01)
     script.answer = lambda method, path, body: (
         (503, {}) if method == "DELETE" and len(script.sent("DELETE")) < 3 else (200, script.fine(method))
     )
@@ -385,14 +387,14 @@ def test_what_cannot_be_imported_any_more_is_owed(
     script: Script, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A module that the leaving interpreter refuses makes a failed delivery, which is tried again."""
-    monkeypatch.setattr(_courier, "backoff", lambda failures, _: 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.01)
     refusals = iter([RuntimeError("can't register atexit after shutdown")] * 3)
 
     def load() -> None:
         for refusal in refusals:
             raise refusal
 
-    monkeypatch.setattr(_lanes, "load_client", load)
+    monkeypatch.setattr("activitysmith_track.delivery.scheduler.load_client", load)
     with at.live_progress("job"):
         pass
     assert at.flush(60)
@@ -411,7 +413,7 @@ def test_a_lane_forgets_times_that_were_replaced() -> None:
             return
 
     clock = Clock()
-    lane, tasks, order = Lane("test", clock), [Idle() for _ in range(3)], []
+    lane, tasks, order = Scheduler("test", clock), [Idle() for _ in range(3)], []
     for number, task in enumerate(tasks):
         task.run = lambda now, number=number: order.append((number, now))  # type: ignore[method-assign, misc]
     for later in range(10_000):
@@ -425,8 +427,8 @@ def test_a_lane_forgets_times_that_were_replaced() -> None:
 class Still:
     """A source that never changes."""
 
-    def snapshot(self) -> Snapshot:
-        return Snapshot({"content_state": {"title": "x", "type": "value", "value": 1}})
+    def snapshot(self) -> ActivityState:
+        return ActivityState({"content_state": {"title": "x", "type": "value", "value": 1}})
 
     def rest(self) -> float | None:
         return None
@@ -437,14 +439,14 @@ class Still:
 
 def test_a_forked_child_starts_afresh() -> None:
     """After a fork nothing of the parent's is left to send, and its cards are dead."""
-    courier = Courier(lambda: 0.0)
-    account = courier.account("key", "http://localhost:1")
-    card = courier.open(account, "job", Still(), delay=99)
-    courier.after_fork()
-    assert card.inherited
+    dispatcher = Dispatcher(lambda: 0.0)
+    account = dispatcher.account("key", "http://localhost:1")
+    card = dispatcher.open(account, "job", Still(), delay=99)
+    dispatcher.after_fork()
+    assert card.is_inherited
     card.wake()
-    assert courier.flush(0)
-    assert courier.account("key", "http://localhost:1") is not account
+    assert dispatcher.flush(0)
+    assert dispatcher.account("key", "http://localhost:1") is not account
 
 
 def test_an_internal_error_is_told_and_owes_nothing(phone: Simulator, caplog: pytest.LogCaptureFixture) -> None:
@@ -467,7 +469,7 @@ def test_a_million_changes_are_one_wake_up(script: Script) -> None:
         return 200, script.fine(method)
 
     script.answer = hang
-    inbox = default_tracker().courier.lane._inbox
+    inbox = default_tracker().dispatcher.scheduler._inbox
     with at.live_progress("job", total=10**6) as p:
         assert script.wait(1)
         for number in range(10_000):
@@ -481,7 +483,9 @@ def test_a_million_changes_are_one_wake_up(script: Script) -> None:
 def test_no_account_is_made_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a signal handler raises while Python finalizes an object is lost, so none is made to be thrown away."""
     made: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(_courier, "Account", lambda *given: made.append(given) or Account(*given))
-    courier = default_tracker().courier
-    assert courier.account("key", "http://localhost:1") is courier.account("key", "http://localhost:1")
+    monkeypatch.setattr(
+        "activitysmith_track.delivery.dispatcher.Account", lambda *given: made.append(given) or Account(*given)
+    )
+    dispatcher = default_tracker().dispatcher
+    assert dispatcher.account("key", "http://localhost:1") is dispatcher.account("key", "http://localhost:1")
     assert len(made) == 1

@@ -1,0 +1,199 @@
+"""One API key at one address: what the service lets through, the slots, and the connections."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from . import retry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..client import Call
+    from .activity import Activity
+    from .deliveries import EndDelivery, RecoveredDelivery
+    from .runtime import Runtime
+
+ATTEMPT_SECONDS = 5.0  # one request
+REQUESTS_PER_MINUTE = 60  # the account's rate
+SLOTS = 4  # Live Activities at once, until the service names another figure
+SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot is tried again
+RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
+OUTAGE_AFTER = 3  # failures in a row after which one request at a time asks whether the service is back
+DEBTS_AT_ONCE = 2  # requests for earlier processes that may be on their way at the same time
+
+
+class Urgency(Enum):
+    """How many of the account's requests a minute something leaves to what is more urgent."""
+
+    DEBT = 30  # what an earlier process owes: it never delays what this one has to say
+    UPDATE = 10
+    END = 0  # and pushes
+
+
+class Account:
+    """One API key at one address. Beside `perform` and `close` used by the scheduler alone.
+
+    Args:
+        api_key: the key.
+        base_url: the service's address.
+        runtime: the world outside.
+    """
+
+    def __init__(self, api_key: str, base_url: str, runtime: Runtime) -> None:
+        self._key, self.base_url, self._runtime = api_key, base_url, runtime
+        self._transport = runtime.transport(api_key, base_url, ATTEMPT_SECONDS)
+        self._sent: deque[float] = deque()
+        self._closed_until = 0.0
+        self._failures = 0  # in a row
+        self._probe_at = 0.0  # when the next request may ask whether the service is back
+        self._running: dict[Activity, None] = {}
+        self._waiting: dict[Activity, None] = {}
+        self._slots_closed_until = 0.0
+        self._debts = 0  # requests for earlier processes that are on their way
+        self._debts_waiting: deque[RecoveredDelivery] = deque()
+        self.slots = SLOTS
+        self.activities: dict[str, Activity] = {}  # by their stream keys
+        self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
+        self.looked_for_owed = False
+
+    @property
+    def secret(self) -> str:
+        """The API key, for the scrubber."""
+        return self._key
+
+    def perform(self, calls: Iterable[Call[Any]], seconds: float | None = None) -> Any:
+        """Send requests one after the other, each in one attempt; on a worker's thread.
+
+        Args:
+            calls: the requests.
+            seconds: what each may take at most; by default `ATTEMPT_SECONDS`.
+
+        Returns:
+            The answer to the last one.
+        """
+        return [self._transport.perform(call, seconds) for call in calls][-1]
+
+    def close(self) -> None:
+        """Close the connections; a next request opens new ones."""
+        self._transport.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    # -- what may go: the rate, a silence that was asked for, an outage
+
+    def note_request(self, now: float, requests: int = 1) -> None:
+        """Count requests that are sent now."""
+        self._sent.extend([now] * requests)
+        if self._is_out:
+            self._probe_at = now + retry.backoff(self._failures, self._runtime.uniform)
+
+    def forget_requests(self, requests: int) -> None:
+        """Take back what was counted last: it was not sent."""
+        for _ in range(min(requests, len(self._sent))):
+            self._sent.pop()
+
+    def open_at(self, now: float, urgency: Urgency) -> float:
+        """Return when the next request may go."""
+        while self._sent and self._sent[0] <= now - 60.0:
+            self._sent.popleft()
+        most = REQUESTS_PER_MINUTE - urgency.value
+        opens = self._sent[len(self._sent) - most] + 60.0 if len(self._sent) >= most else now
+        if self._is_out:
+            opens = max(opens, self._probe_at)
+        return max(opens, self._closed_until)
+
+    @property
+    def _is_out(self) -> bool:
+        """True while the service seems to be out of reach, so that not everything need find that out for itself."""
+        return self._failures >= OUTAGE_AFTER
+
+    def answered(self) -> bool:
+        """Note that the service has answered; returns whether it had been out of reach."""
+        was_out, self._failures = self._is_out, 0
+        return was_out
+
+    def failed(self, error: Exception, now: float) -> bool:
+        """Note a request that failed; returns whether it tells that the service is back, as a refusal does."""
+        if retry.was_answered(error):
+            return self.answered()
+        if retry.is_transient(error):
+            self._failures += 1
+            if self._failures == OUTAGE_AFTER:
+                self._probe_at = now + retry.backoff(1, self._runtime.uniform)
+        return False
+
+    def rate_limited(self, now: float, seconds: float | None) -> float:
+        """Note a 429 and return when to try again."""
+        self._closed_until = max(self._closed_until, now + (RATE_RETRY if seconds is None else seconds))
+        return self._closed_until
+
+    # -- what earlier processes owe goes a little at a time
+
+    def take_debt(self, delivery: RecoveredDelivery) -> bool:
+        """Let something that an earlier process owes go; where it is not its turn, it is woken when it is."""
+        if self._debts < DEBTS_AT_ONCE:
+            self._debts += 1
+            return True
+        if delivery not in self._debts_waiting:
+            self._debts_waiting.append(delivery)
+        return False
+
+    def give_debt_back(self) -> RecoveredDelivery | None:
+        """Note that a request for an earlier process has landed; returns the one whose turn it is."""
+        self._debts -= 1
+        return self._debts_waiting.popleft() if self._debts_waiting else None
+
+    # -- its slots: first come, first served
+
+    def take_slot(self, activity: Activity, now: float) -> bool:
+        """Take a slot; where it is not the activity's turn, it is woken when it is."""
+        if activity in self._running:
+            return True
+        self._waiting.setdefault(activity)
+        if now < self._slots_closed_until or activity not in self.next_ones():
+            return False
+        del self._waiting[activity]
+        self._running[activity] = None
+        return True
+
+    def next_ones(self) -> list[Activity]:
+        """Return the waiting activities for which there is a slot, as soon as the service may be asked for it."""
+        return list(itertools.islice(self._waiting, max(0, self.slots - len(self._running))))
+
+    def slots_open_at(self, now: float) -> float | None:
+        """Return when the service may be asked for a slot again, where it has refused one; `None` for now."""
+        return self._slots_closed_until if now < self._slots_closed_until else None
+
+    def waiting_ends(self) -> list[EndDelivery]:
+        """Return the ends of activities that wait for a slot, if only to be shown with how they ended."""
+        return [activity.end_delivery for activity in self._waiting if activity.end_delivery is not None]
+
+    @property
+    def frees_slots(self) -> bool:
+        """True while an activity that has a slot is about to give it back."""
+        return any(activity.end_delivery is not None for activity in self._running)
+
+    def slots_full(self, activity: Activity, now: float, limit: int | None) -> float:
+        """Note that the service refused a start; returns when to ask again."""
+        self._running.pop(activity, None)
+        self._waiting = {activity: None, **self._waiting}
+        if limit is not None:
+            self.slots = max(1, limit)
+        self._slots_closed_until = now + SLOT_RETRY
+        return self._slots_closed_until
+
+    def release(self, activity: Activity) -> bool:
+        """Give a slot, or the place in the queue for one, back; returns whether it may be another activity's turn."""
+        if activity in self._waiting:
+            del self._waiting[activity]
+            return True
+        if activity not in self._running:
+            return False
+        del self._running[activity]
+        self._slots_closed_until = 0.0
+        return True

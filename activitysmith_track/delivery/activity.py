@@ -1,0 +1,466 @@
+"""One activity: its mailbox, of which only the latest state ever travels, and which of several goes first."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._pacing import DEFAULT_BUDGET, Pace, Range
+from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
+from . import retry
+from .account import ATTEMPT_SECONDS, Urgency
+from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_opening
+from .state import NOTHING, ActivityState, Attention, EndState, Life, OnPhone, StateProvider, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._pacing import Budget
+    from ..client import StreamAnswer
+    from .account import Account
+    from .dispatcher import Dispatcher
+    from .persistence import Persistence
+    from .scheduler import Job
+
+RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
+ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
+END_LOOK = 0.25  # seconds between two looks whether another process has sent an older run's end
+CONFIRM_AFTER = ATTEMPT_SECONDS + 1.0  # seconds by which nothing of an earlier process can arrive any more
+
+
+class _Sending(NamedTuple):
+    """A request on its way: what it shows, and whether the card appears by it, or takes an older one's place."""
+
+    state: ActivityState
+    begins: bool
+    rotates: bool
+
+
+class Activity:
+    """One activity's mailbox: the task of the scheduler that has its latest state sent.
+
+    Attributes:
+        life: where it is in its life.
+        on_phone: whether the phone shows it, as far as is known.
+        sent: what it shows.
+        attention: what change of the handle has it looked at.
+        is_armed: whether a watchdog knows of it; `None` before that was asked.
+    """
+
+    __slots__ = (
+        "_confirm_at",
+        "_epoch",
+        "_failures",
+        "_is_in_doubt",
+        "_job",
+        "_looked",
+        "_ranges",
+        "_retry_at",
+        "_sending",
+        "_visible_at",
+        "account",
+        "attention",
+        "dispatcher",
+        "end_delivery",
+        "is_armed",
+        "life",
+        "number",
+        "on_phone",
+        "pace",
+        "predecessor",
+        "sent",
+        "source",
+        "stream_key",
+        "successor",
+    )
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        account: Account,
+        stream_key: str,
+        source: StateProvider,
+        *,
+        visible_at: float,
+        reserve: int,
+        budget: Budget,
+    ) -> None:
+        self.dispatcher, self.account, self.stream_key, self.source = dispatcher, account, stream_key, source
+        self.pace = Pace(reserve, budget)
+        self.life, self.on_phone, self.attention = Life.WAITING, OnPhone.NO, Attention.ANY
+        self.sent: ActivityState | None = None
+        self.end_delivery: EndDelivery | None = None
+        self.predecessor: Activity | None = None
+        self.successor: Activity | None = None
+        self.number = next(dispatcher.order)
+        self.is_armed: bool | None = None
+        self._epoch = dispatcher.epoch
+        self._visible_at = visible_at  # a delay keeps it off the screen until then
+        self._retry_at = 0.0  # when a request that failed is tried again
+        self._confirm_at = float("inf")  # when to make sure that nothing of an earlier process has overwritten it
+        self._is_in_doubt = False  # an earlier process may yet have something on its way
+        self._looked: tuple[object, ...] | None = None
+        self._ranges: dict[str, Range] | None = None  # of the numbers on it
+        self._sending: _Sending | None = None
+        self._job: Job | None = None
+        self._failures = 0
+
+    @property
+    def is_inherited(self) -> bool:
+        """True in a forked child, for an activity that is its parent's."""
+        return self._epoch != self.dispatcher.epoch
+
+    @property
+    def is_delayed(self) -> bool:
+        """True while a delay keeps it off the screen."""
+        return self.dispatcher.clock() < self._visible_at
+
+    @property
+    def is_in_flight(self) -> bool:
+        """True while a request that shows it is on its way."""
+        return self._sending is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """True when nothing more will be sent of it."""
+        return self.life is Life.ENDED
+
+    @property
+    def must_wait(self) -> bool:
+        """True while the end of an older run has not arrived, which would end this one's card."""
+        older, recovered = self.predecessor, self.account.recovered.get(self.stream_key)
+        return (older is not None and not older.has_ended) or (recovered is not None and recovered.is_in_flight)
+
+    # -- the user's side: never blocks
+
+    def wake(self, *, transition: bool = False) -> None:
+        """Have the state looked at; until that could change anything, once is enough."""
+        attention = self.attention
+        if attention is Attention.ANY or (transition and attention is Attention.TRANSITIONS):
+            self.attention = Attention.NONE
+            self.dispatcher.hand_in(self)
+
+    def end(self, state: EndState) -> None:
+        """Hand in the last state, once; states after it are no longer sent."""
+        if self.end_delivery is None:
+            self.end_delivery = EndDelivery(self, state)
+            self.dispatcher.hand_in(self.end_delivery)
+
+    # -- the scheduler's side
+
+    def listen(self) -> None:
+        """Have the next change looked at."""
+        self.attention = Attention.ANY
+
+    def run(self, now: float) -> float | None:
+        """Have the latest state sent if pacing, slots and rate allow; see `Task.run`."""
+        self.attention = Attention.NONE  # until it listens again, lest a busy job were looked at all the time
+        if self._job is not None:
+            if not self._job.done:
+                return None
+            self._landed(now)
+            self.dispatcher.send_ready(now)
+        if self.end_delivery is not None or self.life in (Life.ENDED, Life.REFUSED):
+            return None
+        if self.is_armed is None:
+            self._arm()
+            self.dispatcher.look_for_owed(self.account)
+        not_before = max(self._visible_at, self._retry_at)
+        if now < not_before:
+            return not_before
+        is_shown = self.on_phone is OnPhone.YES
+        if not is_shown and self.must_wait:
+            return None  # woken when the older run's end is through
+        state = self.source.snapshot()
+        if state is None:
+            self.listen()
+            state = self.source.snapshot()  # it may have had the first thing to show meanwhile
+        if state is None or is_shown:
+            return self._wait(now, state)
+        self.dispatcher.owe(self)
+        if self.account.take_slot(self, now):
+            self.dispatcher.make_ready(self, now)
+            return None
+        return self.account.slots_open_at(now)  # else woken by the one that gives a slot back
+
+    def _arm(self) -> None:
+        """Tell the watchdog, where there is one, what to say if the process dies."""
+        crash_state = self.source.last_words()
+        self.is_armed = crash_state is not None
+        if crash_state is None:
+            return
+        older = self.predecessor if self.on_phone is OnPhone.NO and self._sending is None else None
+        if older is not None and older.end_delivery is not None and not older.has_ended:
+            # what is on the screen is the older run's
+            crash_state = older.end_delivery.state.body or crash_state[0], crash_state[1]
+        self.dispatcher.persistence.guard(self.number, self.account, self.stream_key, crash_state)
+
+    def give_up(self) -> None:
+        """Send no more states; see `Task.give_up`."""
+        self.life = Life.REFUSED
+        self.dispatcher.settle(self)
+
+    def retry_now(self) -> None:
+        """Wait no more after a failure: the service is back."""
+        self._retry_at = 0.0
+
+    def _wait(self, now: float, state: ActivityState | None) -> float | None:
+        """Have a state sent if it is due; else return when to look again."""
+        due = None if state is None else self._update_at(now, state)
+        if due is not None and due <= now:
+            self.dispatcher.make_ready(self, now)
+            return None
+        looked, self._looked = self._looked, state and state[1:]
+        if state is not None and looked is not None and looked != self._looked:
+            again: float | None = self._busy(now, state, due)
+        else:
+            again = self._rest(now, state, due)
+        if (
+            state is not None
+            and self.attention is not Attention.NONE
+            and self.source.transitions() != state.transitions
+        ):
+            return now  # it came before this activity listened again
+        return again
+
+    def _busy(self, now: float, state: ActivityState, due: float | None) -> float:
+        """Return when to look again at a job that moves; until then its changes wake nobody, transitions excepted."""
+        is_behind = self.sent is not None and state.transitions != self.sent.transitions
+        self.attention = Attention.NONE if is_behind else Attention.TRANSITIONS
+        return min(self.pace.look_at(now) if due is None else due, self.pace.rotate_at, self._confirm_at)
+
+    def _rest(self, now: float, state: ActivityState | None, due: float | None) -> float | None:
+        """Have the next change looked at; returns when to look again without one."""
+        self.listen()
+        wait = self.source.rest(state)
+        ahead = [due, None if wait is None else now + wait]
+        if self.on_phone is OnPhone.YES:
+            ahead += [self.pace.rotate_at, None if self._confirm_at == float("inf") else self._confirm_at]
+        return min((when for when in ahead if when is not None), default=None)
+
+    def _update_at(self, now: float, state: ActivityState) -> float | None:
+        """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
+        sent = self.sent
+        if sent is None or now >= min(self.pace.rotate_at, self._confirm_at):
+            return now
+        if state.body == sent.body:
+            return None
+        if state.transitions != sent.transitions:
+            return self.pace.transition_at()
+        if state.fraction is not None and state.fraction != sent.fraction:
+            return self.pace.progress_at(now, state.fraction)
+        change = self._change(state, sent)
+        return self.pace.reading_at(change) if change else None  # what else has changed rides with the next update
+
+    def _change(self, state: ActivityState, sent: ActivityState) -> float:
+        """Return how far the readings are from those on the screen, 0 to 1 of the range seen; 1 for another text."""
+        if state.detail != sent.detail:
+            return 1.0
+        changes = [0.0]
+        for label, value in state.numbers.items():
+            self._ranges = self._ranges or {}
+            seen = self._ranges.setdefault(label, Range())
+            changes.append(seen.change(sent.numbers.get(label, value), value))
+        return max(changes)
+
+    def staleness(self, now: float) -> float | None:
+        """Return how wrong the screen is, 0 to 1, and more where a start or a transition is missing.
+
+        `None` means that there is nothing to send any more.
+        """
+        state = None if self.end_delivery is not None or self.has_ended else self.source.snapshot()
+        if state is None or self._job is not None or (self.on_phone is not OnPhone.YES and self.must_wait):
+            return None
+        sent = self.sent
+        if sent is None or state.transitions != sent.transitions:
+            return 2.0
+        if state.body == sent.body and now < min(self.pace.rotate_at, self._confirm_at):
+            return None
+        if state.fraction is None or sent.fraction is None:
+            return self._change(state, sent)
+        return abs(state.fraction - sent.fraction)
+
+    def launch(self, now: float) -> None:
+        """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
+        is_shown = self.on_phone is OnPhone.YES
+        rotates = is_shown and now >= self.pace.rotate_at
+        if rotates or not is_shown:
+            self.sent = None
+            self.source.opening()
+        state = self.source.snapshot()
+        if state is None:
+            return
+        self._sending = _Sending(state, not is_shown, rotates)
+        self.life = moved(self.life, Life.UPDATING if is_shown else Life.STARTING)
+        self._arm()
+        body = state.body if rotates or not is_shown else without_opening(state.body)
+        self.account.note_request(now, 1 + rotates)
+        persistence = None if is_shown else self.dispatcher.persistence
+        work = partial(_show, self.account, self.stream_key, body, rotates=rotates, persistence=persistence)
+        self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
+
+    def _landed(self, now: float) -> None:
+        """Take what came of a request."""
+        job, sending = self._job, self._sending
+        self._job = self._sending = None
+        if job is not None and sending is not None:
+            if job.error is None:
+                answer, replaced = job.result
+                self._answered(answer, replaced, sending, now)
+            else:
+                self._failed(job.error, sending, now)
+        if self.end_delivery is not None:
+            self.dispatcher.hand_in(self.end_delivery)
+        self.dispatcher.wake_recovered(self)
+
+    def _move(self, to: Life) -> None:
+        """Go on in life, unless the block is over and its end decides."""
+        if self.life not in (Life.ENDING, Life.ENDED):
+            self.life = moved(self.life, to)
+
+    def _answered(self, answer: StreamAnswer, replaced: bool, sending: _Sending, now: float) -> None:
+        self._failures = 0
+        self._confirm_at = float("inf")
+        is_fresh = answer.operation in ("started", "rotated")
+        if is_fresh or sending.begins or sending.rotates:
+            self.pace.start(now, sending.state.fraction, fresh=is_fresh)
+            if sending.begins and (replaced or self._is_in_doubt or not is_fresh):
+                self._confirm_at = now + CONFIRM_AFTER
+        elif answer.operation != "noop":
+            before = self.sent
+            is_transition = before is not None and before.transitions != sending.state.transitions
+            self.pace.sent(now, sending.state.fraction, transition=is_transition)
+        if answer.warning:
+            if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
+                self.pace.warned(now)
+            self.dispatcher.warn_once(
+                "warning", "ActivitySmith warns about updates of %s: %s", self.stream_key, answer.warning
+            )
+        if answer.operation == "paused":
+            self.dispatcher.warn_once(
+                "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
+            )
+        if self.on_phone is not OnPhone.YES:
+            self.on_phone = OnPhone.YES
+            self.dispatcher.wake_waiting(self.account)
+        self._move(Life.SHOWN)
+        self.sent = sending.state
+        if self.account.answered():
+            self.dispatcher.retry_all(self.account)
+        self.dispatcher.settle(self)
+
+    def doubt(self) -> None:
+        """Note that an earlier process may have something on its way that would overwrite this."""
+        self._is_in_doubt = True
+
+    def _failed(self, error: Exception, sending: _Sending, now: float) -> None:
+        if isinstance(error, EndUnderWay):
+            self.account.forget_requests(1)
+            self._retry_at = now + END_LOOK
+            self._is_in_doubt = True
+            self._move(Life.WAITING)
+            return
+        self._failures += 1
+        self.dispatcher.tell_failure("an update", error)
+        if retry.may_have_arrived(error):
+            if self.on_phone is OnPhone.NO:
+                self.on_phone = OnPhone.MAYBE
+            elif self.on_phone is OnPhone.YES:
+                self.pace.sent(now, self.pace.shown)  # it counts, then; who knows what is shown
+        if self.account.failed(error, now):
+            self.dispatcher.retry_all(self.account)
+        again = self._again_at(error, now)
+        if again is None and sending.rotates:
+            again = now + ROTATION_RETRY
+        if again is not None:
+            self._retry_at = again
+            self._move(Life.WAITING if self.on_phone is not OnPhone.YES else Life.SHOWN)
+            return
+        if self.on_phone is OnPhone.YES:
+            self._move(Life.SHOWN)
+            self.sent = sending.state
+        else:
+            self._move(Life.REFUSED)
+            self.dispatcher.release(self)
+            self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, which this was to replace
+            self.sent = None
+        self.dispatcher.settle(self)
+
+    def _again_at(self, error: Exception, now: float) -> float | None:
+        """Return when a request that failed is tried again, with what is true by then; `None` for never."""
+        if isinstance(error, ActivityLimitReached):
+            self.dispatcher.look_for_owed(self.account, again=True)  # an older run's end need not wait for that
+            return self.account.slots_full(self, now, error.limit)
+        if isinstance(error, TooManyRequests):
+            return self.account.rate_limited(now, error.retry_after)
+        if isinstance(error, NoRecipients):
+            if self.account.release(self):
+                self.dispatcher.wake_waiting(self.account)
+            return now + RECIPIENT_RETRY
+        return now + self.dispatcher.backoff(self._failures) if retry.is_transient(error) else None
+
+    def forget_handle(self) -> None:
+        """Keep the user's handle alive no more."""
+        self.source = NOTHING
+
+
+class UpdateQueue:
+    """The task that sends what is ready: where not all of it may go, what is most wrong on the screen first."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._ready: dict[Activity, None] = {}
+
+    def add(self, activity: Activity) -> None:
+        """Have an activity's state sent as soon as it may go."""
+        self._ready[activity] = None
+
+    def run(self, now: float) -> float | None:
+        """Send what may go; returns when the account lets the next one through."""
+        if not self._dispatcher.update_workers.free:
+            return None  # woken when a request has landed
+        later: float | None = None
+        for activity in self._by_staleness(now):
+            open_at = activity.account.open_at(now, Urgency.UPDATE)
+            if open_at > now:
+                later = open_at if later is None else min(later, open_at)
+            elif self._dispatcher.update_workers.free:
+                del self._ready[activity]
+                activity.launch(now)
+        return later
+
+    def _by_staleness(self, now: float) -> list[Activity]:
+        found = {activity: activity.staleness(now) for activity in self._ready}
+        for activity in [activity for activity, stale in found.items() if stale is None]:
+            del self._ready[activity]
+            self._dispatcher.scheduler.schedule(activity, now)  # it listens again
+        return sorted(self._ready, key=lambda activity: -(found[activity] or 0.0))
+
+    def give_up(self) -> None:
+        """Forget what was ready; each activity is looked at again with its next change."""
+        for activity in self._ready:
+            activity.listen()
+        self._ready.clear()
+
+
+def _show(
+    account: Account, stream_key: str, body: Mapping[str, Any], *, rotates: bool, persistence: Persistence | None
+) -> tuple[StreamAnswer, bool]:
+    """Show a state, on a fresh card if the one on the screen is to go: the work of a job.
+
+    Returns:
+        The answer, and whether it took the place of something that an older run owed.
+    """
+    from ..client import end_stream_call, stream_call
+
+    if rotates:
+        content = {**body["content_state"], "auto_dismiss_seconds": 0}
+        content.pop("duration_seconds", None)
+        with contextlib.suppress(NotFound):
+            account.perform([end_stream_call(stream_key, None, {"content_state": content})])
+    if persistence is None:
+        return account.perform([stream_call(stream_key, None, body)]), False
+    with in_place_of_older(persistence, account, stream_key) as held:
+        answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
+    return answer, bool(held)

@@ -1,0 +1,482 @@
+"""What carries states, ends and pushes to the service, so that the user's code never does.
+
+A handle is given an `Activity`: its mailbox. That asks the handle for its state when something may be sent, so only
+the latest state ever travels. One scheduler decides; workers carry the requests: some those that show states, others
+what must not wait behind a hanging update (ends and pushes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import weakref
+from collections import deque
+from queue import Empty
+from typing import TYPE_CHECKING, Any
+
+from .._forks import children, importing, on_own_thread
+from .._pacing import DEFAULT_BUDGET, Budget
+from . import retry
+from .account import ATTEMPT_SECONDS, Account
+from .activity import Activity, UpdateQueue
+from .deliveries import Delivery, EndDelivery, OutboxRecovery, PushDelivery
+from .persistence import Parting, Persistence
+from .runtime import Runtime
+from .shutdown import Shutdown, shutdown
+from .state import Life, StateProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .._inbox import Inbox
+    from .._signals import Signals
+    from .scheduler import Scheduler, Task, WorkerPool
+
+WORKERS = 4  # threads of each pool at most: as many as there are slots
+CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way, unless it is told how long
+LANDING_SECONDS = 0.1  # by which a request at the exit is over before its time is
+ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
+
+
+class Dispatcher:
+    """The schedulers, the workers, the accounts and what is still owed.
+
+    Args:
+        exit_timeout: returns the seconds that the interpreter's exit may wait.
+        runtime: the world outside.
+        leaves: the exit of the process, in which it takes part.
+    """
+
+    def __init__(
+        self, exit_timeout: Callable[[], float], runtime: Runtime | None = None, leaves: Shutdown = shutdown
+    ) -> None:
+        self.exit_timeout, self.runtime, self._shutdown = exit_timeout, runtime or Runtime(), leaves
+        self.order = itertools.count()  # of openings and failures
+        self.epoch = 0
+        self._fresh()
+        self._retirement = Retirement(self)
+        self.is_dropped = False
+        self.refuses = False  # opens no more activities: its tracker is closed
+        self._shutdown.add(self)
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds of a clock that never goes back."""
+        return self.runtime.now
+
+    def _fresh(self) -> None:
+        """Begin with nothing, as a new process or a forked child must."""
+        runtime = self.runtime
+        self.scheduler, self.sampling = runtime.scheduler("dispatcher"), runtime.scheduler("samples")
+        self.update_workers = runtime.workers("updates", WORKERS, self.scheduler.report)
+        self.end_workers = runtime.workers("ends", WORKERS, self.scheduler.report)
+        self._updates = UpdateQueue(self)
+        self.persistence = Persistence(runtime)
+        self._signals: Signals | None = None
+        self.lost = 0
+        self.draining = False
+        self._deadline: float | None = None  # of the exit, once it has begun
+        self._owed: dict[Task, None] = {}
+        self._left: set[Delivery] = set()  # what the exit has left undelivered
+        self._open: dict[Activity, None] = {}
+        self._accounts: dict[tuple[str, str], Account] = {}
+        self._echoes: deque[PushDelivery] = deque(maxlen=64)
+        self._waiters: list[Inbox[None]] = []
+        self._lock = runtime.lock()  # short bookkeeping; reentrant for signal handlers
+        self.taking_over = runtime.lock()  # a failure's push: by an outer block, or by the watchdog
+
+    def after_fork(self) -> None:
+        """Leave everything that was on its way to the parent, or to nobody."""
+        self.epoch += 1
+        self._fresh()
+
+    def drop(self) -> None:
+        """Let go of threads and connections as soon as nothing is open or owed any more; never blocks."""
+        self.is_dropped = True
+        if self.scheduler.runs:
+            self.scheduler.wake(self._retirement)
+
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Stop the threads and forget what is on its way; the dispatcher can be used again.
+
+        Args:
+            timeout: seconds to wait at most until the threads have ended; they do so by themselves later.
+        """
+        until = self.clock() + timeout
+        for each in self._threads:  # first the schedulers, which may yet start a worker that nobody would stop
+            each.stop()
+            each.join(max(0.0, until - self.clock()))
+        self.persistence.stop()
+        self.close_connections()
+        self.runtime.forget_warnings()
+        waiters = list(self._waiters)
+        self.after_fork()
+        for waiter in waiters:
+            waiter.put(None)
+
+    def let_go(self) -> None:
+        """Let the threads end when they are done with what they do, and close the connections."""
+        for each in self._threads:
+            each.stop()
+        self.persistence.stop()
+        self.close_connections()
+
+    @property
+    def _threads(self) -> tuple[Scheduler | WorkerPool, ...]:
+        return self.sampling, self.scheduler, self.update_workers, self.end_workers
+
+    @property
+    def schedulers(self) -> tuple[Scheduler, Scheduler]:
+        """The schedulers, in the order in which one hands to the next."""
+        return self.sampling, self.scheduler
+
+    # -- the user's side
+
+    def account(self, api_key: str, base_url: str) -> Account:
+        """Return what is kept for one key at one address."""
+        key = api_key, base_url
+        found = self._accounts.get(key)  # none is made in vain: what a signal handler raises in a `__del__` is lost
+        return self._accounts.setdefault(key, Account(api_key, base_url, self.runtime)) if found is None else found
+
+    def open(
+        self,
+        account: Account,
+        stream_key: str,
+        source: StateProvider,
+        *,
+        delay: float = 0.0,
+        reserve: int = 0,
+        budget: Budget = DEFAULT_BUDGET,
+    ) -> Activity:
+        """Give a handle its activity; while another of the same key runs, the key gets `-2`, `-3` ..."""
+        with self._lock:
+            key, number = stream_key, 1
+            if self.refuses:  # its tracker was closed while the block was opened
+                activity = Activity(self, account, key, source, visible_at=0.0, reserve=reserve, budget=budget)
+                activity.life = Life.ENDED
+                return activity
+            while (older := account.activities.get(key)) is not None and older.end_delivery is None:
+                number += 1
+                key = f"{stream_key[:245]}-{number}"
+            visible_at = self.clock() + delay
+            activity = Activity(self, account, key, source, visible_at=visible_at, reserve=reserve, budget=budget)
+            activity.predecessor = older
+            if older is not None and older.end_delivery is not None:
+                older.successor = activity
+                self.scheduler.wake(
+                    older.end_delivery
+                )  # the newer run waits for it, so that it is tried again at once
+            account.activities[key] = activity
+            self._open[activity] = None
+        return activity
+
+    def hand_in(self, task: Activity | EndDelivery) -> None:
+        """Pass an activity's state or end to its scheduler."""
+        activity = task.activity if isinstance(task, EndDelivery) else task
+        if activity.is_inherited or activity.has_ended:
+            return
+        if isinstance(task, EndDelivery):
+            self._owed.setdefault(task, None)
+        elif activity.life in (Life.WAITING, Life.STARTING) and not (activity.end_delivery or activity.is_delayed):
+            self._owed.setdefault(activity, None)
+        self._give(self.scheduler, task)
+
+    def owe(self, activity: Activity) -> None:
+        """Note that an activity is to be on the screen; while its delay lasted it was not."""
+        if not self.draining:
+            self._owed.setdefault(activity, None)
+
+    def push(
+        self,
+        account: Account,
+        body: Mapping[str, Any],
+        *,
+        at_least_once: bool,
+        failure: object = None,
+    ) -> PushDelivery:
+        """Send a push; one for a failure is held for a second, in which an outer block may take it over."""
+        held = ECHO_SECONDS if failure is not None else 0.0
+        delivery = PushDelivery(self, account, body, at_least_once=at_least_once, not_before=self.clock() + held)
+        if failure is not None:
+            delivery.failure = (failure, next(self.order))
+            self._echoes.append(delivery)
+        self.look_for_owed(account)
+        return self.deliver(delivery)
+
+    def deliver(self, delivery: PushDelivery) -> PushDelivery:
+        """Have something sent that must not be lost."""
+        self._owed[delivery] = None
+        self._give(self.scheduler, delivery)
+        return delivery
+
+    def look_for_owed(self, account: Account, *, again: bool = False) -> None:
+        """Have delivered what earlier processes owe an account, once unless asked again."""
+        if account.looked_for_owed and not again:
+            return
+        account.looked_for_owed = True
+        if not self.draining:
+            recovery = OutboxRecovery(self, account)
+            self._owed[recovery] = None
+            self._give(self.scheduler, recovery)
+
+    def take_over(self, failure: object, opened: int) -> None:
+        """Withdraw the push of the inner block that this exception left last, if it was opened inside this one."""
+        for delivery in reversed(self._echoes.copy()):  # other threads may fail at the same time
+            mark = delivery.failure
+            if mark is not None and mark[0] == failure and mark[1] > opened:
+                with self.taking_over:
+                    if delivery.failure is None:
+                        continue  # it has just left
+                    delivery.withdraw()
+                self.persistence.forget_copy(delivery)
+                self.settle(delivery)
+                self.scheduler.wake(delivery)
+                return
+
+    def sample(self, task: Task) -> None:
+        """Have a sampling task looked at by the thread that all of them share."""
+        self._give(self.sampling, task)
+
+    def look_after(self, task: Task) -> None:
+        """Have a task of a handle's own looked at by the scheduler."""
+        self._give(self.scheduler, task)
+
+    def _give(self, scheduler: Scheduler, task: Task) -> None:
+        scheduler.wake(task)
+        self._shutdown.watch_children()
+        if self._shutdown.has_left:
+            if isinstance(task, Delivery) and not on_own_thread():
+                self._shutdown.leave()  # nothing waits for it any more
+        elif not scheduler.start() and not scheduler.too_late:
+            self.warn_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
+
+    # -- the schedulers' side
+
+    def settle(self, task: Task) -> None:
+        """Note that nothing is owed for a task any more."""
+        self._owed.pop(task, None)
+        for waiter in list(self._waiters):
+            waiter.put(None)
+        if self.is_dropped:
+            self.scheduler.wake(self._retirement)
+
+    def release(self, activity: Activity) -> None:
+        """Forget an activity that is through, and wake those that waited for it."""
+        with self._lock:
+            self._open.pop(activity, None)
+            if activity.account.activities.get(activity.stream_key) is activity:
+                del activity.account.activities[activity.stream_key]
+        self.scheduler.forget(activity)
+        self.wake_recovered(activity)
+        activity.predecessor = None
+        if activity.end_delivery is not None:
+            activity.forget_handle()
+        if activity.account.release(activity):
+            self.wake_waiting(activity.account)
+            for end in activity.account.waiting_ends():
+                self.scheduler.wake(end)
+        if activity.successor is not None:
+            self.wake_both(activity.successor)
+
+    def wake_recovered(self, activity: Activity) -> None:
+        """Look at the end that an earlier process owes, and that has waited for what became of an activity."""
+        owed = activity.account.recovered.get(activity.stream_key)
+        if owed is not None:
+            self.scheduler.wake(owed)
+
+    def wake_waiting(self, account: Account) -> None:
+        """Look at the activities for which there is a slot."""
+        for activity in account.next_ones():
+            self.wake_both(activity)
+
+    def wake_both(self, activity: Activity) -> None:
+        """Look at an activity and at its end."""
+        self.scheduler.wake(activity)
+        if activity.end_delivery is not None:
+            self.scheduler.wake(activity.end_delivery)
+
+    def retry_all(self, account: Account) -> None:
+        """Have everything tried again at once that has waited for an account's outage to end."""
+        for activity in list(self._open):
+            if activity.account is account:
+                activity.retry_now()
+                self.scheduler.wake(activity)
+        for task in list(self._owed):
+            if isinstance(task, Delivery) and task.account is account:
+                self.scheduler.wake(task)
+        self.scheduler.wake(self._updates)
+
+    def make_ready(self, activity: Activity, now: float) -> None:
+        """Have an activity's state sent, when its turn has come."""
+        self._updates.add(activity)
+        self.send_ready(now)
+
+    def send_ready(self, now: float) -> None:
+        """Have what is ready sent, as far as it may go."""
+        self.scheduler.schedule(self._updates, now)
+
+    def backoff(self, failures: int) -> float:
+        """Return the seconds before the next attempt; see `retry.backoff`."""
+        return retry.backoff(failures, self.runtime.uniform)
+
+    def attempt_seconds(self) -> float:
+        """Return how long one request may take: less when the interpreter is leaving.
+
+        It is over a little before the exit goes on: what became of it is known then, and no thread wakes while the
+        interpreter is taken down.
+        """
+        if self._deadline is None:
+            return ATTEMPT_SECONDS
+        return min(ATTEMPT_SECONDS, max(0.1, self._deadline - self.clock() - LANDING_SECONDS))
+
+    def warn_once(self, kind: object, message: str, *details: object) -> None:
+        """Log a warning, once for each kind."""
+        self.runtime.warn_once(kind, message, *details)
+
+    def tell_failure(self, what: str, error: Exception) -> None:
+        """Log a failed delivery, once for each kind; a record that is kept keeps nothing of its frames alive."""
+        kind = (what, type(error), getattr(error, "status", None))
+        self.warn_once(kind, "activitysmith_track could not deliver %s (told once): %s", what, str(error))
+
+    # -- waiting
+
+    def flush(self, timeout: float, account: Account | None = None) -> bool:
+        """Wait until nothing is owed; see `Tracker.flush`."""
+        if account is not None:
+            self.look_for_owed(account, again=True)
+        self._wait_for_all(timeout)
+        lost, self.lost = self.lost, 0
+        return not self._owed and not lost
+
+    def owed_ids(self) -> set[str]:
+        """Return the ids of what this process is delivering that is kept elsewhere too."""
+        deliveries = [task for task in list(self._owed) if isinstance(task, Delivery)]
+        return {delivery.entry.id for delivery in deliveries if delivery.entry is not None}
+
+    @property
+    def owes(self) -> bool:
+        """True while something is on its way that must not be lost."""
+        return bool(self._owed)
+
+    def _wait_for_all(self, timeout: float) -> None:
+        until, waiters = self.clock() + timeout, self._waiters  # closing begins with others
+        waiter = self.runtime.inbox()
+        waiters.append(waiter)
+        try:
+            while self._owed and (left := until - self.clock()) > 0:
+                with contextlib.suppress(Empty):
+                    waiter.get(left)
+        finally:
+            waiters.remove(waiter)
+
+    # -- a signal and the exit, which `shutdown` leads
+
+    def stop(self, words: str) -> None:
+        """End all activities as stopped, here and wherever else the signal is heeded that the words name."""
+        self._shutdown.stop(words, self)
+
+    def start_draining(self, seconds: float) -> None:
+        """From now on holds and paces count no more, and all requests together have so many seconds."""
+        self.draining = True
+        self._deadline = self.clock() + seconds
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that the exit may still wait for what is owed here, 0 or more."""
+        return max(0.0, (self._deadline or 0.0) - self.clock())
+
+    def end_open(self, words: str | None = None) -> None:
+        """End all that is open as stopped; a signal is named by the words."""
+        for activity in list(self._open):
+            if activity.end_delivery is None:
+                activity.source.abandon(words)
+
+    def send_owed(self) -> None:
+        """Have what must not be lost sent at once, and wait for nothing else."""
+        for task in list(self._owed):
+            if isinstance(task, Delivery):
+                self.scheduler.wake(task)
+            else:
+                self._owed.pop(task, None)
+
+    def drain_here(self, seconds: float) -> None:
+        """Deliver what is owed on the calling thread, within so many seconds, where no thread can start any more."""
+        self.scheduler.drain(self.clock() + seconds, lambda: self._owed)
+
+    def wait(self, timeout: float) -> None:
+        """Wait at most so many seconds until nothing is owed."""
+        if self._owed:
+            self._wait_for_all(max(0.0, timeout))
+
+    def part(self, timeout: float, *, stays: bool = False) -> Parting:
+        """Begin to have kept what could not be delivered; see `Persistence.part`."""
+        deliveries = [task for task in list(self._owed) if isinstance(task, Delivery)]
+        for delivery in deliveries:
+            if isinstance(delivery, EndDelivery) and delivery.activity.successor is not None:
+                self.persistence.goodbye(delivery.activity.number)  # a newer run has the card
+        return self.persistence.part(deliveries, timeout, stays=stays)
+
+    def close_connections(self) -> None:
+        """Close the connections; a next request opens new ones."""
+        for account in list(self._accounts.values()):
+            account.close()
+
+    def count_left(self) -> int:
+        """Return how many things the exit leaves undelivered that it has not counted before.
+
+        What may have arrived, and is left to nobody since it may not come twice, is not counted.
+        """
+        left = {task for task in list(self._owed) if isinstance(task, Delivery) and not task.may_have_arrived}
+        new, self._left = left - self._left, left
+        return len(new)
+
+    def refuse(self) -> None:
+        """Open no more activities; those that are open by now are known by `end_open`."""
+        with self._lock:
+            self.refuses = True
+
+    @property
+    def is_idle(self) -> bool:
+        """True while no activity is open, and nothing is on its way that must not be lost."""
+        return not self._open and not self._owed
+
+    @property
+    def signals(self) -> Signals:
+        """What ends the activities when the process is told to leave."""
+        if self._signals is None:
+            with importing():
+                from .._signals import Signals
+            made = Signals(self.stop)
+            with self._lock:
+                self._signals = self._signals or made
+        return self._signals
+
+    @property
+    def heeds_signals(self) -> bool:
+        """True while a signal is to end its activities."""
+        return self._signals is not None and self._signals.tracks
+
+
+class Retirement:
+    """The task that lets go of a dispatcher whose tracker is gone, when nothing is open or owed any more."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = weakref.ref(dispatcher)
+
+    def run(self, now: float) -> float | None:
+        """Let go, or wait for the next thing to be settled; see `Task.run`."""
+        dispatcher = self._dispatcher()
+        if dispatcher is not None and dispatcher.is_idle:
+            dispatcher.let_go()
+        return None
+
+    def give_up(self) -> None:
+        """Leave the threads as they are; see `Task.give_up`."""
+
+
+def _begin_anew() -> None:
+    for dispatcher in shutdown.dispatchers:
+        dispatcher.after_fork()
+
+
+children.append(_begin_anew)

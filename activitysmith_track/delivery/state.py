@@ -1,0 +1,180 @@
+"""What a handle offers to be shown, and the states that an activity and a delivery go through."""
+
+from __future__ import annotations
+
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .persistence import CrashState
+
+
+class ActivityState(NamedTuple):
+    """What an activity should show now.
+
+    Attributes:
+        body: the body of a stream PUT.
+        fraction: the part done, 0 to 1, or `None` where there is no such thing.
+        transitions: how many transitions there were; a new one goes at once.
+        detail: what else is worth an update of its own when it changes.
+        numbers: those on the card by their labels; how much they change decides when they go.
+    """
+
+    body: Mapping[str, Any]
+    fraction: float | None = None
+    transitions: int = 0
+    detail: object = None
+    numbers: Mapping[str, float] = MappingProxyType({})
+
+
+class EndState(NamedTuple):
+    """How an activity ends.
+
+    Attributes:
+        body: the body of the last request.
+        opening: the body that starts the activity first, where it was never on the screen.
+        show: False where an activity that was never on the screen need not appear at all.
+        keep: True to leave the card up with this state instead of ending it.
+        not_before: the time until which it is held back, for a better one to take its place.
+    """
+
+    body: Mapping[str, Any]
+    opening: Mapping[str, Any] | None = None
+    show: bool = True
+    keep: bool = False
+    not_before: float = 0.0
+
+
+class StateProvider(Protocol):
+    """What the delivery asks of a handle, on its own threads."""
+
+    def snapshot(self) -> ActivityState | None:
+        """Return the state to show, or `None` where there is nothing to show yet."""
+
+    def transitions(self) -> int:
+        """Return how many transitions there have been by now."""
+
+    def last_words(self) -> CrashState | None:
+        """Return what is to be said if the process dies now, or `None` where nobody watches."""
+
+    def rest(self, looked: ActivityState | None) -> float | None:
+        """Ask to be woken by the next change after that look; else return the seconds after which to look again."""
+
+    def opening(self) -> None:
+        """Hear that the card is about to appear on the screen."""
+
+    def abandon(self, words: str | None = None) -> None:
+        """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
+
+
+class _Nothing:
+    """Takes the place of a handle that has ended, which the delivery then keeps alive no more."""
+
+    def snapshot(self) -> ActivityState | None:
+        return None
+
+    def transitions(self) -> int:
+        return 0
+
+    def last_words(self) -> CrashState | None:
+        return None
+
+    def rest(self, looked: ActivityState | None) -> float | None:
+        return None
+
+    def opening(self) -> None:
+        return
+
+    def abandon(self, words: str | None = None) -> None:
+        return
+
+
+NOTHING = _Nothing()
+
+
+class Life(Enum):
+    """Where an activity is in its life."""
+
+    WAITING = "waiting"  # to appear: for its time, a slot, or another run's end
+    STARTING = "starting"  # the request that has it appear is on its way
+    SHOWN = "shown"
+    UPDATING = "updating"  # a newer state is on its way
+    ENDING = "ending"  # the block is over; from here on its `EndDelivery` decides
+    ENDED = "ended"
+    REFUSED = "refused"  # the service will not show it
+
+
+class OnPhone(Enum):
+    """Whether the phone shows an activity, as far as is known."""
+
+    NO = "no"
+    MAYBE = "maybe"  # a start may have been carried out, and no answer told
+    YES = "yes"
+
+
+class Attention(Enum):
+    """What change of a handle has its activity looked at."""
+
+    ANY = "any"
+    TRANSITIONS = "transitions"  # alone: it is looked at soon in any case
+    NONE = "none"  # it is about to be looked at
+
+
+class Stage(Enum):
+    """How far a delivery is."""
+
+    HELD = "held"  # back, for a while
+    OWED = "owed"  # to be sent as soon as it may go
+    IN_FLIGHT = "in flight"
+    DELIVERED = "delivered"
+    WITHDRAWN = "withdrawn"  # another one says it
+    LOST = "lost"  # refused for good
+
+    @property
+    def is_final(self) -> bool:
+        """True where nothing follows."""
+        return self in (Stage.DELIVERED, Stage.LOST)
+
+
+class CopyOwner(Enum):
+    """Who else has a copy of what is to be delivered, for when this process is gone."""
+
+    NOBODY = "nobody"
+    WATCHDOG = "watchdog"
+    OUTBOX = "outbox"
+
+
+_LIVES = {
+    Life.WAITING: {Life.STARTING, Life.REFUSED, Life.ENDING, Life.ENDED},
+    Life.STARTING: {Life.SHOWN, Life.WAITING, Life.REFUSED, Life.ENDING},
+    Life.SHOWN: {Life.UPDATING, Life.REFUSED, Life.ENDING},
+    Life.UPDATING: {Life.SHOWN, Life.REFUSED, Life.ENDING},
+    Life.REFUSED: {Life.ENDING, Life.REFUSED},
+    Life.ENDING: {Life.ENDED},
+    Life.ENDED: set[Life](),
+}
+_STAGES = {
+    Stage.HELD: {Stage.OWED, Stage.IN_FLIGHT, Stage.WITHDRAWN, Stage.DELIVERED, Stage.LOST},
+    Stage.OWED: {Stage.OWED, Stage.IN_FLIGHT, Stage.WITHDRAWN, Stage.DELIVERED, Stage.LOST},
+    Stage.IN_FLIGHT: {Stage.OWED, Stage.DELIVERED, Stage.LOST},
+    Stage.DELIVERED: set[Stage](),
+    Stage.WITHDRAWN: {Stage.WITHDRAWN},
+    Stage.LOST: set[Stage](),
+}
+
+S = TypeVar("S", Life, Stage)
+
+
+def moved(state: S, to: S) -> S:
+    """Return the state that follows another.
+
+    Raises:
+        RuntimeError: where it cannot follow: a fault of this library's own.
+    """
+    table: Any = _LIVES if isinstance(state, Life) else _STAGES
+    if to not in table[state]:
+        raise RuntimeError(f"{type(state).__name__} cannot go from {state.value} to {to.value}")
+    return to
