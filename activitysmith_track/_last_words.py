@@ -32,20 +32,15 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterator, Mapping
 
-    from ._outbox import Outbox
-    from .client import ActivitySmith, Call
+    from .delivery.successor import Owed
 
 PROTOCOL = 2
 MAX_FRAME = 1024 * 1024  # bytes of one frame
 MAX_HELD = 4 * MAX_FRAME  # bytes of frames that the process keeps
 MAX_ENTRIES = 200  # cards and owed requests that are kept at once
 LONGEST_RETRY = 3_600.0  # seconds that it tries to deliver at most
-PROMPT_SECONDS = 4.0  # between two attempts at least so often, in the first minute of an outage
-LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
-AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
 TERM_SECONDS = 20.0  # how long the process still tries after a SIGTERM of its own
 READY = b"ready"
 POLL_SECONDS = 1.0  # how often it looks for the job where there is no pidfd
@@ -56,8 +51,7 @@ class Timing(NamedTuple):
 
     Attributes:
         retry: how long it tries to deliver after the job is gone; an hour at most.
-        first_wait: before the second attempt at a request; it doubles from there to 4 seconds, and then to a tenth
-            of what was waited.
+        first_wait: before the second attempt at a request, from which the further ones grow; see `retry.backoff`.
         longest_wait: between two attempts.
         attempt: one request takes at most.
         idle: how long the process is kept while the job has nothing to guard.
@@ -66,7 +60,7 @@ class Timing(NamedTuple):
     """
 
     retry: float = 3_600.0
-    first_wait: float = 1.0
+    first_wait: float = 2.0
     longest_wait: float = 60.0
     attempt: float = 5.0
     idle: float = 30.0
@@ -182,34 +176,6 @@ def _check_hello(frame: Mapping[str, Any]) -> None:
 # -------------------------------------------------------------------------------------------- what there is to do
 
 
-class Errand(NamedTuple):
-    """One request that must arrive.
-
-    Attributes:
-        method: `end` or `keep` for a stream, `push` for a push.
-        account: the API key and the address.
-        stream_key: the stream's key, where it is one.
-        body: the request's body.
-        at_least_once: True where a push may be sent again although it may have arrived.
-        happened: seconds since the epoch.
-    """
-
-    method: str
-    account: tuple[str, str]
-    stream_key: str
-    body: dict[str, Any]
-    at_least_once: bool
-    happened: float
-
-    def call(self, now: float) -> Call[Any]:
-        """Build the request; one that is late says when it happened."""
-        from ._failure import late
-        from .client import owed_call
-
-        body = late(self.body, self.happened, now, self.method)
-        return owed_call(self.method, self.stream_key, body, at_least_once=self.at_least_once)
-
-
 class Duty:
     """What the process knows: pure, and bounded whatever it is told."""
 
@@ -246,7 +212,12 @@ class Duty:
             self._entries[key] = content
         self._held = held
 
-    def errands(self, now: float) -> list[Errand]:
+    @property
+    def owes(self) -> bool:
+        """True where there is something to say."""
+        return bool(self._entries)
+
+    def owed(self, now: float) -> list[Owed]:
         """Return what is to be delivered now that the job is gone.
 
         Args:
@@ -256,7 +227,7 @@ class Duty:
         known = [frame for frame in frames if frame["account"] in self._accounts]
         streams = {_stream(frame): frame for frame in known if frame["frame"] == "card"}  # the newest card of each
         cards = list(streams.values())
-        made = [self._errand(frame, "end", frame["end"], now) for frame in cards]
+        made = [self._owed(frame, "end", frame["end"], now) for frame in cards]
         if not self.left:
             made += self._alarms(cards, now)
         owed = {
@@ -265,23 +236,25 @@ class Duty:
             if frame["frame"] == "owed" and (frame["method"] == "push" or _stream(frame) not in streams)
         }
         return made + [
-            self._errand(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
+            self._owed(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
             for frame in owed.values()
         ]
 
-    def _alarms(self, cards: list[dict[str, Any]], now: float) -> Iterator[Errand]:
+    def _alarms(self, cards: list[dict[str, Any]], now: float) -> Iterator[Owed]:
         """One failure, one push: the first card's, which says how many more there are; one for each account."""
         for account in dict.fromkeys(card["account"] for card in cards):
             own = [card for card in cards if card["account"] == account]
             alarming = [card for card in own if card["push"] is not None]
             if alarming:
-                yield self._errand(alarming[0], "push", _counted(alarming[0]["push"], len(own) - 1), now)
+                yield self._owed(alarming[0], "push", _counted(alarming[0]["push"], len(own) - 1), now)
 
-    def _errand(
+    def _owed(
         self, frame: Mapping[str, Any], method: str, body: dict[str, Any], at: float, again: bool = True
-    ) -> Errand:
+    ) -> Owed:
+        from .delivery.successor import Owed
+
         account = self._accounts[frame["account"]]
-        return Errand(method, account, frame["stream_key"] or "", body, again, at)
+        return Owed(method, account, frame["stream_key"] or "", body, again, at)
 
 
 def _stream(frame: Mapping[str, Any]) -> tuple[int, str | None]:
@@ -327,7 +300,7 @@ def _keep_to_itself(guard: Guard) -> None:  # pragma: no cover  # as above
 
 
 class Guard:
-    """The process: it waits for the job to go, and then runs the errands.
+    """The process: it waits for the job to go, and then delivers what is left to say.
 
     Args:
         pipe: the descriptor that frames come from.
@@ -341,7 +314,7 @@ class Guard:
         self._decoder = Decoder()
         self._until = float("inf")
         self._pidfd: int | None = None
-        self._patience = float("inf")  # seconds for the errands
+        self._patience = float("inf")  # seconds to deliver
 
     def hurry(self, *_: object) -> None:
         """Stay until the job is gone, since its machine may be shutting down, but do not try for long then."""
@@ -405,38 +378,20 @@ class Guard:
         hello = self.duty.hello
         return hello is not None and is_gone(hello["pid"], hello["started"])
 
-    # -- the errands
+    # -- what is left to say
 
     def deliver(self) -> None:
-        """Run all errands side by side, so that a hanging one holds up no other, and return when all are over."""
-        errands = self.duty.errands(time.time())
-        if not errands:
-            return
+        """Deliver what is left to say, or leave it to a next process when the time is over."""
         hello = self.duty.hello
-        if hello is None:
+        if hello is None or not self.duty.owes:
             return
         self._make_importable(hello)
-        import threading
+        from .delivery.successor import PacedRuntime, Successor
 
         timing = Timing(*hello["timing"])
-        post = _Post(timing, threading.Lock(), hello["outbox"])
-        # First of all, so that a newer run of the job finds what would end its card.
-        kept = post.keep(errands) or [""] * len(errands)
-        if not _can_send():
-            post.close()
-            return
-        self._until = time.monotonic() + min(timing.retry, LONGEST_RETRY, self._patience)
-        work = [(errand, post, name) for errand, name in zip(errands, kept, strict=True)]
-        threads = [threading.Thread(target=self._run, args=each, daemon=True) for each in work]
-        for thread, each in zip(threads, work, strict=True):
-            try:
-                thread.start()
-            except RuntimeError:  # no threads left on this machine
-                self._run(*each)
-        for thread in threads:
-            while thread.is_alive() and (left := self._until - time.monotonic()) > 0:
-                thread.join(min(1.0, left))  # a signal may have made it shorter
-        post.close()
+        runtime = PacedRuntime(timing.attempt, timing.first_wait, timing.longest_wait)
+        self._until = runtime.now() + min(timing.retry, LONGEST_RETRY, self._patience)
+        Successor(runtime, hello["outbox"]).deliver(self.duty.owed(runtime.wall()), lambda: self._until)
 
     @staticmethod
     def _make_importable(hello: Mapping[str, Any]) -> None:
@@ -449,152 +404,6 @@ class Guard:
             import site
 
             site.main()
-
-    def _run(self, errand: Errand, post: _Post, kept: str) -> None:
-        """Run an errand; an end twice, since an update of the job's may be carried out late and wake the card."""
-        waits, again, until = _waits(post.timing), errand.method == "end", float("inf")
-        while post.may_send(kept, errand):
-            try:
-                post.client(errand.account).perform(errand.call(time.time()))
-                pause = None
-            except Exception as error:
-                pause = _pause(errand, error, next(waits))
-            if (pause is None and not again) or time.monotonic() >= until:
-                post.forget(kept)
-                return
-            kept = post.over(kept) if kept else "".join(post.keep([errand]))
-            if pause is None:
-                again, pause, until = False, post.timing.attempt, time.monotonic() + AGAIN_SECONDS
-                if not kept:
-                    return  # nobody could tell whether a newer run has the card by then
-            if time.monotonic() >= self._until:
-                return
-            time.sleep(min(pause, max(0.0, self._until - time.monotonic())))
-
-
-def _can_send() -> bool:
-    with contextlib.suppress(Exception):
-        from . import client  # noqa: F401
-
-        return True
-    return False
-
-
-class _Post:
-    """The clients, one for each account, and what is kept in the outbox until it is delivered."""
-
-    def __init__(self, timing: Timing, lock: threading.Lock, outbox: str | bool = False) -> None:
-        self.timing, self._lock = timing, lock
-        self._clients: dict[tuple[str, str], ActivitySmith] = {}
-        self._directory, self._owner = outbox, f"watchdog-{os.getpid()}-{os.urandom(8).hex()}"
-        self._box: Outbox | None = None
-        self._closed = False  # what is kept is a next process's
-        self._kept: set[str] = set()
-
-    def client(self, account: tuple[str, str]) -> ActivitySmith:
-        """Return the account's client, made on first use.
-
-        Raises:
-            RuntimeError: when the connections are closed, and nobody would close this one.
-        """
-        from .client import ActivitySmith
-
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("too late")
-            if account not in self._clients:
-                api_key, base_url = account
-                made = ActivitySmith(api_key, base_url=base_url, timeout=self.timing.attempt, max_attempts=1)
-                self._clients[account] = made
-            return self._clients[account]
-
-    def keep(self, errands: list[Errand]) -> list[str]:
-        """Keep what is yet to be sent; returns what each is called there, or nothing where that cannot be."""
-        if self._directory is False or not errands:
-            return []
-        from ._outbox import Entry, Outbox, hint
-
-        entries = [
-            Entry(
-                errand.method,
-                hint(errand.account[0]),
-                errand.account[1],
-                errand.body,
-                errand.happened,
-                None if errand.method == "push" else errand.stream_key,
-                errand.at_least_once,
-                self._owner,
-            )
-            for errand in errands
-        ]
-        with self._lock:
-            if self._closed:
-                return []
-            self._box = box = self._box or Outbox(None if self._directory is True else self._directory)
-            if box.put(entries, self._owner, LEASE_SECONDS):
-                ids = [entry.id for entry in entries]
-            else:  # what does not fit keeps the rest from nothing
-                ids = [entry.id if box.put([entry], self._owner, LEASE_SECONDS) else "" for entry in entries]
-            self._kept.update(filter(None, ids))
-        return ids
-
-    def may_send(self, kept: str, errand: Errand) -> bool:
-        """Note that an attempt begins; False where a newer run has taken away what is kept, or somebody sends it."""
-        with self._lock:
-            if self._closed:  # what was released would be taken again
-                return False
-            if errand.method == "push" and not errand.at_least_once:
-                self._kept.discard(kept)  # from here on it may have arrived, and is left to nobody
-            return not kept or self._box is None or self._box.begin(kept, self._owner, LEASE_SECONDS) is not False
-
-    def over(self, kept: str) -> str:
-        """Note that an attempt is over, but not the last one, so that a newer run need not wait for it."""
-        if self._box is not None and kept:
-            self._kept.add(kept)
-            self._box.over(kept, self._owner)
-        return kept
-
-    def forget(self, kept: str) -> None:
-        """Keep no longer what was delivered, or is of no use."""
-        if kept and self._box is not None:
-            self._box.delivered([kept])
-            self._kept.discard(kept)
-
-    def close(self) -> None:
-        """Leave to a next process what is still kept, and close the connections."""
-        with self._lock:
-            self._closed = True
-            if self._box is not None:
-                self._box.release(list(self._kept), self._owner)
-            for client in self._clients.values():
-                client.close()
-
-
-def _waits(timing: Timing) -> Iterator[float]:
-    """Yield the seconds before each further attempt: doubling, but prompt after a short outage; half of it jitter."""
-    import random
-
-    wait, waited = timing.first_wait, 0.0
-    while True:
-        yield wait * random.uniform(0.5, 1.0)
-        waited += wait
-        wait = min(wait * 2, timing.longest_wait, max(PROMPT_SECONDS, waited / 10))
-
-
-def _pause(errand: Errand, error: Exception, wait: float) -> float | None:
-    """Return the seconds until the next attempt, or `None` where another one is of no use."""
-    from .client import worth_another_try
-    from .errors import ActivitySmithError, DeliveryError, InvalidAnswer, ServerError, TooManyRequests
-
-    if isinstance(error, TooManyRequests):
-        return max(wait, error.retry_after or 0.0)
-    if isinstance(error, (ValueError, TypeError)):
-        return None  # it is no request that the service could take
-    if isinstance(error, ActivitySmithError):
-        call = errand.call(0.0)
-        passing = isinstance(error, (DeliveryError, InvalidAnswer, ServerError)) and call.repeatable
-        return wait if passing or worth_another_try(call, error) else None
-    return wait
 
 
 def is_gone(pid: int, started: int | None) -> bool:

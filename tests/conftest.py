@@ -14,6 +14,7 @@ from patience import CLOCK, PATIENCE, PatientSimulator
 
 from activitysmith_track import flush, iteration, override, testing
 from activitysmith_track.configuration import _RANKS, default_tracker
+from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import shutdown
 from activitysmith_track.simulator import Simulator, server
 
@@ -43,8 +44,7 @@ def patient_simulator() -> Iterator[None]:
 def patient_attempts() -> Iterator[None]:
     """A request has more time than a busy machine takes, since what must not come twice is not repeated."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in "account", "dispatcher":
-            patch.setattr(f"activitysmith_track.delivery.{module}.ATTEMPT_SECONDS", 60.0)
+        patch.setattr(Runtime, "attempt_seconds", 60.0)
         for phase in ("connect", "read", "write", "pool"):  # of the requests that tests make without a timeout
             patch.setattr(httpx.get.__kwdefaults__["timeout"], phase, 60.0)
         yield

@@ -21,7 +21,6 @@ from patience import PATIENCE, is_gone, until
 import activitysmith_track as at
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
-from activitysmith_track.delivery import account as accounts
 from activitysmith_track.delivery.deliveries import PushDelivery
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
@@ -597,7 +596,7 @@ def test_a_signal_stops_inner_blocks_too(job: Job) -> None:
 def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
     """No request times out in the moment in which the interpreter is taken down."""
     dispatcher = Dispatcher(lambda: 2.0, Runtime(lambda: 100.0))
-    assert dispatcher.attempt_seconds() == accounts.ATTEMPT_SECONDS
+    assert dispatcher.attempt_seconds() == Runtime.attempt_seconds
     dispatcher.start_draining(2.0)
     assert dispatcher.attempt_seconds() == pytest.approx(1.9)
 

@@ -14,19 +14,28 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Any
 from unittest import mock
 
 import pytest
+from owed import Owed, leave
 from patience import PATIENCE, is_gone, until
 from watched import END, PUSH, QUICK, Start, linux, red
 
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
 from activitysmith_track._failure import WITHOUT_GOODBYE, late
-from activitysmith_track._last_words import Decoder, Duty, Errand, Garbled, Guard, Timing, encode
+from activitysmith_track._last_words import Decoder, Duty, Garbled, Guard, encode
 from activitysmith_track._outbox import Outbox, hint
 from activitysmith_track._watchdog import Watchdog
+from activitysmith_track.client import owed_call
+from activitysmith_track.delivery import successor
+from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.persistence import Persistence
+from activitysmith_track.delivery.runtime import Runtime
+from activitysmith_track.delivery.state import CopyOwner
+from activitysmith_track.delivery.successor import Owed as Request
+from activitysmith_track.delivery.successor import PacedRuntime, Successor
 from activitysmith_track.simulator import Simulator
 
 pytestmark = [
@@ -668,67 +677,60 @@ def test_nothing_is_taken_again_after_the_end(
     method: str, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attempt that begins while the process gives up takes no lease with it, which nobody would give back."""
-    frames = [next(Decoder().feed(frame)) for frame in told(sim, push=None)]
-    duty = _last_words.Duty()
-    for frame in frames:
-        duty.take(*frame)
-    (errand,) = duty.errands(time.time())
-    post = _last_words._Post(QUICK, threading.Lock(), str(tmp_path / "box"))
-    (kept,) = post.keep([errand])
-    closing = threading.Thread(target=post.close)
+    persistence, account = Persistence(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
+    persistence.directory = tmp_path / "box"
+    end, keep = (persistence.entry(account, kind, END, time.time(), stream_key=kind) for kind in ("end", "keep"))
+    assert persistence.adopt([end]) == {end.id}
+    owed: Any = Owed(account, end, CopyOwner.OUTBOX)
+    other: Any = Owed(account, keep)
+    closing = threading.Thread(target=lambda: leave(persistence, owed))
     as_it_is = getattr(Outbox, method)
 
     def at_the_same_time(*args: Any) -> Any:
+        monkeypatch.setattr(Outbox, method, as_it_is)
         closing.start()
         closing.join(0.5)
         return as_it_is(*args)
 
     monkeypatch.setattr(Outbox, method, at_the_same_time)
     if method == "begin":
-        post.may_send(kept, errand)
+        persistence.begin(owed)
     else:
-        post.keep([errand._replace(method="keep", stream_key="other")])
+        persistence.keep(other, keep)
     closing.join(PATIENCE)
-    assert not post.may_send(kept, errand)
-    assert post.keep([errand]) == []
-    entries = Outbox(tmp_path / "box").claim(hint(sim.api_key), sim.base_url, "me", time.time(), 60)
-    assert [entry.kind for entry in entries] == (["end"] if method == "begin" else ["end", "keep"])
+    assert persistence.begin(owed) is False
+    box = Outbox(tmp_path / "box")
+    assert "end" in [entry.kind for entry in box.claim(hint(sim.api_key), sim.base_url, "me", time.time(), 60)]
 
 
-def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
     """A card that an update of the dead job's wakes after its end is ended again."""
-    guard, shown = Guard(), threading.Event()
-    sleep = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=lambda _: shown.wait(PATIENCE))
-    monkeypatch.setattr(_last_words, "time", sleep)
-    for frame in (hello(environment={}, outbox=str(tmp_path / "box")), *told(sim, push=None)):
+    guard, timing = Guard(), list(QUICK._replace(attempt=3.0))
+    frames = hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)
+    for frame in frames:
         guard.duty.take(*next(Decoder().feed(frame)))
+    show(sim)
     delivering = threading.Thread(target=guard.deliver)
     delivering.start()
-    assert sim.wait_for(lambda phone: phone.requests)
+    assert sim.wait_for(lambda phone: phone.cards["job"].ended)
     show(sim)
-    shown.set()
     delivering.join(PATIENCE)
     assert (sim.cards["job"].ended, sim.cards["job"].color) == (True, "red")
-    assert [request.method for request in sim.requests] == ["DELETE", "PUT", "DELETE"]
+    assert [request.method for request in sim.requests] == ["PUT", "DELETE", "PUT", "DELETE"]
     assert not Outbox(tmp_path / "box").exists()
 
 
 def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that has been ended is not worth an hour of trying to end it again."""
-    guard, now = Guard(), [0.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0], sleep=sleep)
-    monkeypatch.setattr(_last_words, "time", clock)
-    timing = list(Timing(attempt=5.0))
+    monkeypatch.setattr("activitysmith_track.delivery.deliveries.AGAIN_SECONDS", 1.0)
+    guard, timing = Guard(), list(QUICK._replace(attempt=0.2, retry=3_600.0))
+    show(sim)
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
         guard.duty.take(*next(Decoder().feed(frame)))
-    with sim.fault("status", status=503, skip=1):
+    with sim.fault("status", status=503, path="/live-activity/*", skip=1):
         guard.deliver()
-    assert 3 <= len(sim.requests) <= 20
-    assert _last_words.AGAIN_SECONDS <= now[0] <= 2 * _last_words.AGAIN_SECONDS
+    assert sim.cards["job"].ended
+    assert len(sim.requests) >= 3
     assert not Outbox(tmp_path / "box").exists()
 
 
@@ -778,7 +780,7 @@ def test_the_watchdog_writes_down_an_end_first(
         box.delivered(taken[0])
         return True
 
-    monkeypatch.setattr(_last_words, "_can_send", can_send)
+    monkeypatch.setattr(successor, "_can_send", can_send)
     guard.deliver()
     assert len(taken[0]) == 1
     assert [request.method for request in sim.requests] == ["PUT", "POST"]
@@ -820,12 +822,12 @@ def test_several_accounts() -> None:
     for number, (account, push) in enumerate(zip((1, 1, 1, 2, 2, 3, 9), pushes, strict=True)):
         content = encode("card", id=number, account=account, stream_key=f"k{number}", end={}, push=push)[4:]
         duty.take(json.loads(content), content)
-    found = [errand for errand in duty.errands(5.0) if errand.method == "push"]
+    found = [each for each in duty.owed(5.0) if each.method == "push"]
     assert found == [
-        Errand("push", ("a", "u"), "k1", {**PUSH, "message": "gone · and 2 more cards"}, True, 5.0),
-        Errand("push", ("b", "u"), "k3", {"title": "t", "message": "and 1 more card"}, True, 5.0),
+        Request("push", ("a", "u"), "k1", {**PUSH, "message": "gone · and 2 more cards"}, True, 5.0),
+        Request("push", ("b", "u"), "k3", {"title": "t", "message": "and 1 more card"}, True, 5.0),
     ]
-    assert len(duty.errands(5.0)) == 8
+    assert len(duty.owed(5.0)) == 8
 
 
 def test_the_newest_card_of_a_stream_counts() -> None:
@@ -841,8 +843,8 @@ def test_the_newest_card_of_a_stream_counts() -> None:
         encode("card", id=3, account=1, stream_key="k", end={}, push=None),
     ):
         duty.take(json.loads(content[4:]), content[4:])
-    errands = [(errand.method, errand.stream_key, errand.body) for errand in duty.errands(5.0)]
-    assert errands == [("end", "k", END), ("push", "k", PUSH), ("end", "other", {})]
+    owed = [(each.method, each.stream_key, each.body) for each in duty.owed(5.0)]
+    assert owed == [("end", "k", END), ("push", "k", PUSH), ("end", "other", {})]
 
 
 @pytest.mark.parametrize(
@@ -866,30 +868,25 @@ def test_late_words_say_when(body: dict[str, Any], said: dict[str, Any]) -> None
         assert late(body, happened, noon + 300, kind) == body
 
 
-def test_requests_of_each_kind() -> None:
-    """An errand becomes the request that it is, dated when it is late."""
-    end, keep, push = (Errand(method, ("k", "u"), "job", END, True, 0.0) for method in ("end", "keep", "push"))
-    assert (end.call(1.0).method, keep.call(1.0).method) == ("DELETE", "PUT")
-    assert "ago" in end.call(10_000.0).body["content_state"]["subtitle"]  # type: ignore[index]
-    call = push._replace(body=PUSH).call(1.0)
-    assert (call.method, call.path, call.body, call.at_least_once) == ("POST", "/push-notification", PUSH, True)
-
-
-@pytest.mark.parametrize("error", [503, 429, 418])
-def test_what_is_worth_another_try(error: int) -> None:
-    """What may pass is tried again after a while, or after what the service asks for; the rest is let go."""
-    from activitysmith_track.errors import status_error
-
-    errand = Errand("end", ("k", "u"), "job", END, True, 0.0)
-    once = Errand("push", ("k", "u"), "", PUSH, False, 0.0)
-    found = [_last_words._pause(each, status_error(error, {}, retry_after=7.0), 1.0) for each in (errand, once)]
-    assert found == {503: [1.0, None], 429: [7.0, 7.0], 418: [None, None]}[error]
-    assert _last_words._pause(errand, OSError(), 1.0) == 1.0
-    assert _last_words._pause(errand._replace(stream_key="#"), InvalidRequest("stream_key", "#", "x"), 1.0) is None
+def test_requests_of_each_kind(sim: Simulator, tmp_path: Path) -> None:
+    """What is owed becomes the request that it is, dated where it is late."""
+    show(sim)
+    kept = {**END["content_state"], "title": "other"}
+    requests = [
+        Request("keep", (sim.api_key, sim.base_url), "other", {"content_state": kept}, True, time.time() - 3_600),
+        Request("end", (sim.api_key, sim.base_url), "job", END, True, time.time()),
+        Request("push", (sim.api_key, sim.base_url), "", PUSH, True, time.time() - 3_600),
+    ]
+    runtime = PacedRuntime(0.5, 0.05, 0.2)
+    until = runtime.now() + PATIENCE
+    Successor(runtime, str(tmp_path / "box")).deliver(requests, lambda: until)
+    assert "ago" in str(sim.cards["other"].subtitle)
+    assert (sim.cards["job"].ended, sim.cards["job"].subtitle) == (True, "gone")
+    assert [push.message for push in sim.pushes if "1 h ago" in (push.message or "")]
 
 
 def test_a_machine_without_threads(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be had the errands are run one after the other."""
+    """Where no thread can be had everything goes one after the other."""
 
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -1192,9 +1189,9 @@ def swallow(data: bytes, chance: random.Random) -> Duty:
     except Garbled:
         pass
     assert len(decoder._buffer) <= _last_words.MAX_FRAME + 5_004
-    for errand in duty.errands(0.0):
+    for each in duty.owed(0.0):
         try:
-            errand.call(0.0)
+            owed_call(each.method, each.stream_key, late(dict(each.body), each.occurred_at, 0.0, each.method))
         except ValueError:
             continue
     return duty

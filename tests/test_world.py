@@ -13,18 +13,9 @@ from world import Conditions, DiskOutbox, MemoryOutbox, World
 from world_runs import run, run_many, tell
 
 from activitysmith_track._outbox import Entry
-from activitysmith_track.delivery import account
 
 SEED = int(os.environ.get("WORLD_SEED", "0"))
 RUNS, PARTS = 3_000, 10
-ATTEMPT_SECONDS = account.ATTEMPT_SECONDS  # before the other tests are given more
-
-
-@pytest.fixture(autouse=True)
-def hurried_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time is no matter here, so that a request has as long as it has outside of the tests."""
-    for module in "account", "dispatcher":
-        monkeypatch.setattr(f"activitysmith_track.delivery.{module}.ATTEMPT_SECONDS", ATTEMPT_SECONDS)
 
 
 @pytest.mark.once

@@ -371,6 +371,7 @@ class WorldRuntime(Runtime):
     def __init__(self, process: Process) -> None:
         self._process, self._world = process, process.world
         super().__init__(lambda: process.world.now, process.world.wall)
+        self.attempt_seconds = 5.0  # however patient the other tests are
         self.interpreter = WorldInterpreter()  # type: ignore[assignment]
 
     def uniform(self, low: float, high: float) -> float:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .deliveries import EndDelivery, RecoveredDelivery
     from .runtime import Runtime
 
-ATTEMPT_SECONDS = 5.0  # one request
 REQUESTS_PER_MINUTE = 60  # the account's rate
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot is tried again
@@ -45,7 +44,7 @@ class Account:
 
     def __init__(self, api_key: str, base_url: str, runtime: Runtime) -> None:
         self._key, self.base_url, self._runtime = api_key, base_url, runtime
-        self._transport = runtime.transport(api_key, base_url, ATTEMPT_SECONDS)
+        self._transport = runtime.transport(api_key, base_url, runtime.attempt_seconds)
         self._sent: deque[float] = deque()
         self._closed_until = 0.0
         self._failures = 0  # in a row
@@ -70,7 +69,7 @@ class Account:
 
         Args:
             calls: the requests.
-            seconds: what each may take at most; by default `ATTEMPT_SECONDS`.
+            seconds: what each may take at most; by default what the runtime says.
 
         Returns:
             The answer to the last one.
@@ -90,7 +89,7 @@ class Account:
         """Count requests that are sent now."""
         self._sent.extend([now] * requests)
         if self._is_out:
-            self._probe_at = now + retry.backoff(self._failures, self._runtime.uniform)
+            self._probe_at = now + self._runtime.backoff(self._failures)
 
     def forget_requests(self, requests: int) -> None:
         """Take back what was counted last: it was not sent."""
@@ -124,7 +123,7 @@ class Account:
         if retry.is_transient(error):
             self._failures += 1
             if self._failures == OUTAGE_AFTER:
-                self._probe_at = now + retry.backoff(1, self._runtime.uniform)
+                self._probe_at = now + self._runtime.backoff(1)
         return False
 
     def rate_limited(self, now: float, seconds: float | None) -> float:

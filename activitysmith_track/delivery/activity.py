@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._pacing import DEFAULT_BUDGET, Pace, Range
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
 from . import retry
-from .account import ATTEMPT_SECONDS, Urgency
+from .account import Urgency
 from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, OnPhone, StateProvider, moved
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
 END_LOOK = 0.25  # seconds between two looks whether another process has sent an older run's end
-CONFIRM_AFTER = ATTEMPT_SECONDS + 1.0  # seconds by which nothing of an earlier process can arrive any more
+STRAGGLER_SECONDS = 1.0  # after the longest attempt, by which nothing of an earlier process arrives any more
 
 
 class _Sending(NamedTuple):
@@ -326,7 +326,7 @@ class Activity:
         if is_fresh or sending.begins or sending.rotates:
             self.pace.start(now, sending.state.fraction, fresh=is_fresh)
             if sending.begins and (replaced or self._is_in_doubt or not is_fresh):
-                self._confirm_at = now + CONFIRM_AFTER
+                self._confirm_at = now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS
         elif answer.operation != "noop":
             before = self.sent
             is_transition = before is not None and before.transitions != sending.state.transitions
@@ -398,7 +398,7 @@ class Activity:
             if self.account.release(self):
                 self.dispatcher.wake_waiting(self.account)
             return now + RECIPIENT_RETRY
-        return now + self.dispatcher.backoff(self._failures) if retry.is_transient(error) else None
+        return now + self.dispatcher.runtime.backoff(self._failures) if retry.is_transient(error) else None
 
     def forget_handle(self) -> None:
         """Keep the user's handle alive no more."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._failure import late
 from ..errors import ActivityLimitReached, NotFound, RateLimited, TooManyRequests
 from . import retry
-from .account import ATTEMPT_SECONDS, Urgency
+from .account import Urgency
 from .state import CopyOwner, EndState, Life, OnPhone, Stage, moved
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 END_LOOK = 0.25  # seconds between two looks whether another process has sent an older run's end
 START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
 GRACE = 1.0  # seconds that an end waits for an update of its own activity that is on its way
+AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
 WAITED_FOR = 2  # failures after which an end that a newer run waits for is tried again, however many there were
 
 
@@ -194,12 +195,16 @@ class Delivery:
                 persistence.keep(self, entry)
             raise
         self.has_arrived = True
-        persistence.forget_copy(self)
+        self._settle_copy()
         return True
+
+    def _settle_copy(self) -> None:
+        """Have the copy of what was delivered forgotten."""
+        self.persistence.forget_copy(self)
 
     def _again_at(self, now: float, failures: int) -> float:
         self.stage = moved(self.stage, Stage.OWED)
-        return now + self.dispatcher.backoff(failures)
+        return now + self.dispatcher.runtime.backoff(failures)
 
     def _silenced(self, error: TooManyRequests, now: float) -> float:
         self.stage = moved(self.stage, Stage.OWED)
@@ -247,7 +252,7 @@ class EndDelivery(Delivery):
             return None
         # An end before the start would find nothing, so it waits for that to the last, unless the job leaves.
         is_soon = activity.on_phone is OnPhone.YES or draining
-        grace = self._asked + (GRACE if is_soon else ATTEMPT_SECONDS)
+        grace = self._asked + (GRACE if is_soon else self.dispatcher.runtime.attempt_seconds)
         if activity.is_in_flight and now < grace:
             return grace
         if activity.on_phone is OnPhone.NO and not activity.is_in_flight and not self._may_show(now):
@@ -478,17 +483,27 @@ class PushDelivery(Delivery):
 
 
 class RecoveredDelivery(PushDelivery):
-    """What an earlier process owed: an end, the last state of a card that stays up, or a push."""
+    """What an earlier process owed: an end, the last state of a card that stays up, or a push.
 
-    __slots__ = ("_has_turn", "kind", "stream_key")
+    Args:
+        dispatcher: what delivers it.
+        account: for whom.
+        entry: what it is.
+        is_recent: True where the process may have something on its way yet.
+    """
+
+    __slots__ = ("_goes_again", "_has_turn", "_tries_until", "kind", "stream_key")
 
     urgency = Urgency.DEBT
 
-    def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry) -> None:
+    def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry, *, is_recent: bool = False) -> None:
         at_least_once = entry.at_least_once or entry.kind != "push"
         super().__init__(dispatcher, account, entry.body, at_least_once=at_least_once, entry=entry)
         self.kind, self.stream_key = entry.kind, entry.stream_key or ""
         self._has_turn = False
+        # Its end goes twice: an update of a process that has just gone may come after the first, and wake the card.
+        self._goes_again = is_recent and entry.kind == "end"
+        self._tries_until = float("inf")
 
     @property
     def _newer(self) -> Activity | None:
@@ -536,9 +551,11 @@ class RecoveredDelivery(PushDelivery):
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._make_room()
-        if isinstance(error, NotFound) and self.kind == "end":
-            self._failures += 1
-            return self._done(Stage.DELIVERED)  # nothing is on the screen
+        is_moot = isinstance(error, NotFound) and self.kind == "end"  # nothing is on the screen
+        if is_moot or now >= self._tries_until:
+            self._goes_again = False
+            self.persistence.forget_copy(self)
+            return self._done(Stage.DELIVERED)
         return super()._failed(error, now)
 
     def _make_room(self) -> None:
@@ -548,7 +565,19 @@ class RecoveredDelivery(PushDelivery):
             self.dispatcher.wake_both(newer)
             newer = newer.predecessor
 
+    def _settle_copy(self) -> None:
+        if self._goes_again:
+            self.persistence.over(self)
+        else:
+            super()._settle_copy()
+
     def _done(self, stage: Stage) -> float | None:
+        if self._goes_again and self.has_arrived:
+            self._goes_again = self.has_arrived = False
+            if self.copy_owner is CopyOwner.OUTBOX:  # else nobody could tell whether a newer run has the card by then
+                now = self.dispatcher.clock()
+                self.stage, self._tries_until = moved(self.stage, Stage.OWED), now + AGAIN_SECONDS
+                return now + self.dispatcher.runtime.attempt_seconds
         self._make_room()
         if self.account.recovered.get(self.stream_key) is self:
             del self.account.recovered[self.stream_key]

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._forks import children, importing, on_own_thread
 from .._pacing import DEFAULT_BUDGET, Budget
-from . import retry
-from .account import ATTEMPT_SECONDS, Account
+from .account import Account
 from .activity import Activity, UpdateQueue
 from .deliveries import Delivery, EndDelivery, OutboxRecovery, PushDelivery
 from .persistence import Parting, Persistence
@@ -315,10 +314,6 @@ class Dispatcher:
         """Have what is ready sent, as far as it may go."""
         self.scheduler.schedule(self._updates, now)
 
-    def backoff(self, failures: int) -> float:
-        """Return the seconds before the next attempt; see `retry.backoff`."""
-        return retry.backoff(failures, self.runtime.uniform)
-
     def attempt_seconds(self) -> float:
         """Return how long one request may take: less when the interpreter is leaving.
 
@@ -326,8 +321,8 @@ class Dispatcher:
         interpreter is taken down.
         """
         if self._deadline is None:
-            return ATTEMPT_SECONDS
-        return min(ATTEMPT_SECONDS, max(0.1, self._deadline - self.clock() - LANDING_SECONDS))
+            return self.runtime.attempt_seconds
+        return min(self.runtime.attempt_seconds, max(0.1, self._deadline - self.clock() - LANDING_SECONDS))
 
     def warn_once(self, kind: object, message: str, *details: object) -> None:
         """Log a warning, once for each kind."""

@@ -180,6 +180,19 @@ class Persistence:
         outbox = self.outbox
         return outbox if outbox is not None and outbox.exists() else None
 
+    def adopt(self, entries: list[Entry]) -> set[str]:
+        """Keep what another process owed and this one delivers; returns the ids of what is on disk."""
+        outbox = self.outbox
+        if outbox is None or not entries:
+            return set()
+        with self._leaving:
+            if outbox.put(entries, self._owner, LEASE_SECONDS):
+                ids = {entry.id for entry in entries}
+            else:  # what does not fit keeps the rest from nothing
+                ids = {entry.id for entry in entries if outbox.put([entry], self._owner, LEASE_SECONDS)}
+            self._leased |= ids
+        return ids
+
     # -- leaving
 
     def part(self, deliveries: Iterable[Delivery], timeout: float, *, stays: bool = False) -> Parting:

@@ -9,6 +9,7 @@ from ..errors import DeliveryError, InvalidAnswer, ServerError, StatusError, Too
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FIRST_SECONDS = 2.0  # before the second attempt
 PROMPT_SECONDS, LONGEST_SECONDS = 4.0, 60.0  # between two attempts, in the first minute and later
 
 
@@ -49,5 +50,5 @@ def backoff(failures: int, uniform: Callable[[float, float], float]) -> float:
         uniform: draws a number between two others.
     """
     late = min(max(0, failures - 15), 30)
-    whole = min(LONGEST_SECONDS, 2.0 ** min(failures, 10), PROMPT_SECONDS * 1.1**late)
+    whole = min(LONGEST_SECONDS, FIRST_SECONDS ** min(failures, 10), PROMPT_SECONDS * 1.1**late)
     return whole * uniform(0.5, 1.0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._forks import importing
 from .._inbox import Inbox
+from . import retry
 from .interpreter import Interpreter
 from .scheduler import Scheduler, WorkerPool
 from .transport import HttpTransport
@@ -57,16 +58,25 @@ class Runtime:
     Args:
         now: seconds of a clock that never goes back.
         wall: seconds since the epoch.
+
+    Attributes:
+        attempt_seconds: what one request may take.
     """
+
+    attempt_seconds = 5.0
 
     def __init__(self, now: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self.now, self.wall = now, wall
-        self.interpreter = Interpreter()
+        self.interpreter: Interpreter = Interpreter()
         self._warned: set[object] = set()
 
     def uniform(self, low: float, high: float) -> float:
         """Return a number by chance."""
         return random.uniform(low, high)
+
+    def backoff(self, failures: int) -> float:
+        """Return the seconds before the next attempt; see `retry.backoff`."""
+        return retry.backoff(failures, self.uniform)
 
     def token(self) -> str:
         """Return a text that nothing else is called by, in this process or another."""

@@ -1,0 +1,147 @@
+"""Delivers what a job owes that is gone: what the watchdog's process does then.
+
+It stores everything in the outbox first, where a newer run of the job finds what would end its card, and what cannot
+be delivered in time is left to a next process. From there on it is the delivery of every other process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import retry
+from .deliveries import RecoveredDelivery
+from .dispatcher import Dispatcher
+from .interpreter import Interpreter
+from .persistence import leave_all
+from .runtime import Runtime
+from .scheduler import load_client
+from .shutdown import Shutdown
+from .state import CopyOwner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from .._outbox import Entry
+    from .account import Account
+
+LOOK_SECONDS = 1.0  # between two looks whether there is still time, which a signal may have made shorter
+
+
+class Owed(NamedTuple):
+    """One request that must arrive.
+
+    Attributes:
+        method: `end` or `keep` for a stream, `push` for a push.
+        account: the API key and the address.
+        stream_key: the stream's key, where it is one.
+        body: the request's body.
+        at_least_once: True where a push may be sent again although it may have arrived.
+        occurred_at: seconds since the epoch.
+    """
+
+    method: str
+    account: tuple[str, str]
+    stream_key: str
+    body: Mapping[str, Any]
+    at_least_once: bool
+    occurred_at: float
+
+
+class _Unheard(Interpreter):
+    """An interpreter whose exit nobody waits for: the process ends when all is said."""
+
+    def call_at_exit(self, handler: Callable[[], None]) -> bool:
+        return False
+
+
+class PacedRuntime(Runtime):
+    """The world outside of the watchdog's process, with a patience of its own.
+
+    Args:
+        attempt: seconds that one request may take.
+        first_wait: seconds before the second attempt at a request, from which the further ones grow.
+        longest_wait: seconds between two attempts.
+    """
+
+    def __init__(self, attempt: float, first_wait: float, longest_wait: float) -> None:
+        super().__init__()
+        self.interpreter = _Unheard()
+        self.attempt_seconds = attempt
+        self._first_wait, self._longest_wait = first_wait, longest_wait
+
+    def backoff(self, failures: int) -> float:
+        """Return the seconds before the next attempt."""
+        return min(self._longest_wait, super().backoff(failures) * self._first_wait / retry.FIRST_SECONDS)
+
+
+class Successor:
+    """Delivers what a job owes that is gone.
+
+    Args:
+        runtime: the world outside.
+        outbox: the directory of the outbox; True for the user's own, False for a temporary one.
+    """
+
+    def __init__(self, runtime: Runtime, outbox: str | bool) -> None:
+        self._runtime = runtime
+        self._dispatcher = Dispatcher(lambda: 0.0, runtime, Shutdown(runtime))
+        self._temporary = contextlib.ExitStack()
+        self._is_shared = outbox is not False  # so that a newer run can take an end away
+        if outbox is False:
+            outbox = self._temporary.enter_context(tempfile.TemporaryDirectory(prefix="activitysmith-track-"))
+        self._dispatcher.persistence.directory = outbox
+
+    def deliver(self, owed: Iterable[Owed], until: Callable[[], float]) -> None:
+        """Store what is owed, and deliver it.
+
+        Args:
+            owed: the requests.
+            until: returns the runtime's time until which to try.
+        """
+        dispatcher = self._dispatcher
+        with self._temporary:
+            deliveries = self._store(owed)
+            if _can_send():
+                for each in deliveries:
+                    dispatcher.deliver(each)
+                while dispatcher.owes and (left := until() - self._runtime.now()) > 0:
+                    if dispatcher.scheduler.runs:
+                        dispatcher.wait(min(LOOK_SECONDS, left))
+                    else:  # no threads left on this machine
+                        dispatcher.drain_here(min(LOOK_SECONDS, left))
+            leave_all([dispatcher.part(0.0)], 0.0, self._runtime)
+            dispatcher.close()
+
+    def _store(self, owed: Iterable[Owed]) -> list[RecoveredDelivery]:
+        """Put everything into the outbox, under a lease of this process."""
+        dispatcher, made = self._dispatcher, list[tuple["Account", "Entry"]]()
+        for each in owed:
+            account = dispatcher.account(*each.account)
+            key = None if each.method == "push" else each.stream_key
+            entry = dispatcher.persistence.entry(
+                account,
+                each.method,
+                each.body,
+                each.occurred_at,
+                stream_key=key,
+                at_least_once=each.at_least_once,
+            )
+            made.append((account, entry))
+        stored = dispatcher.persistence.adopt([entry for _, entry in made])
+        deliveries = []
+        for account, entry in made:
+            delivery = RecoveredDelivery(dispatcher, account, entry, is_recent=self._is_shared)
+            delivery.copy_owner = CopyOwner.OUTBOX if entry.id in stored else CopyOwner.NOBODY
+            if entry.stream_key is not None:
+                account.recovered[entry.stream_key] = delivery
+            deliveries.append(delivery)
+        return deliveries
+
+
+def _can_send() -> bool:
+    with contextlib.suppress(Exception):
+        load_client()
+        return True
+    return False
