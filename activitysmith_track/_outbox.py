@@ -330,7 +330,7 @@ class Outbox:
             hint: the API key at hand; see `hint`.
             base_url: the service's address.
             stream_key: the card.
-            owner: who begins the newer run, and whose own attempts are no obstacle.
+            owner: who begins the newer run; what it owes itself is another matter.
             lease_seconds: how long from now; at most five minutes.
 
         Returns:
@@ -343,8 +343,8 @@ class Outbox:
         until = now + min(lease_seconds, LONGEST_LEASE)
 
         def work(base: sqlite3.Connection) -> list[str] | None:
-            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ?"
-            values = hint, base_url, stream_key
+            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ?"
+            values = hint, base_url, stream_key, owner
             under_way = "coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
             recent = owner, now - ATTEMPT_SECONDS, now + 1.0
             if base.execute(f"SELECT 1 FROM entries WHERE {same} AND {under_way}", (*values, *recent)).fetchone():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import httpx
@@ -15,7 +14,7 @@ from patience import PATIENCE
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, InvalidRequest, Settings, Tracker, live_progress
 from activitysmith_track._endpoint import check_base_url, find_base_url, is_address, is_loopback
-from activitysmith_track._last_words import Timing, _Post
+from activitysmith_track.delivery.transport import HttpTransport
 from activitysmith_track.simulator import Simulator
 
 KEY = "key-that-nobody-may-see"
@@ -68,7 +67,7 @@ def test_plain_http_to_others(host: str, monkeypatch: pytest.MonkeyPatch, caplog
         with pytest.raises(InvalidRequest, match="base_url"):
             refuse(base_url=url)
     with pytest.raises(InvalidRequest, match="base_url"):
-        _Post(Timing(), threading.Lock()).client((KEY, url))
+        HttpTransport(KEY, url, 5.0)._connect()
     if "\0" in url:  # which no environment can hold
         return
     monkeypatch.setenv("ACTIVITYSMITH_BASE_URL", url)

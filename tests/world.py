@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from activitysmith_track._last_words import Duty
 from activitysmith_track._outbox import ATTEMPT_SECONDS, KEPT_ENTRIES, KEPT_SECONDS, LONGEST_LEASE, Entry, Outbox
 from activitysmith_track.client import Call, read_answer
 from activitysmith_track.configuration import Tracker
@@ -29,6 +30,7 @@ from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Agenda, Job
 from activitysmith_track.delivery.shutdown import Shutdown
+from activitysmith_track.delivery.successor import Owed, Successor
 from activitysmith_track.errors import ConnectionFailed, RequestTimedOut
 from activitysmith_track.simulator.service import Service
 
@@ -69,8 +71,7 @@ class World:
         self.hub = getcurrent()
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self.rows: list[Row] = []  # of the outbox in memory
-        self.has_outbox = False  # once something was put there
+        self.shelf = Shelf()  # of the outbox in memory
         self.processes: list[Process] = []
         self.fibers: list[Fiber] = []
         self.requests = 0
@@ -275,6 +276,7 @@ class Conditions(NamedTuple):
         latency: seconds that a request and its answer may take each; 0 for a fraction of one.
         slow_disk: the share of calls to the disk that take time.
         slots: Live Activities at once.
+        watched: the share of processes with a watchdog.
     """
 
     name: str = "calm"
@@ -282,6 +284,7 @@ class Conditions(NamedTuple):
     latency: float = 0.0
     slow_disk: float = 0.35
     slots: int = 4
+    watched: float = 0.0
 
 
 PROFILES = (
@@ -325,8 +328,9 @@ class Process:
         line: which line of programs it belongs to, that run one after the other under the same names.
     """
 
-    def __init__(self, world: World, line: int, *, watchdog: bool = False) -> None:
+    def __init__(self, world: World, line: int, *, watched: bool = False) -> None:
         self.world, self.line, self.dead, self.killed, self.left_debts = world, line, False, False, False
+        self.is_watched, self.watchdog = watched, None
         self.gone_at = float("inf")
         self.number = len(world.processes) + 1
         world.processes.append(self)
@@ -334,21 +338,124 @@ class Process:
         self.mourners: list[Callable[[], None]] = []  # what waits for something of it
         self.runtime = WorldRuntime(self)
         self.leaves = Shutdown(self.runtime)
+        self._begin()
+
+    watchdog: WorldWatchdog | None
+    was_guarded = False  # when it was killed
+
+    def _begin(self) -> None:
         self.tracker = WorldTracker(self)
         self.dispatcher = self.tracker.dispatcher
 
+    @property
+    def is_guarded(self) -> bool:
+        """True where a watchdog stands that will speak for it."""
+        return self.watchdog is not None and self.watchdog.alive
+
     def kill(self) -> None:
         """Be gone at once; nothing of it happens any more, but what is on the wire goes on."""
+        self.was_guarded = self.is_guarded
         if not self.dead:
             self.dead, self.killed, self.gone_at = True, True, self.world.now
             for wake in self.mourners:
                 wake()
+            if self.watchdog is not None:
+                self.watchdog.hear_of_the_end()
 
     def exit(self) -> None:
         """Leave in order."""
         self.leaves.at_exit()
         self.left_debts = self.dispatcher.owes
         self.dead, self.gone_at = True, self.world.now
+        if self.watchdog is not None:
+            self.watchdog.hear_of_the_end()
+
+
+class Heir(Process):
+    """The process of a watchdog whose job is gone."""
+
+    def __init__(self, job: Process, owed: list[Owed]) -> None:
+        self._owed = owed
+        super().__init__(job.world, job.line)
+
+    def _begin(self) -> None:
+        successor = Successor(self.runtime, self.world.kind_of_outbox != "none")
+        self.dispatcher = successor._dispatcher
+        until = self.world.now + 3_600.0
+        self.world.spawn(self, lambda: (successor.deliver(self._owed, lambda: until), self._leave()))
+
+    def _leave(self) -> None:
+        self.dead, self.gone_at = True, self.world.now
+
+
+class WorldWatchdog:
+    """Hears what the job says a moment later, and speaks for it when it is gone."""
+
+    starts = False
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._world = process, process.world
+        self._duty = Duty()
+        self.stands_at = process.world.now + 0.05 + process.world.rng.random() * 0.3
+        self._heard_at = 0.0
+
+    @property
+    def alive(self) -> bool:
+        return self._world.now >= self.stands_at
+
+    def _say(self, kind: str, **fields: Any) -> None:
+        """Have a frame arrive, after those that were said before."""
+        frame = {"frame": kind, **fields}
+        content = json.dumps(frame).encode()
+        if KEY.encode() in content:
+            self._world.judge.wrong("the key is where it need not be", frame=kind)
+        soon = self._world.now + self._world.rng.random() * 0.003
+        moment = max(self._heard_at + 1e-9, self.stands_at, soon)  # one after the other
+        self._heard_at = moment
+
+        def arrive() -> None:
+            if not self._process.dead or self._process.gone_at >= moment:
+                self._duty.take(frame, content)
+
+        self._world.at(moment, arrive)
+
+    def guard(self, card: int, api_key: str, base_url: str, stream_key: str, *, end: Any, push: Any) -> None:
+        self._duty._accounts[1] = api_key, base_url
+        words = {"end": dict(end), "push": None if push is None else dict(push)}
+        self._say("card", id=card, account=1, stream_key=stream_key, **words)
+
+    def goodbye(self, card: int) -> None:
+        self._say("goodbye", id=card)
+
+    def hand_over(
+        self, owed: int, api_key: str, base_url: str, method: str, body: Any, *, happened: float, **more: Any
+    ) -> None:
+        self._duty._accounts[1] = api_key, base_url
+        self._say("owed", id=owed, account=1, method=method, body=dict(body), happened=happened, **more)
+
+    def settled(self, owed: int) -> None:
+        self._say("settled", id=owed)
+
+    def begin_close(self, timeout: float) -> Callable[[float], bool]:
+        self._say("bye")
+        return self._hears
+
+    def begin_tell(self) -> Callable[[float], bool]:
+        return self._hears
+
+    def _hears(self, timeout: float) -> bool:
+        wait = max(0.0, self._heard_at - self._world.now)
+        self._world.sleep(min(wait, timeout))
+        return wait <= timeout
+
+    def hear_of_the_end(self) -> None:
+        """Notice that the job is gone, and do what is left to do."""
+        self._world.at(self._world.now + 0.01 + self._world.rng.random() * 0.05, self._take_over)
+
+    def _take_over(self) -> None:
+        owed = self._duty.owed(self._world.wall())
+        if owed and self.alive:
+            Heir(self._process, owed)
 
 
 class WorldTracker(Tracker):
@@ -356,13 +463,13 @@ class WorldTracker(Tracker):
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        super().__init__(**SETTINGS, outbox=process.world.kind_of_outbox != "none")
+        super().__init__(**SETTINGS, outbox=process.world.kind_of_outbox != "none", watchdog=process.is_watched)
 
     def _make_dispatcher(self, exit_timeout: Callable[[], float]) -> Dispatcher:
         return Dispatcher(exit_timeout, self.process.runtime, self.process.leaves)
 
 
-SETTINGS = {"api_key": KEY, "base_url": URL, "watchdog": False, "enabled": True, "all_ranks": True}
+SETTINGS = {"api_key": KEY, "base_url": URL, "enabled": True, "all_ranks": True}
 
 
 class WorldRuntime(Runtime):
@@ -398,9 +505,13 @@ class WorldRuntime(Runtime):
 
     def outbox(self, directory: Any) -> Any:
         world = self._world
-        if world.kind_of_outbox == "memory":
-            return MemoryOutbox(world)
-        return DiskOutbox(world)
+        if world.kind_of_outbox == "none":  # a watchdog's own
+            return MemoryOutbox(world, Shelf())
+        return MemoryOutbox(world) if world.kind_of_outbox == "memory" else DiskOutbox(world)
+
+    def watchdog(self, outbox: Any) -> Any:
+        made = self._process.watchdog = WorldWatchdog(self._process)
+        return made
 
     def warn_once(self, kind: object, message: str, *details: object) -> None:
         if self._world.trace is not None and kind not in self._warned:
@@ -450,6 +561,12 @@ class WorldScheduler(Agenda):
 
     def start(self) -> bool:
         return True
+
+    def stop(self) -> None:
+        return
+
+    def join(self, timeout: float) -> None:
+        return
 
     def wake(self, task: Any) -> None:
         super().wake(task)
@@ -605,28 +722,36 @@ class Row:
         self.entry = replace(self.entry, attempts=self.entry.attempts + 1)
 
 
-class MemoryOutbox:
-    """The outbox's rules over a list, which outlives the processes; a test compares it with the real one."""
+class Shelf:
+    """What an outbox in memory holds: it outlives the processes."""
 
-    def __init__(self, world: World, now: Callable[[], float] | None = None) -> None:
-        self._world, self._now = world, now or world.wall
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.was_used = False
+
+
+class MemoryOutbox:
+    """The outbox's rules over a list; a test compares it with the real one."""
+
+    def __init__(self, world: World, shelf: Shelf | None = None) -> None:
+        self._world, self._now, self._shelf = world, world.wall, shelf or world.shelf
 
     def _free(self, row: Row) -> bool:
         return row.owner is None or not self._now() <= row.until <= self._now() + LONGEST_LEASE
 
     def _find(self, ids: Iterable[str]) -> Iterator[Row]:
         wanted = set(ids)
-        return (row for row in self._world.rows if row.entry.id in wanted)
+        return (row for row in self._shelf.rows if row.entry.id in wanted)
 
     def _keep_if(self, holds: Callable[[Row], bool]) -> None:
-        self._world.rows[:] = [row for row in self._world.rows if holds(row)]
+        self._shelf.rows[:] = [row for row in self._shelf.rows if holds(row)]
 
     def _prune(self) -> None:
         now = self._now()
         self._keep_if(lambda row: abs(now - row.entry.happened) <= KEPT_SECONDS)
 
     def exists(self) -> bool:
-        return bool(self._world.rows)
+        return bool(self._shelf.rows)
 
     def put(self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0) -> bool:
         self._world.disk()
@@ -637,9 +762,9 @@ class MemoryOutbox:
         return True
 
     def _insert(self, entries: Iterable[Entry]) -> None:
-        self._world.has_outbox = True
+        self._shelf.was_used = True
         self._prune()
-        rows = self._world.rows
+        rows = self._shelf.rows
         for entry in entries:
             if any(row.entry.id == entry.id for row in rows):
                 continue
@@ -670,7 +795,7 @@ class MemoryOutbox:
         self._world.disk()
         self._prune()
         self._keep_if(lambda row: not (_comes_once(row.entry) and row.begun and self._free(row)))
-        found = [row for row in self._world.rows if self._free(row)][:most]
+        found = [row for row in self._shelf.rows if self._free(row)][:most]
         for row in found:
             row.owner, row.until, row.begun = owner, now + min(lease_seconds, LONGEST_LEASE), 0
         return [row.entry for row in found]
@@ -682,7 +807,7 @@ class MemoryOutbox:
                 row.owner, row.begun = owner, int(self._now())
                 row.until = self._now() + min(lease_seconds, LONGEST_LEASE)
                 return True
-        return False if self._world.has_outbox else None
+        return False if self._shelf.was_used else None
 
     def over(self, entry_id: str, owner: str) -> bool:
         self._world.disk()
@@ -695,21 +820,22 @@ class MemoryOutbox:
         self._world.disk()
         gone = set(ids)
         self._keep_if(lambda row: row.entry.id not in gone)
-        return self._world.has_outbox or not gone
+        return self._shelf.was_used or not gone
 
     def release(self, ids: Iterable[str], owner: str | None = None) -> bool:
         self._world.disk()
         for row in self._find(ids):
             if owner in (None, row.owner):
                 row.free()
-        return self._world.has_outbox or not list(ids)
+        return self._shelf.was_used or not list(ids)
 
     def hold_ends(
         self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
     ) -> list[str] | None:
         self._world.disk()
         now = self._now()
-        same = [row for row in self._world.rows if row.entry.kind != "push" and row.entry.stream_key == stream_key]
+        ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
+        same = [row for row in ends if row.entry.stream_key == stream_key]
         if any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in same):
             return None
         for row in same:

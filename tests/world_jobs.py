@@ -109,7 +109,9 @@ class Line:
             if event.after:
                 self.world.sleep(event.after)
             if self.process is None or self.process.dead:
-                self._start(Process(self.world, self.number))
+                self._start(
+                    Process(self.world, self.number, watched=self.world.rng.random() < self.world.conditions.watched)
+                )
             if self.world.trace is not None:
                 self.world.log(f"p{self.process.number} * {event.what} {event.x:.2f} {event.y:.2f}")
             getattr(self, f"do_{event.what}")(event.x, event.y)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
 SOON = 10.5  # seconds after which a card says how its job ended, once the service answers
+HEARING = 0.5  # seconds in which a watchdog has surely heard of what was said
+REPAIRED = 15.0  # seconds after which a card is right again that something late has touched
 LEASE = 185.0  # seconds after which what a killed process had is anybody's
 
 
@@ -127,8 +129,8 @@ class Judge:
             self._push(run, body)
             return
         card = service.cards[key]
-        if card.over_budget and was in self.runs and was != run.number and self.runs[was].process.killed:
-            self._spent.add(card.activity_id)
+        if was in self.runs and was != run.number and self.runs[was].process.killed:
+            self._spent.add(card.activity_id)  # nobody knows how many updates it has had
         if (
             service.requests[-1].verdict == "over budget" or card.over_budget
         ) and card.activity_id not in self._spent:
@@ -160,35 +162,58 @@ class Judge:
         run.shown = percentage
 
     def _ended(self, run: Run, process: Process, state: dict[str, Any], was: Any) -> None:
-        if run.kind is None:
+        killed = run.process.killed and (run.kind is None or run.ended > run.process.gone_at - HEARING)
+        if run.kind is None and not killed:
             self.wrong("ended while it runs", run=run.number)
         shown = COLORS.get(state.get("color"), "done" if "color" not in state else "?")
-        if run.handle.type != "stats" and shown != run.kind:
+        if run.handle.type != "stats" and shown != run.kind and not (killed and shown == "failed"):
             self.wrong("a false end", run=run.number, shown=shown, true=run.kind)
         other = self.runs.get(was)
         if other is not None and other is not run and other.kind is None and other.began >= run.ended:
             if process.dead:
                 self._overtaken.add(run.key)
                 self.notes["a stray end"] += 1
+            elif self.world.kind_of_outbox == "none":  # where nothing tells one process of the other
+                self._overtaken.add(run.key)
             elif not other.process.killed:
-                self.wrong("an older run ends a newer run's card", older=run.number, newer=was)
+                if run.process.gone_at < other.began - REPAIRED:
+                    self.wrong("an older run ends a newer run's card", older=run.number, newer=was)
+                self._repairs(run, other)
         self._ends[run.number] += 1
+
+    def _repairs(self, older: Run, newer: Run) -> None:
+        """See to it that a card is shown again which an older run ended that had been killed a moment before.
+
+        Its watchdog may have sent that end before the newer run began, or could be told of it.
+        """
+        self.notes["an end that was repaired"] += 1
+
+        def look() -> None:
+            shown = [
+                each for each in self.world.service.activities.values() if each.metadata.get("run") == newer.number
+            ]
+            if newer.kind is None and not newer.process.dead and not self.was_rough and all(c.ended for c in shown):
+                self.wrong(
+                    "an older run has ended a newer run's card for good", older=older.number, newer=newer.number
+                )
+
+        self.world.at(self.world.now + REPAIRED, look)
 
     def _push(self, run: Run, body: dict[str, Any]) -> None:
         self._pushes[run.number] += 1
         title = body["title"]
         if "stands still" in title:
             return
-        if run.is_taken_over:
+        if run.is_taken_over and not run.process.killed:
             self.wrong("pushed although an outer block took it over", run=run.number)
-        if "failed" not in title or not (run.kind == "failed" or run.is_late):
+        if "failed" not in title or not (run.kind == "failed" or run.is_late or run.process.killed):
             self.wrong("a false push", run=run.number, kind=run.kind, title=title)
 
     # -- on the disk
 
     def look_at_the_disk(self) -> None:
         """No secret is stored."""
-        for row in self.world.rows:
+        for row in self.world.shelf.rows:
             if KEY in repr(row.entry):
                 self.wrong("the key is on the disk", entry=row.entry.id)
             if row.entry.base_url != URL:
@@ -196,25 +221,34 @@ class Judge:
 
     # -- on the phone, when it must be right again
 
-    def look_at_the_phone(self, *, after_leases: bool) -> None:
+    def look_at_the_phone(self, *, debts: bool = False, after_leases: bool = False) -> None:
         """Judge the phone, some seconds after the service answers again.
 
         Args:
+            debts: True where what processes owed that are gone has had its time too: it goes last.
             after_leases: True where what killed processes had is anybody's by now.
         """
         cards: dict[Any, list[Any]] = {}
         for card in self.world.service.activities.values():
             cards.setdefault(card.metadata.get("run"), []).append(card)
         newest = {run.key: run for run in self.runs.values() if run.has_card}
+        if after_leases or (debts and not any(process.killed for process in self.world.processes)):
+            self._judge_alarms()
         for run in self.runs.values():
-            if self._is_safe(run.process) and (after_leases or not self._has_killed_heirs(run.process)):
+            if (
+                (debts or not run.process.dead)
+                and self._is_safe(run.process)
+                and (after_leases or not self._has_killed_heirs(run.process))
+            ):
                 self._judge_push(run)
                 if run.has_card:
                     self._judge_card(run, cards.get(run.number, []), newest[run.key] is run)
 
     def _is_safe(self, process: Process) -> bool:
         """Tell whether what a process owes survives it."""
-        return not process.killed and not (process.left_debts and self.world.kind_of_outbox == "none")
+        if process.killed:
+            return process.was_guarded
+        return not (process.left_debts and self.world.kind_of_outbox == "none")
 
     def _has_killed_heirs(self, process: Process) -> bool:
         """Tell whether a program was killed later, which may have had its debts under a lease."""
@@ -225,14 +259,42 @@ class Judge:
         """True where nothing ever went wrong with the network."""
         return not self.was_rough
 
+    def _was_heard(self, run: Run) -> bool:
+        """Tell whether the watchdog of a killed process has surely heard of how a block was."""
+        process = run.process
+        if process.watchdog is None or (run.kind is not None and run.ended < process.watchdog.stands_at):
+            return False
+        return max(run.began, run.ended) < process.gone_at - HEARING
+
+    def _judge_alarms(self) -> None:
+        """Whoever was killed under a watchdog has somebody hear of it."""
+        for process in self.world.processes:
+            runs = [each for each in self.runs.values() if each.process is process and each.has_card]
+            killed = [each for each in runs if each.kind is None and each.began < process.gone_at - HEARING]
+            if process.was_guarded and killed and not any(self._pushes[each.number] for each in runs):
+                self.wrong("killed, and nobody heard of it", process=process.number)
+
     def _judge_push(self, run: Run) -> None:
+        if run.process.killed and not self._was_heard(run):
+            return
         if run.owes_push and not self._pushes[run.number]:
             self.wrong("a failure that nobody heard of", run=run.number)
-        if self._is_quiet and self._pushes[run.number] > 1 and "stall_after" not in run.handle._options:
+        if (
+            self._is_quiet
+            and not run.process.killed
+            and self._pushes[run.number] > 1
+            and "stall_after" not in run.handle._options
+        ):
             self.wrong("pushed twice", run=run.number)
 
     def _judge_card(self, run: Run, cards: list[Any], is_newest: bool) -> None:
         world = self.world
+        if run.process.killed and not self._was_heard(run):
+            return
+        if run.kind is None and run.process.killed:
+            if any(not card.ended for card in cards) and run.key not in self._overtaken:
+                self.wrong("killed, and still running on the screen", run=run.number)
+            return
         if run.kind is None:
             others = [each for each in self.runs.values() if each.has_card and each.kind is None]
             own = [each for each in others if each.process is run.process]
@@ -254,6 +316,8 @@ class Judge:
         if not is_newest or run.key in self._overtaken:
             return  # a newer run has the card
         is_optional = run.kind == "stopped" or run.is_delayed or self._was_full or run.process.left_debts
+        is_optional = is_optional or run.process.killed
+        is_optional = is_optional or self.world.jumped  # a lease seems to have run out, and another one takes the end
         if not cards and not is_optional:
             self.wrong("never shown", run=run.number, kind=run.kind)
         if cards and cards[-1].ended_by == "request" and COLORS.get(cards[-1].color, run.kind) != run.kind:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from world import PROFILES, Conditions, Process, Violation, World
+from world import PROFILES, Conditions, Heir, Process, Violation, World
 from world_jobs import Event, Line, draw
 from world_judge import LEASE, SOON, Judge
 
@@ -53,7 +53,9 @@ class Outcome(NamedTuple):
 def conditions_of(seed: int) -> tuple[Conditions, str]:
     """Draw what a world is like."""
     rng = random.Random(f"world {seed}")
-    return rng.choice(PROFILES)._replace(slots=rng.choice((4, 4, 50))), rng.choice(OUTBOXES)
+    return rng.choice(PROFILES)._replace(
+        slots=rng.choice((4, 4, 50)), watched=rng.choice((0.0, 0.0, 1.0))
+    ), rng.choice(OUTBOXES)
 
 
 def run(
@@ -102,7 +104,7 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
     world.run_while(lambda: not all(line.is_over for line in lines), 1e7)
     judge, leaving = world.judge, []
     for process in world.processes:  # half of those that are left leave in order
-        if not process.dead and world.rng.random() < 0.5:
+        if not process.dead and not isinstance(process, Heir) and world.rng.random() < 0.5:
             for line in lines:
                 if line.process is process:
                     line._stop_all()
@@ -117,14 +119,16 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
     heir.dispatcher.look_for_owed(account, again=True)
     world.run(world.now + judge.soon)
     judge.look_at_the_disk()
-    judge.look_at_the_phone(after_leases=False)
+    judge.look_at_the_phone()
+    world.run(world.now + 60.0)  # the minute of the account that debts may have to wait for
+    judge.look_at_the_phone(debts=True)
     if any(process.killed for process in world.processes):
         world.run(world.now + (LEASE if not world.jumped else LONGEST_LEASE))
         heir.dispatcher.look_for_owed(account, again=True)
         world.run(world.now + SOON)
-        judge.look_at_the_phone(after_leases=True)
-        if world.rows:
-            judge.wrong("something is left in the outbox", entries=len(world.rows))
+        judge.look_at_the_phone(debts=True, after_leases=True)
+        if world.shelf.rows:
+            judge.wrong("something is left in the outbox", entries=len(world.shelf.rows))
 
 
 def shrink(found: Outcome, events: int = 20) -> list[Event]:

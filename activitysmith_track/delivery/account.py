@@ -92,9 +92,10 @@ class Account:
             self._probe_at = now + self._runtime.backoff(self._failures)
 
     def forget_requests(self, requests: int) -> None:
-        """Take back what was counted last: it was not sent."""
+        """Take back what was counted last: it was not sent, and asked nobody whether the service is back."""
         for _ in range(min(requests, len(self._sent))):
             self._sent.pop()
+        self._probe_at = 0.0
 
     def open_at(self, now: float, urgency: Urgency) -> float:
         """Return when the next request may go."""

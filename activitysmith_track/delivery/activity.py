@@ -296,7 +296,8 @@ class Activity:
         self._arm()
         body = state.body if rotates or not is_shown else without_opening(state.body)
         self.account.note_request(now, 1 + rotates)
-        persistence = None if is_shown else self.dispatcher.persistence
+        confirms = not is_shown or now >= self._confirm_at
+        persistence = self.dispatcher.persistence if confirms else None
         work = partial(_show, self.account, self.stream_key, body, rotates=rotates, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
 

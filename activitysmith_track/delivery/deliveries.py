@@ -42,7 +42,7 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
     that was refused gives it back.
 
     Yields:
-        The ids of what that is.
+        The ids of what that is; when it is over, something where anything of an older run was there.
 
     Raises:
         EndUnderWay: where somebody else is sending it at this moment.
@@ -56,6 +56,9 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
         if not (retry.is_transient(error) or isinstance(error, RateLimited)):
             persistence.give_back(held)
         raise
+    # The watchdog of an older run that was killed a moment ago may have stored its end only now.
+    later = persistence.hold_ends(account, stream_key)
+    held.extend(["one that is being sent"] if later is None else later)
     persistence.forget(held)
 
 
@@ -113,12 +116,19 @@ class Delivery:
             return None
         job, self._job = self._job, None
         if job.error is None:
-            if job.result and self.account.answered():
-                self.dispatcher.retry_all(self.account)
+            self._arrived(was_sent=job.result)
             return self._done(Stage.DELIVERED)
         if self.account.failed(job.error, now):
             self.dispatcher.retry_all(self.account)
         return self._failed(job.error, now)
+
+    def _arrived(self, *, was_sent: bool | None) -> None:
+        """Note that the service has answered; or that nothing was sent, where somebody else has it (False)."""
+        if was_sent:
+            if self.account.answered():
+                self.dispatcher.retry_all(self.account)
+        elif was_sent is False:
+            self.account.forget_requests(1)
 
     def give_up(self) -> None:
         """Leave it undelivered; see `Task.give_up`."""
@@ -202,6 +212,15 @@ class Delivery:
         """Have the copy of what was delivered forgotten."""
         self.persistence.forget_copy(self)
 
+    def _drop(self, stage: Stage = Stage.DELIVERED) -> float | None:
+        """Owe nothing any more, since it need not be said; a copy is forgotten first, on a worker's thread."""
+        if self.copy_owner is CopyOwner.NOBODY:
+            return self._done(stage)
+        self.stage = moved(self.stage, Stage.IN_FLIGHT)
+        work = partial(self.persistence.forget_copy, self)
+        self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, work)
+        return None
+
     def _again_at(self, now: float, failures: int) -> float:
         self.stage = moved(self.stage, Stage.OWED)
         return now + self.dispatcher.runtime.backoff(failures)
@@ -255,8 +274,13 @@ class EndDelivery(Delivery):
         grace = self._asked + (GRACE if is_soon else self.dispatcher.runtime.attempt_seconds)
         if activity.is_in_flight and now < grace:
             return grace
-        if activity.on_phone is OnPhone.NO and not activity.is_in_flight and not self._may_show(now):
-            return None if self._is_worth_showing and self.account.frees_slots else self._done(Stage.DELIVERED)
+        is_unseen = activity.on_phone is OnPhone.NO and not activity.is_in_flight
+        if is_unseen and not self._may_show(now):
+            if self._is_worth_showing and self.account.frees_slots:
+                return None
+            if self.copy_owner is not CopyOwner.OUTBOX or self.state.keep:
+                return self._drop()
+            # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
         later = self._opens_at(now)
         if later is None:
             self._overtook = activity.is_in_flight
@@ -325,6 +349,9 @@ class EndDelivery(Delivery):
             return None
         key, body = self.activity.stream_key, self.state.body
         return self.persistence.entry(self.account, self.kind, body, self.occurred_at, id=self.id, stream_key=key)
+
+    def _is_owed_after(self, error: Exception) -> bool:
+        return super()._is_owed_after(error) and not isinstance(error, ActivityLimitReached)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         if isinstance(error, EndUnderWay):
@@ -411,7 +438,7 @@ class PushDelivery(Delivery):
         # an outer block takes it over.
         starting = not self.is_withdrawn and self._entrust()
         if self.is_withdrawn:
-            return self._done(Stage.WITHDRAWN)
+            return self._drop(Stage.WITHDRAWN)
         if now < self.not_before and not self.dispatcher.draining:
             return min(self.not_before, now + START_LOOK) if starting else self.not_before
         later = self._opens_at(now)
@@ -516,10 +543,7 @@ class RecoveredDelivery(PushDelivery):
         if newer is not None:
             newer.doubt()
             if newer.on_phone is OnPhone.YES:
-                self.stage = moved(self.stage, Stage.IN_FLIGHT)
-                gone = partial(self.persistence.forget_copy, self)  # the disk may be slow
-                self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, gone)
-                return None
+                return self._drop()
             is_ending = newer.end_delivery is not None and newer.end_delivery.is_in_flight
             if newer.on_phone is OnPhone.MAYBE or newer.is_in_flight or is_ending:
                 return None  # woken when that has landed
@@ -527,6 +551,7 @@ class RecoveredDelivery(PushDelivery):
         if later is None:
             self._has_turn = self.dispatcher.draining or self._has_turn or self.account.take_debt(self)
             if self._has_turn:
+                self._may_have_begun = False
                 self._send(now)
         return later
 
@@ -551,12 +576,19 @@ class RecoveredDelivery(PushDelivery):
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._make_room()
-        is_moot = isinstance(error, NotFound) and self.kind == "end"  # nothing is on the screen
-        if is_moot or now >= self._tries_until:
-            self._goes_again = False
-            self.persistence.forget_copy(self)
+        is_moot = isinstance(error, NotFound) and self.kind == "end"  # nothing is on the screen, or not yet
+        if is_moot or self._is_late(now):
             return self._done(Stage.DELIVERED)
         return super()._failed(error, now)
+
+    def _is_late(self, now: float) -> bool:
+        """Tell whether an end that goes once more, to be sure, has been tried for long enough."""
+        return now >= self._tries_until
+
+    def _is_owed_after(self, error: Exception) -> bool:
+        if self._goes_again and isinstance(error, NotFound):
+            return True
+        return super()._is_owed_after(error) and not self._is_late(self.dispatcher.clock())
 
     def _make_room(self) -> None:
         """Have a newer run's activity go on that has waited for this to land."""
@@ -572,7 +604,7 @@ class RecoveredDelivery(PushDelivery):
             super()._settle_copy()
 
     def _done(self, stage: Stage) -> float | None:
-        if self._goes_again and self.has_arrived:
+        if self._goes_again and self._may_have_begun and stage is Stage.DELIVERED:
             self._goes_again = self.has_arrived = False
             if self.copy_owner is CopyOwner.OUTBOX:  # else nobody could tell whether a newer run has the card by then
                 now = self.dispatcher.clock()

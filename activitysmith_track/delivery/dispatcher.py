@@ -22,7 +22,7 @@ from .deliveries import Delivery, EndDelivery, OutboxRecovery, PushDelivery
 from .persistence import Parting, Persistence
 from .runtime import Runtime
 from .shutdown import Shutdown, shutdown
-from .state import Life, StateProvider
+from .state import CopyOwner, Life, StateProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -227,6 +227,9 @@ class Dispatcher:
                     if delivery.failure is None:
                         continue  # it has just left
                     delivery.withdraw()
+                if delivery.copy_owner is CopyOwner.OUTBOX:
+                    self.scheduler.wake(delivery)  # the disk is not for this thread
+                    return
                 self.persistence.forget_copy(delivery)
                 self.settle(delivery)
                 self.scheduler.wake(delivery)

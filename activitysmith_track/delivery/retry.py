@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import DeliveryError, InvalidAnswer, ServerError, StatusError, TooManyRequests
+from ..errors import DeliveryError, InvalidAnswer, ServerError, StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def may_have_arrived(error: Exception) -> bool:
 
 def was_answered(error: Exception) -> bool:
     """Tell whether a failure is the service's own answer, so that the service can be reached."""
-    return isinstance(error, StatusError) and not isinstance(error, (ServerError, TooManyRequests))
+    return isinstance(error, StatusError) and not isinstance(error, ServerError)
 
 
 def backoff(failures: int, uniform: Callable[[float, float], float]) -> float:

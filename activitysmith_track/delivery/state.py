@@ -161,7 +161,7 @@ _STAGES = {
     Stage.OWED: {Stage.OWED, Stage.IN_FLIGHT, Stage.WITHDRAWN, Stage.DELIVERED, Stage.LOST},
     Stage.IN_FLIGHT: {Stage.OWED, Stage.DELIVERED, Stage.LOST},
     Stage.DELIVERED: set[Stage](),
-    Stage.WITHDRAWN: {Stage.WITHDRAWN},
+    Stage.WITHDRAWN: {Stage.WITHDRAWN, Stage.IN_FLIGHT},
     Stage.LOST: set[Stage](),
 }
 
