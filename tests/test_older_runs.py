@@ -320,6 +320,63 @@ def test_what_was_released_is_taken_again(box: Outbox) -> None:
     assert not box.begin(entry.id, "another", 60)
 
 
+# ------------------------------------------------------------------- what comes late from a process that is gone
+
+
+@pytest.fixture
+def soon_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that an earlier run may yet touch is looked after half a second later."""
+    wait = 0.5 - Runtime.attempt_seconds
+    monkeypatch.setattr("activitysmith_track.delivery.activity.STRAGGLER_SECONDS", wait)
+
+
+@pytest.mark.usefixtures("soon_confirmed")
+def test_a_card_that_something_late_has_ended_is_shown_again() -> None:
+    """A run that takes a card over makes sure that nothing of the run before has ended it meanwhile."""
+    with PatientSimulator() as sim, ActivitySmith(sim.api_key, base_url=sim.base_url) as older:
+        older.live_activities.stream("job", title="job", type="progress", percentage=50)
+        with at.override(api_key=sim.api_key, base_url=sim.base_url), at.live_progress("job"):
+            assert sim.wait_for(lambda phone: phone.cards["job"].percentage == 0)
+            older.live_activities.end_stream("job", title="job", type="progress", percentage=50, color="red")
+            assert sim.wait_for(lambda phone: not phone.cards["job"].ended)
+            assert sim.cards["job"].percentage == 0
+            assert at.flush(60)
+
+
+@pytest.mark.usefixtures("soon_confirmed")
+def test_what_is_refused_is_not_confirmed_again(script: Script) -> None:
+    """The service may refuse to be shown the same once more; that is asked once."""
+    answers = iter([(200, {"success": True, "operation": "updated"})])
+    script.answer = lambda method, path, body: (
+        next(answers, (403, {})) if method == "PUT" else (200, script.fine(method))
+    )
+    with at.live_progress("job"):
+        assert script.wait(2, "PUT")
+        time.sleep(0.5)
+        assert len(script.sent("PUT")) == 2
+    assert at.flush(60)
+
+
+@pytest.mark.usefixtures("soon_confirmed")
+def test_a_late_end_that_is_being_sent_is_waited_for(
+    script: Script, box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card is shown once more when an older run's end is through that was stored after it began."""
+    monkeypatch.setattr(_outbox, "ATTEMPT_SECONDS", 600.0)
+    script.answer = lambda method, path, body: (200, {"success": True, "operation": "updated"})
+    with at.live_progress("job"):
+        assert script.wait(1, "PUT")
+        entry = owed(script)
+        assert box.put([entry], "another", 60)
+        assert box.begin(entry.id, "another", 60)
+        time.sleep(0.8)
+        assert len(script.sent("PUT")) == 1
+        assert box.over(entry.id, "another")
+        assert script.wait(2, "PUT")
+        assert until(lambda: not box.exists())
+    assert at.flush(60)
+
+
 # -------------------------------------------------------------------------------------------------- the watchdog
 
 

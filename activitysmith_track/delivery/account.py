@@ -124,7 +124,7 @@ class Account:
         if retry.is_transient(error):
             self._failures += 1
             if self._failures == OUTAGE_AFTER:
-                self._probe_at = now + self._runtime.backoff(1)
+                self._probe_at = now + self._runtime.uniform(0.5, 1.0) * retry.FIRST_SECONDS
         return False
 
     def rate_limited(self, now: float, seconds: float | None) -> float:

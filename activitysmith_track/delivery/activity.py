@@ -10,7 +10,7 @@ from .._pacing import DEFAULT_BUDGET, Pace, Range
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
 from . import retry
 from .account import Urgency
-from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_opening
+from .deliveries import END_LOOK, EndDelivery, EndUnderWay, in_place_of_older, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, OnPhone, StateProvider, moved
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
-END_LOOK = 0.25  # seconds between two looks whether another process has sent an older run's end
 STRAGGLER_SECONDS = 1.0  # after the longest attempt, by which nothing of an earlier process arrives any more
 
 
@@ -307,8 +306,8 @@ class Activity:
         self._job = self._sending = None
         if job is not None and sending is not None:
             if job.error is None:
-                answer, replaced = job.result
-                self._answered(answer, replaced, sending, now)
+                answer, may_be_hit = job.result
+                self._answered(answer, may_be_hit, sending, now)
             else:
                 self._failed(job.error, sending, now)
         if self.end_delivery is not None:
@@ -320,13 +319,13 @@ class Activity:
         if self.life not in (Life.ENDING, Life.ENDED):
             self.life = moved(self.life, to)
 
-    def _answered(self, answer: StreamAnswer, replaced: bool, sending: _Sending, now: float) -> None:
+    def _answered(self, answer: StreamAnswer, may_be_hit: bool, sending: _Sending, now: float) -> None:
         self._failures = 0
         self._confirm_at = float("inf")
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
             self.pace.start(now, sending.state.fraction, fresh=is_fresh)
-            if sending.begins and (replaced or self._is_in_doubt or not is_fresh):
+            if sending.begins and (may_be_hit or self._is_in_doubt or not is_fresh):
                 self._confirm_at = now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS
         elif answer.operation != "noop":
             before = self.sent
@@ -360,7 +359,7 @@ class Activity:
             self.account.forget_requests(1)
             self._retry_at = now + END_LOOK
             self._is_in_doubt = True
-            self._move(Life.WAITING)
+            self._move(self._life_between_requests)
             return
         self._failures += 1
         self.dispatcher.tell_failure("an update", error)
@@ -376,8 +375,9 @@ class Activity:
             again = now + ROTATION_RETRY
         if again is not None:
             self._retry_at = again
-            self._move(Life.WAITING if self.on_phone is not OnPhone.YES else Life.SHOWN)
+            self._move(self._life_between_requests)
             return
+        self._confirm_at = float("inf")
         if self.on_phone is OnPhone.YES:
             self._move(Life.SHOWN)
             self.sent = sending.state
@@ -387,6 +387,10 @@ class Activity:
             self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, which this was to replace
             self.sent = None
         self.dispatcher.settle(self)
+
+    @property
+    def _life_between_requests(self) -> Life:
+        return Life.SHOWN if self.on_phone is OnPhone.YES else Life.WAITING
 
     def _again_at(self, error: Exception, now: float) -> float | None:
         """Return when a request that failed is tried again, with what is true by then; `None` for never."""
@@ -451,7 +455,7 @@ def _show(
     """Show a state, on a fresh card if the one on the screen is to go: the work of a job.
 
     Returns:
-        The answer, and whether it took the place of something that an older run owed.
+        The answer, and whether something of an older run may yet reach the card.
     """
     from ..client import end_stream_call, stream_call
 
@@ -462,6 +466,6 @@ def _show(
             account.perform([end_stream_call(stream_key, None, {"content_state": content})])
     if persistence is None:
         return account.perform([stream_call(stream_key, None, body)]), False
-    with in_place_of_older(persistence, account, stream_key) as held:
+    with in_place_of_older(persistence, account, stream_key) as older:
         answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
-    return answer, bool(held)
+    return answer, older.may_hit

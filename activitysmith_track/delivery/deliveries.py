@@ -34,15 +34,27 @@ class EndUnderWay(Exception):
     """Another process is sending the end of an older run, which would end a card that is begun now."""
 
 
+class OlderEnds:
+    """What earlier runs owe the card of one that begins.
+
+    Attributes:
+        ids: of what is kept from everybody meanwhile.
+        may_hit: whether something of an earlier run may yet reach the card.
+    """
+
+    def __init__(self, ids: list[str]) -> None:
+        self.ids, self.may_hit = ids, bool(ids)
+
+
 @contextlib.contextmanager
-def in_place_of_older(persistence: Persistence, account: Account, stream_key: str) -> Iterator[list[str]]:
+def in_place_of_older(persistence: Persistence, account: Account, stream_key: str) -> Iterator[OlderEnds]:
     """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
 
     It stays so while the start may have been carried out, since the older end would then hit the newer card. A start
     that was refused gives it back.
 
     Yields:
-        The ids of what that is; when it is over, something where anything of an older run was there.
+        What that is, as far as it is known; when it is over, all of it.
 
     Raises:
         EndUnderWay: where somebody else is sending it at this moment.
@@ -50,16 +62,17 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
     held = persistence.hold_ends(account, stream_key)
     if held is None:
         raise EndUnderWay
+    older = OlderEnds(held)
     try:
-        yield held
+        yield older
     except Exception as error:
         if not (retry.is_transient(error) or isinstance(error, RateLimited)):
             persistence.give_back(held)
         raise
-    # The watchdog of an older run that was killed a moment ago may have stored its end only now.
+    # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
     later = persistence.hold_ends(account, stream_key)
-    held.extend(["one that is being sent"] if later is None else later)
-    persistence.forget(held)
+    older.may_hit = older.may_hit or later != []
+    persistence.forget([*held, *(later or [])])
 
 
 def without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
