@@ -80,7 +80,7 @@ def older_end() -> None:
 
 def full_too_early() -> None:
     """A running job is shown at 100 %."""
-    activities.Progress._percent = lambda self: round(100 * min(1.0, self._fraction()))  # type: ignore
+    activities.Progress._percent = lambda self, fraction: round(100 * min(1.0, fraction))  # type: ignore
 
 
 def retry_of_what_arrived() -> None:
