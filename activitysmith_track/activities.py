@@ -660,7 +660,7 @@ class Watch:
             answer = wanted(outcome, subject)
             return None if answer is None else _check_told("on_failure" if failed else "on_success", answer)
         except Exception as problem:
-            self._tracker.dispatcher.warn_once(
+            self._tracker.dispatcher.runtime.warn_once(
                 ("callable", self.name),
                 "on_%s of %r failed: %r",
                 "failure" if failed else "success",
@@ -938,7 +938,7 @@ class Handle(Watch):
 
     def _note(self, kind: str, message: str, *details: object) -> None:
         """Log what was wrong with run-time data, once for each kind and name."""
-        self._tracker.dispatcher.warn_once((kind, self.name), f"{self.name!r}: {message}", *details)
+        self._tracker.dispatcher.runtime.warn_once((kind, self.name), f"{self.name!r}: {message}", *details)
 
     def _tell_unopened(self) -> None:
         """Say of a handle that is used but was never entered why nothing is seen of it."""

@@ -309,7 +309,7 @@ class Tracker:
     def account(self) -> Account | None:
         """Return the account to send to, or `None` where the library is off."""
         if self._is_closed:
-            self.dispatcher.warn_once("closed", "activitysmith_track is off here: the tracker is closed")
+            self.dispatcher.runtime.warn_once("closed", "activitysmith_track is off here: the tracker is closed")
             return None
         settings = self.settings
         if settings.enabled is False or (settings.enabled is None and not _switch("ACTIVITYSMITH_TRACK", True)):
@@ -322,9 +322,9 @@ class Tracker:
                 self.dispatcher.persistence.directory = settings.outbox
                 return self.dispatcher.account(check_api_key(key), find_base_url(settings.base_url))
         except InvalidRequest as error:  # from the environment: the job goes on without us
-            self.dispatcher.warn_once("environment", "activitysmith_track is off: %s", error)
+            self.dispatcher.runtime.warn_once("environment", "activitysmith_track is off: %s", error)
             return None
-        self.dispatcher.warn_once(
+        self.dispatcher.runtime.warn_once(
             "key",
             "activitysmith_track is off: no API key. Set ACTIVITYSMITH_API_KEY to turn it on, ACTIVITYSMITH_TRACK="
             "off to silence this line, or preview it locally with: python -m activitysmith_track demo",
@@ -386,7 +386,7 @@ def _switch(name: str, default: bool) -> bool:
     text = os.environ.get(name, "").strip().lower()
     if text and text not in _TRUE | _FALSE:
         left = "on" if default else "off"
-        default_tracker().dispatcher.warn_once(
+        default_tracker().dispatcher.runtime.warn_once(
             ("switch", name), f"{name}=%s is neither on nor off: left {left}", text
         )
     return default if text not in _TRUE | _FALSE else text in _TRUE

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import fuzzing
 
-from activitysmith_track.client import StreamAnswer, read_answer
+from activitysmith_track.client.answers import StreamAnswer, read_answer
 from activitysmith_track.errors import ActivitySmithError
 
 

@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, InvalidRequest, errors
-from activitysmith_track.client import retry_after
+from activitysmith_track.client.answers import retry_after
 from activitysmith_track.simulator import Simulator
 
 URL = "https://service.example/api"
@@ -167,7 +167,7 @@ STATUSES: list[tuple[int, dict[str, Any], type[errors.StatusError], dict[str, An
         {"code": "badge_update_failed"},
     ),
     (500, {}, errors.ServerError, {"error": "Internal Server Error"}),
-    (418, {}, errors.StatusError, {"error": "I'm a teapot"}),
+    (418, {}, errors.StatusError, {"error": "I'm a Teapot"}),
     (302, {}, errors.StatusError, {"status": 302}),
 ]
 

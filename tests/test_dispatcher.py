@@ -255,7 +255,7 @@ def test_updates_are_tried_again_with_the_latest_state(
     script: Script, status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A failure that may pass is tried again with what is true by then, told once, and raised never."""
-    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 0.01)
     moved = threading.Event()
 
     def failing(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -288,7 +288,7 @@ def test_what_is_refused_for_good_is_not_tried_again(script: Script) -> None:
 
 def test_failure_pushes_are_at_least_once(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """The push of a failure is sent until it is answered; that of a success only once where it may have arrived."""
-    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 0.01)
     monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.0)
     script.answer = lambda method, path, body: (
         (503, {}) if len(script.sent("POST")) < 3 else (200, script.fine(method))
@@ -307,7 +307,7 @@ def test_failure_pushes_are_at_least_once(script: Script, monkeypatch: pytest.Mo
 
 def test_ends_are_tried_again(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end is sent until it is answered."""
-    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 0.01)
     script.answer = lambda method, path, body: (
         (503, {}) if method == "DELETE" and len(script.sent("DELETE")) < 3 else (200, script.fine(method))
     )
@@ -387,14 +387,14 @@ def test_what_cannot_be_imported_any_more_is_owed(
     script: Script, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A module that the leaving interpreter refuses makes a failed delivery, which is tried again."""
-    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 0.01)
     refusals = iter([RuntimeError("can't register atexit after shutdown")] * 3)
 
     def load() -> None:
         for refusal in refusals:
             raise refusal
 
-    monkeypatch.setattr("activitysmith_track.delivery.scheduler.load_client", load)
+    monkeypatch.setattr("activitysmith_track.delivery.transport.load", load)
     with at.live_progress("job"):
         pass
     assert at.flush(60)

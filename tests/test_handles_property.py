@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import activitysmith_track as at
 from activitysmith_track.activities import Outcome
-from activitysmith_track.client import end_stream_call, send_call, stream_call
+from activitysmith_track.client.requests import end_stream_call, send_call, stream_call
 
 anything = st.one_of(
     st.none(),

@@ -31,16 +31,14 @@ from fuzzing import answers
 from patience import times_out, until
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, Settings, Tracker, errors
-from activitysmith_track.client import (
+from activitysmith_track.client.answers import (
     LONGEST_RETRY_AFTER,
-    MAX_ANSWER_BYTES,
     PushAnswer,
     StreamAnswer,
-    _NoCookies,
-    _Secret,
     read_answer,
     retry_after,
 )
+from activitysmith_track.client.transport import MAX_ANSWER_BYTES, NoCookies, Secret
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 
@@ -464,7 +462,7 @@ def test_cookies_are_not_kept(kind: str, peer: Make) -> None:
     ask(kind, server.url, times=2)
     assert len(server.requests) >= 2
     assert all(b"cookie" not in request.lower() for request in server.requests)
-    assert list(_NoCookies()) == []
+    assert list(NoCookies()) == []
 
 
 @pytest.mark.parametrize(
@@ -679,7 +677,7 @@ def test_the_key_is_in_no_frame_of_a_client_that_cannot_be_made(
 def test_a_client_keeps_its_key(make: type) -> None:
     """The key is in no repr, and a client can be neither pickled nor copied."""
     client = make(KEY, base_url="http://127.0.0.1:9")
-    assert KEY not in repr(client) + repr(vars(client)) + repr(_Secret(KEY))
+    assert KEY not in repr(client) + repr(vars(client)) + repr(Secret(KEY))
     for copying in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="cannot be pickled"):
             copying(client)

@@ -102,7 +102,7 @@ def test_the_process_itself_delivers_when_the_service_is_back(
     sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What failed at first is kept meanwhile, delivered once, and forgotten."""
-    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.05)
+    monkeypatch.setattr("activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 0.05)
     box = tmp_path / "box"
     with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=box):
         with sim.fault("status", status=503) as fault:
@@ -121,7 +121,7 @@ def test_without_a_place_to_keep_it(
     sim: Simulator, tmp_path: Path, place: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that takes nothing costs a line in the log, never the job or the delivery."""
-    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.05)
+    monkeypatch.setattr("activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 0.05)
     if place == "file":
         (tmp_path / "file").write_text("not a directory")
         place = tmp_path / "file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import activitysmith_track as at
 from activitysmith_track import ActivitySmith, _outbox
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
-from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.account import DEBTS_AT_ONCE, Account
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner
@@ -26,7 +27,7 @@ from activitysmith_track.delivery.state import CopyOwner
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits long for another attempt."""
-    monkeypatch.setattr("activitysmith_track.delivery.retry.backoff", lambda failures, _: 0.2)
+    monkeypatch.setattr("activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 0.2)
 
 
 @pytest.fixture
@@ -65,10 +66,10 @@ class Idle:
         return
 
 
-def owed(script: Script, kind: str = "end", **more: Any) -> Entry:
+def owed(script: Script, kind: str = "end", key: str = "job", **more: Any) -> Entry:
     """Make an end that an earlier process owes the card of the job."""
-    body = {"content_state": {"title": "job", "subtitle": "Failed"}}
-    return Entry(kind, hint("script-key"), script.url, body, time.time(), "job", **more)
+    body = {"content_state": {"title": key, "subtitle": "Failed"}}
+    return Entry(kind, hint("script-key"), script.url, body, time.time(), key, **more)
 
 
 def methods(script: Script) -> list[str]:
@@ -136,7 +137,7 @@ def test_an_end_is_owed_until_a_newer_run_is_shown(script: Script) -> None:
 def test_a_newer_run_waits_for_the_older_ones_end(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end that failed is tried again as soon as a newer run wants the card, and never after that is shown."""
     monkeypatch.setattr(
-        "activitysmith_track.delivery.retry.backoff", lambda failures, _: 60.0 if failures == 1 else 0.2
+        "activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 60.0 if failures == 1 else 0.2
     )
     with at.live_progress("job"):
         assert script.wait(1)
@@ -190,6 +191,36 @@ def test_a_run_that_is_refused_leaves_the_older_end_owed(script: Script, box: Ou
     assert at.flush(60)
     assert methods(script).count("DELETE") == 1
     assert not box.exists()
+
+
+def test_what_is_owed_goes_on_when_newer_runs_take_what_waits(script: Script, box: Outbox) -> None:
+    """A turn that a newer run's card has made idle passes to what waits behind it."""
+    assert box.put([owed(script, key=key) for key in "abcdef"])
+    go, held = threading.Event(), itertools.count()
+
+    def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if method == "DELETE" and next(held) < DEBTS_AT_ONCE:
+            go.wait(60)
+        return 200, script.fine(method)
+
+    script.answer = slowly
+    at.flush(0.0)  # which has the outbox looked at
+    assert script.wait(DEBTS_AT_ONCE, "DELETE")
+    with at.live_progress("c", key="c"), at.live_progress("d", key="d"):
+        assert script.wait(2, "PUT")
+        assert until(lambda: len(at_account().recovered) == 4)
+        go.set()
+        assert script.wait(4, "DELETE")
+    assert at.flush(60)
+    assert sorted(path.rpartition("/")[2] for _, path, _ in script.sent("DELETE")) == list("abcdef")
+    assert not box.exists()
+
+
+def at_account() -> Account:
+    """Return the account that the library is configured for."""
+    account = default_tracker().account()
+    assert account is not None
+    return account
 
 
 def test_a_short_run_that_is_refused_leaves_the_older_end_owed(script: Script, box: Outbox) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from activitysmith_track.delivery import retry
+from activitysmith_track.client import retry
 from activitysmith_track.delivery.account import DEBTS_AT_ONCE, OUTAGE_AFTER, Account, Urgency
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import Life, Stage, moved
@@ -81,12 +81,17 @@ def test_one_request_at_a_time_asks_whether_the_service_is_back() -> None:
 
 
 def test_what_earlier_processes_owe_goes_a_little_at_a_time() -> None:
-    """Two requests at once, one after the other in their order, and at most half of the account's minute."""
+    """Two requests at once, and at most half of the account's minute; nobody who waits is forgotten."""
     account = Account("key", "http://localhost:1", Calm(lambda: 0.0))
     debts: list[Any] = [object() for _ in range(DEBTS_AT_ONCE + 2)]
     assert [account.take_debt(each) for each in debts] == [True] * DEBTS_AT_ONCE + [False, False]
     assert not account.take_debt(debts[-1])
-    assert [account.give_debt_back() for _ in range(3)] == [*debts[-2:], None]
+    assert account.take_debt(debts[0])  # it has its turn
+    assert account.give_debt_back(debts[-1]) == []  # it had none
+    assert account.give_debt_back(debts[0]) == debts[-2:]
+    assert account.take_debt(debts[-1])  # though the other one was asked first
+    assert not account.take_debt(debts[-2])
+    assert account.give_debt_back(debts[1]) == [debts[-2]]
     account.note_request(0.0, 30)
     found = {urgency: account.open_at(0.0, urgency) for urgency in Urgency}
     assert found == {Urgency.DEBT: 60.0, Urgency.UPDATE: 0.0, Urgency.END: 0.0}

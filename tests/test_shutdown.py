@@ -21,7 +21,7 @@ from patience import PATIENCE, PatientSimulator, until
 
 import activitysmith_track as at
 from activitysmith_track import Tracker, _forks, configuration
-from activitysmith_track.delivery import retry
+from activitysmith_track.client import retry
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime

@@ -28,7 +28,7 @@ from activitysmith_track._failure import WITHOUT_GOODBYE, late
 from activitysmith_track._last_words import Decoder, Duty, Garbled, Guard, encode
 from activitysmith_track._outbox import Outbox, hint
 from activitysmith_track._watchdog import Watchdog
-from activitysmith_track.client import owed_call
+from activitysmith_track.client.requests import owed_call
 from activitysmith_track.delivery import successor
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.persistence import Persistence
@@ -797,8 +797,8 @@ def test_a_package_that_is_not_on_the_path(sim: Simulator, monkeypatch: pytest.M
         guard.duty.take(*next(Decoder().feed(frame)))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "httpx", None)
-        patch.setitem(sys.modules, "activitysmith_track.client", None)
-        patch.delattr("activitysmith_track.client", raising=False)
+        patch.setitem(sys.modules, "activitysmith_track.client.sync", None)
+        patch.delattr("activitysmith_track.client.sync", raising=False)
         guard.deliver()
     assert (called, sim.requests) == ([True], [])
     guard.deliver()

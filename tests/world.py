@@ -24,7 +24,8 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from activitysmith_track._last_words import Duty
 from activitysmith_track._outbox import ATTEMPT_SECONDS, KEPT_ENTRIES, KEPT_SECONDS, LONGEST_LEASE, Entry, Outbox
-from activitysmith_track.client import Call, read_answer
+from activitysmith_track.client.answers import read_answer
+from activitysmith_track.client.requests import Call
 from activitysmith_track.configuration import Tracker
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime

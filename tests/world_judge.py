@@ -13,7 +13,7 @@ from activitysmith_track.delivery.account import SLOTS
 if TYPE_CHECKING:
     from world_jobs import Run
 
-    from activitysmith_track.client import Call
+    from activitysmith_track.client.requests import Call
 
 COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
 SOON = 10.5  # seconds after which a card says how its job ended, once the service answers

@@ -7,12 +7,12 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from . import retry
+from ..client import retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..client import Call
+    from ..client.requests import Call
     from .activity import Activity
     from .deliveries import EndDelivery, RecoveredDelivery
     from .runtime import Runtime
@@ -52,8 +52,8 @@ class Account:
         self._running: dict[Activity, None] = {}
         self._waiting: dict[Activity, None] = {}
         self._slots_closed_until = 0.0
-        self._debts = 0  # requests for earlier processes that are on their way
-        self._debts_waiting: deque[RecoveredDelivery] = deque()
+        self._debts: dict[RecoveredDelivery, None] = {}  # of earlier processes, that may be on their way
+        self._debts_waiting: dict[RecoveredDelivery, None] = {}
         self.slots = SLOTS
         self.activities: dict[str, Activity] = {}  # by their stream keys
         self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
@@ -124,7 +124,7 @@ class Account:
         if retry.is_transient(error):
             self._failures += 1
             if self._failures == OUTAGE_AFTER:
-                self._probe_at = now + self._runtime.uniform(0.5, 1.0) * retry.FIRST_SECONDS
+                self._probe_at = now + self._runtime.backoff(1)
         return False
 
     def rate_limited(self, now: float, seconds: float | None) -> float:
@@ -135,18 +135,24 @@ class Account:
     # -- what earlier processes owe goes a little at a time
 
     def take_debt(self, delivery: RecoveredDelivery) -> bool:
-        """Let something that an earlier process owes go; where it is not its turn, it is woken when it is."""
-        if self._debts < DEBTS_AT_ONCE:
-            self._debts += 1
-            return True
-        if delivery not in self._debts_waiting:
-            self._debts_waiting.append(delivery)
-        return False
+        """Let something that an earlier process owes go; where it is not its turn, it is woken to ask again."""
+        if delivery not in self._debts:
+            if len(self._debts) == DEBTS_AT_ONCE:
+                self._debts_waiting[delivery] = None
+                return False
+            self._debts[delivery] = None
+        return True
 
-    def give_debt_back(self) -> RecoveredDelivery | None:
-        """Note that a request for an earlier process has landed; returns the one whose turn it is."""
-        self._debts -= 1
-        return self._debts_waiting.popleft() if self._debts_waiting else None
+    def give_debt_back(self, delivery: RecoveredDelivery) -> list[RecoveredDelivery]:
+        """Note that nothing of a delivery is on its way any more; returns those that are to ask for its turn.
+
+        These are all that wait: any one of them may have something else to wait for by now.
+        """
+        if delivery not in self._debts:
+            return []
+        del self._debts[delivery]
+        waiting, self._debts_waiting = list(self._debts_waiting), {}
+        return waiting
 
     # -- its slots: first come, first served
 

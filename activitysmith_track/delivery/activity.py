@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._pacing import DEFAULT_BUDGET, Pace, Range
+from ..client import retry
+from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
-from . import retry
 from .account import Urgency
 from .deliveries import END_LOOK, EndDelivery, EndUnderWay, in_place_of_older, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, OnPhone, StateProvider, moved
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._pacing import Budget
-    from ..client import StreamAnswer
+    from ..client.answers import StreamAnswer
     from .account import Account
     from .dispatcher import Dispatcher
     from .persistence import Persistence
@@ -334,11 +335,11 @@ class Activity:
         if answer.warning:
             if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
                 self.pace.warned(now)
-            self.dispatcher.warn_once(
+            self.dispatcher.runtime.warn_once(
                 "warning", "ActivitySmith warns about updates of %s: %s", self.stream_key, answer.warning
             )
         if answer.operation == "paused":
-            self.dispatcher.warn_once(
+            self.dispatcher.runtime.warn_once(
                 "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
             )
         if self.on_phone is not OnPhone.YES:
@@ -457,8 +458,6 @@ def _show(
     Returns:
         The answer, and whether something of an older run may yet reach the card.
     """
-    from ..client import end_stream_call, stream_call
-
     if rotates:
         content = {**body["content_state"], "auto_dismiss_seconds": 0}
         content.pop("duration_seconds", None)

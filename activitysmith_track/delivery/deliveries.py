@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._failure import late
+from ..client import retry
+from ..client.requests import owed_call, stream_call
 from ..errors import ActivityLimitReached, NotFound, RateLimited, TooManyRequests
-from . import retry
 from .account import Urgency
 from .state import CopyOwner, EndState, Life, OnPhone, Stage, moved
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .._outbox import Entry
-    from ..client import Call
+    from ..client.requests import Call
     from .account import Account
     from .activity import Activity
     from .dispatcher import Dispatcher
@@ -121,13 +122,13 @@ class Delivery:
 
     def run(self, now: float) -> float | None:
         """Send it as soon as it may go; see `Task.run`."""
-        if self.stage.is_final:
-            return None
-        if self._job is None:
-            return self._next(now)
-        if not self._job.done:
+        if self.stage.is_final or (self._job is not None and not self._job.done):
             return None
         job, self._job = self._job, None
+        if self.is_withdrawn:
+            return self._withdraw()
+        if job is None:
+            return self._next(now)
         if job.error is None:
             self._arrived(was_sent=job.result)
             return self._done(Stage.DELIVERED)
@@ -152,7 +153,12 @@ class Delivery:
     @property
     def is_in_flight(self) -> bool:
         """True while nobody can tell whether it has arrived."""
-        return self._job is not None
+        return self.stage is Stage.IN_FLIGHT
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """True where it need not be sent: another one says it, or there is nothing on the screen to end."""
+        return self.stage is Stage.WITHDRAWN
 
     @property
     def may_have_arrived(self) -> bool:
@@ -210,12 +216,10 @@ class Delivery:
         try:
             self._perform(seconds)
         except Exception as error:
-            if not self._is_owed_after(error):
-                persistence.forget_copy(self)
-            elif self.entry is not None:
+            if self._is_owed_after(error):
                 persistence.over(self)
-            elif (entry := self.copy(failed=True)) is not None:
-                persistence.keep(self, entry)
+            else:
+                persistence.forget_copy(self)
             raise
         self.has_arrived = True
         self._settle_copy()
@@ -225,11 +229,11 @@ class Delivery:
         """Have the copy of what was delivered forgotten."""
         self.persistence.forget_copy(self)
 
-    def _drop(self, stage: Stage = Stage.DELIVERED) -> float | None:
-        """Owe nothing any more, since it need not be said; a copy is forgotten first, on a worker's thread."""
+    def _withdraw(self) -> float | None:
+        """Owe nothing any more, since it need not be sent; a copy is forgotten first, on a worker's thread."""
         if self.copy_owner is CopyOwner.NOBODY:
-            return self._done(stage)
-        self.stage = moved(self.stage, Stage.IN_FLIGHT)
+            return self._done(Stage.WITHDRAWN)
+        self.stage = moved(self.stage, Stage.WITHDRAWN)
         work = partial(self.persistence.forget_copy, self)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, work)
         return None
@@ -292,7 +296,7 @@ class EndDelivery(Delivery):
             if self._is_worth_showing and self.account.frees_slots:
                 return None
             if self.copy_owner is not CopyOwner.OUTBOX or self.state.keep:
-                return self._drop()
+                return self._withdraw()
             # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
         later = self._opens_at(now)
         if later is None:
@@ -330,8 +334,6 @@ class EndDelivery(Delivery):
         return self._is_worth_showing and self.account.take_slot(self.activity, now)
 
     def _perform(self, seconds: float) -> None:
-        from ..client import owed_call, stream_call
-
         activity, state = self.activity, self.state
         if self._opens:
             replaces = self.copy_owner is not CopyOwner.OUTBOX  # else it has taken an older run's place there
@@ -419,7 +421,7 @@ class PushDelivery(Delivery):
 
     __slots__ = ("_call", "_may_have_begun", "at_least_once", "body", "failure", "not_before")
 
-    kind = "push"
+    kind, stream_key = "push", ""
 
     def __init__(
         self,
@@ -437,11 +439,6 @@ class PushDelivery(Delivery):
         self._call: Call[Any] | None = None
         self._may_have_begun = False  # an attempt may have reached the service
 
-    @property
-    def is_withdrawn(self) -> bool:
-        """True where another push says it."""
-        return self.stage is Stage.WITHDRAWN
-
     def withdraw(self) -> None:
         """Have it not sent: another one says it."""
         self.failure, self.stage = None, moved(self.stage, Stage.WITHDRAWN)
@@ -449,9 +446,9 @@ class PushDelivery(Delivery):
     def _next(self, now: float) -> float | None:
         # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, while
         # an outer block takes it over.
-        starting = not self.is_withdrawn and self._entrust()
+        starting = self._entrust()
         if self.is_withdrawn:
-            return self._drop(Stage.WITHDRAWN)
+            return self._withdraw()
         if now < self.not_before and not self.dispatcher.draining:
             return min(self.not_before, now + START_LOOK) if starting else self.not_before
         later = self._opens_at(now)
@@ -480,17 +477,13 @@ class PushDelivery(Delivery):
         return persistence.prepares
 
     def _perform(self, seconds: float) -> None:
-        from ..client import owed_call
-
         self._may_have_begun = True
         body = late(self.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
-        self._call = owed_call(self.kind, "", body, at_least_once=self.at_least_once)
+        self._call = owed_call(self.kind, self.stream_key, body, at_least_once=self.at_least_once)
         self.account.perform([self._call], seconds)
 
     def _is_owed_after(self, error: Exception) -> bool:
-        from ..client import worth_another_try
-
-        may_repeat = self._call is not None and worth_another_try(self._call, error)
+        may_repeat = self._call is not None and retry.may_repeat(self._call, error)
         return may_repeat or (self.at_least_once and super()._is_owed_after(error))
 
     @property
@@ -532,7 +525,7 @@ class RecoveredDelivery(PushDelivery):
         is_recent: True where the process may have something on its way yet.
     """
 
-    __slots__ = ("_goes_again", "_has_turn", "_tries_until", "kind", "stream_key")
+    __slots__ = ("_goes_again", "_tries_until", "kind", "stream_key")
 
     urgency = Urgency.DEBT
 
@@ -540,7 +533,6 @@ class RecoveredDelivery(PushDelivery):
         at_least_once = entry.at_least_once or entry.kind != "push"
         super().__init__(dispatcher, account, entry.body, at_least_once=at_least_once, entry=entry)
         self.kind, self.stream_key = entry.kind, entry.stream_key or ""
-        self._has_turn = False
         # Its end goes twice: an update of a process that has just gone may come after the first, and wake the card.
         self._goes_again = is_recent and entry.kind == "end"
         self._tries_until = float("inf")
@@ -556,36 +548,24 @@ class RecoveredDelivery(PushDelivery):
         if newer is not None:
             newer.doubt()
             if newer.on_phone is OnPhone.YES:
-                return self._drop()
+                return self._withdraw()
             is_ending = newer.end_delivery is not None and newer.end_delivery.is_in_flight
             if newer.on_phone is OnPhone.MAYBE or newer.is_in_flight or is_ending:
                 return None  # woken when that has landed
         later = self._opens_at(now)
-        if later is None:
-            self._has_turn = self.dispatcher.draining or self._has_turn or self.account.take_debt(self)
-            if self._has_turn:
-                self._may_have_begun = False
-                self._send(now)
+        if later is None and (self.dispatcher.draining or self.account.take_debt(self)):
+            self._may_have_begun = False
+            self._send(now)
         return later
-
-    def _perform(self, seconds: float) -> None:
-        from ..client import owed_call
-
-        self._may_have_begun = True
-        body = late(self.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
-        self._call = owed_call(self.kind, self.stream_key, body, at_least_once=self.at_least_once)
-        self.account.perform([self._call], seconds)
 
     def run(self, now: float) -> float | None:
         """Send it as soon as it may go; see `Task.run`."""
-        has_landed = self._job is not None and self._job.done
-        again = super().run(now)
-        if has_landed and self._has_turn and self._job is None:
-            self._has_turn = False
-            other = self.account.give_debt_back()
-            if other is not None:
-                self.dispatcher.scheduler.wake(other)
-        return again
+        try:
+            return super().run(now)
+        finally:
+            if self._job is None:  # nothing is on its way any more
+                for other in self.account.give_debt_back(self):
+                    self.dispatcher.scheduler.wake(other)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._make_room()

@@ -162,9 +162,7 @@ class Dispatcher:
             activity.predecessor = older
             if older is not None and older.end_delivery is not None:
                 older.successor = activity
-                self.scheduler.wake(
-                    older.end_delivery
-                )  # the newer run waits for it, so that it is tried again at once
+                self.scheduler.wake(older.end_delivery)  # it is tried again at once: the newer run waits for it
             account.activities[key] = activity
             self._open[activity] = None
         return activity
@@ -250,7 +248,7 @@ class Dispatcher:
             if isinstance(task, Delivery) and not on_own_thread():
                 self._shutdown.leave()  # nothing waits for it any more
         elif not scheduler.start() and not scheduler.too_late:
-            self.warn_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
+            self.runtime.warn_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
 
     # -- the schedulers' side
 
@@ -327,14 +325,10 @@ class Dispatcher:
             return self.runtime.attempt_seconds
         return min(self.runtime.attempt_seconds, max(0.1, self._deadline - self.clock() - LANDING_SECONDS))
 
-    def warn_once(self, kind: object, message: str, *details: object) -> None:
-        """Log a warning, once for each kind."""
-        self.runtime.warn_once(kind, message, *details)
-
     def tell_failure(self, what: str, error: Exception) -> None:
         """Log a failed delivery, once for each kind; a record that is kept keeps nothing of its frames alive."""
         kind = (what, type(error), getattr(error, "status", None))
-        self.warn_once(kind, "activitysmith_track could not deliver %s (told once): %s", what, str(error))
+        self.runtime.warn_once(kind, "activitysmith_track could not deliver %s (told once): %s", what, str(error))
 
     # -- waiting
 

@@ -107,16 +107,17 @@ class Persistence:
             return False if self._closed else outbox.begin(entry.id, self._owner, LEASE_SECONDS)
 
     def over(self, delivery: Delivery) -> None:
-        """Note that an attempt has failed for certain, and that another one follows."""
-        entry = delivery.entry
-        if entry is None or delivery.copy_owner is CopyOwner.WATCHDOG:
+        """Note that an attempt has failed for certain, and that another one follows: from now on there is a copy."""
+        if delivery.copy_owner is CopyOwner.WATCHDOG:
             return
-        if delivery.copy_owner is CopyOwner.NOBODY:
-            self.keep(delivery, entry)
+        entry = delivery.entry or delivery.copy(failed=True)
+        if entry is None:
             return
-        outbox = self.outbox
-        if outbox is not None and not outbox.over(entry.id, self._owner) and _comes_once(entry):
-            self.keep(delivery, entry)
+        if delivery.copy_owner is CopyOwner.OUTBOX:
+            outbox = self.outbox
+            if outbox is None or outbox.over(entry.id, self._owner) or not _comes_once(entry):
+                return
+        self.keep(delivery, entry)
 
     def forget_copy(self, delivery: Delivery) -> None:
         """Have the copy of what was delivered, or will never be, forgotten."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._forks import importing
 from .._inbox import Inbox
-from . import retry
+from ..client import retry
 from .interpreter import Interpreter
 from .scheduler import Scheduler, WorkerPool
 from .transport import HttpTransport
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .._outbox import Outbox
     from .._watchdog import Watchdog
-    from ..client import Call
+    from ..client.requests import Call
     from .scheduler import Job
 
     class Transport(Protocol):

@@ -15,9 +15,8 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
-from .._forks import importing, is_ours
+from .._forks import is_ours
 from .._inbox import Inbox
-from ..errors import ConnectionFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,12 +110,7 @@ class WorkerPool:
         self._jobs.put(None)  # for the other threads, and for one that the scheduler has yet to start
 
     def _do(self, job: Job) -> None:
-        try:
-            load_client()
-        except Exception as error:  # the interpreter leaves, and refuses what a module wants to begin
-            job.error = ConnectionFailed(f"what sending needs cannot be imported: {error!r}", delivered=False)
-        else:
-            job.do()
+        job.do()
         self._report(job)
 
     def stop(self) -> None:
@@ -312,11 +306,3 @@ class Scheduler(Agenda):
             return  # an earlier one serves, whose start a KeyboardInterrupt kept from being noted
         while self.take_in(self.seconds_until_due()):
             self.run_due()
-
-
-def load_client() -> None:
-    """Import what sending needs."""
-    with importing():
-        import encodings.idna  # noqa: F401  # else imported by the first connection
-
-        from .. import client  # noqa: F401

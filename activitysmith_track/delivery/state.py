@@ -130,7 +130,7 @@ class Stage(Enum):
     OWED = "owed"  # to be sent as soon as it may go
     IN_FLIGHT = "in flight"
     DELIVERED = "delivered"
-    WITHDRAWN = "withdrawn"  # another one says it
+    WITHDRAWN = "withdrawn"  # it need not be sent
     LOST = "lost"  # refused for good
 
     @property
@@ -161,7 +161,7 @@ _STAGES = {
     Stage.OWED: {Stage.OWED, Stage.IN_FLIGHT, Stage.WITHDRAWN, Stage.DELIVERED, Stage.LOST},
     Stage.IN_FLIGHT: {Stage.OWED, Stage.DELIVERED, Stage.LOST},
     Stage.DELIVERED: set[Stage](),
-    Stage.WITHDRAWN: {Stage.WITHDRAWN, Stage.IN_FLIGHT},
+    Stage.WITHDRAWN: {Stage.WITHDRAWN, Stage.LOST},
     Stage.LOST: set[Stage](),
 }
 

@@ -10,15 +10,15 @@ import contextlib
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import retry
+from ..client import retry
 from .deliveries import RecoveredDelivery
 from .dispatcher import Dispatcher
 from .interpreter import Interpreter
 from .persistence import leave_all
 from .runtime import Runtime
-from .scheduler import load_client
 from .shutdown import Shutdown
 from .state import CopyOwner
+from .transport import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -73,7 +73,8 @@ class PacedRuntime(Runtime):
 
     def backoff(self, failures: int) -> float:
         """Return the seconds before the next attempt."""
-        return min(self._longest_wait, super().backoff(failures) * self._first_wait / retry.FIRST_SECONDS)
+        first, longest = self._first_wait, self._longest_wait
+        return retry.backoff(failures, self.uniform, first=first, steady=2 * first, longest=longest)
 
 
 class Successor:
@@ -142,6 +143,6 @@ class Successor:
 
 def _can_send() -> bool:
     with contextlib.suppress(Exception):
-        load_client()
+        load()
         return True
     return False

@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._forks import certificates, importing
+from ..errors import ConnectionFailed
 
 if TYPE_CHECKING:
-    from ..client import ActivitySmith, Call
+    from ..client.requests import Call
+    from ..client.sync import ActivitySmith
+
+
+def load() -> None:
+    """Import what sending needs: here, on a worker's thread, and nowhere else."""
+    with importing():
+        import encodings.idna  # noqa: F401  # else imported by the first connection
+
+        from ..client import sync  # noqa: F401
 
 
 class HttpTransport:
@@ -36,8 +46,13 @@ class HttpTransport:
         return client.perform(call, seconds)
 
     def _connect(self) -> ActivitySmith:
+        try:
+            load()
+        except Exception as error:  # the interpreter leaves, and refuses what a module wants to begin
+            what = f"what sending needs cannot be imported: {error!r}"
+            raise ConnectionFailed(what, delivered=False) from error
         with certificates, importing():  # in this order: who waits at a gate holds no lock
-            from ..client import ActivitySmith
+            from ..client.sync import ActivitySmith
 
             if self._client is None or self._client.is_closed:
                 self._client = ActivitySmith(

@@ -1,0 +1,100 @@
+"""The one policy of trying again: what may be repeated, what may pass by itself, and how long to wait.
+
+The clients go by it, and so do the delivery and the watchdog's process. It imports nothing of its own when something
+has failed: what could not be imported may be the failure.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from ..errors import DeliveryError, InvalidAnswer, RateLimited, ServerError, StatusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tenacity import RetryCallState
+
+    from .requests import Call
+
+FIRST_SECONDS = 2.0  # before the second attempt
+STEADY_SECONDS, LONGEST_SECONDS = 4.0, 60.0  # between two attempts, in the first minute and later
+CALL_FIRST_SECONDS, CALL_LONGEST_SECONDS = 0.5, 8.0  # the same of a call that somebody waits for
+STEADY_FAILURES = 15  # for which it stays at the steady seconds
+
+
+def may_repeat(call: Call[Any], error: BaseException) -> bool:
+    """Decide whether a request that failed may be sent again.
+
+    A request that surely did not reach the service, or that the rate limit turned away, may always be; what may have
+    been carried out only where a repetition does no harm.
+    """
+    if isinstance(error, DeliveryError):
+        return call.repeatable or error.delivered is False
+    if isinstance(error, RateLimited):
+        return True
+    return isinstance(error, StatusError) and error.status in (502, 503, 504) and call.repeatable
+
+
+def is_transient(error: Exception) -> bool:
+    """Tell whether a failure may pass by itself, so that a repeatable request is worth another try.
+
+    So may what the machine could not do for it: no memory, no thread, a client that was closed meanwhile.
+    """
+    return isinstance(error, (DeliveryError, InvalidAnswer, ServerError, OSError, MemoryError, RuntimeError))
+
+
+def may_have_arrived(error: Exception) -> bool:
+    """Tell whether a request that failed may have been carried out all the same.
+
+    A gateway that lost the answer says 502 or 504. "Not available" means that it was not carried out, and so does a
+    page in the place of an answer: a portal's or a firewall's.
+    """
+    if isinstance(error, DeliveryError):
+        return error.delivered is not False
+    if isinstance(error, InvalidAnswer):
+        return not error.text.lstrip().startswith("<")
+    return isinstance(error, ServerError) and error.status != 503
+
+
+def was_answered(error: Exception) -> bool:
+    """Tell whether a failure is the service's own answer, so that the service can be reached."""
+    return isinstance(error, StatusError) and not isinstance(error, ServerError)
+
+
+def backoff(
+    failures: int,
+    uniform: Callable[[float, float], float] = random.uniform,
+    *,
+    first: float = FIRST_SECONDS,
+    steady: float = STEADY_SECONDS,
+    longest: float = LONGEST_SECONDS,
+) -> float:
+    """Return the seconds before the next attempt, half of it jitter.
+
+    It is exponential, but what a short outage held up is not to stay wrong for long: for about 15 attempts, a minute,
+    it stays where it is, and from there it grows by a tenth each time, which is a tenth of the outage.
+
+    Args:
+        failures: how many attempts have failed by now, 1 or more.
+        uniform: draws a number between two others.
+        first: seconds before the second attempt.
+        steady: seconds at which it stays for a while.
+        longest: seconds between two attempts.
+    """
+    late = min(max(0, failures - STEADY_FAILURES), 30)
+    whole = min(longest, first * 2.0 ** min(failures - 1, 9), steady * 1.1**late)
+    return whole * uniform(0.5, 1.0)
+
+
+def wait(state: RetryCallState) -> float:
+    """Return the seconds before the next attempt of a call that somebody waits for: the `wait` of tenacity.
+
+    What `Retry-After` asks for counts where it is longer.
+    """
+    error = state.outcome.exception() if state.outcome else None
+    longest = CALL_LONGEST_SECONDS
+    seconds = backoff(state.attempt_number, first=CALL_FIRST_SECONDS, steady=longest, longest=longest)
+    return max(seconds, getattr(error, "retry_after", None) or 0.0)

@@ -1,0 +1,255 @@
+"""What the two clients share: their settings, and one attempt at a request within its time and memory."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
+from http.cookiejar import CookieJar
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import httpx
+import tenacity
+
+from .._endpoint import bracketed, check_api_key, find_api_key, find_base_url, is_loopback
+from ..errors import ConnectionFailed, InvalidAnswer, InvalidRequest, MissingAPIKey, RequestTimedOut
+from . import retry
+from .answers import A, read_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .requests import Call
+
+MAX_ANSWER_BYTES = 1024 * 1024  # answers are a few hundred bytes; more than this is not the service
+TOTAL_SECONDS = 60.0  # all the attempts of one request and the waits between them
+
+
+@contextmanager
+def explained(attempt: Attempt) -> Iterator[None]:
+    """Turn httpx's exceptions into this library's."""
+    try:
+        yield
+    except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise RequestTimedOut(f"no connection to the service in time: {error}", delivered=False) from _bare(error)
+    except (httpx.TimeoutException, TimeoutError) as error:
+        words = "the service did not finish its answer in time"
+        raise RequestTimedOut(words, delivered=attempt.delivered) from _bare(error)
+    except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError) as error:
+        raise ConnectionFailed(f"no connection to the service: {error}", delivered=False) from _bare(error)
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:  # the latter two from a user's transport
+        raise ConnectionFailed(f"the connection to the service broke: {error}") from _bare(error)
+    except OSError as error:  # from below httpx: the job has closed descriptors that are not its own
+        raise ConnectionFailed(f"the connection to the service was closed: {error}") from _bare(error)
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Take away the frames in which the libraries underneath hold the request's headers, and so the key."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+class Attempt:
+    """One attempt at a request: what it may take in all, of time and of memory."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._until = clock, clock() + seconds
+        self._unzip: Any = None
+        self._stream: Any = None
+        self.delivered: bool | None = None  # False while a connection is being made for it
+        self.status, self.retry_after = 0, ""
+        self.content = bytearray()
+        self.part = b""  # no local of a frame: an answer may repeat the key, and a traceback may print locals
+
+    def left(self) -> float:
+        """Return how many seconds are left; raises httpx's own timeout if there are none."""
+        seconds = self._until - self._clock()
+        if seconds <= 0:
+            raise httpx.ReadTimeout("the deadline of the whole attempt")
+        return seconds
+
+    def begin(self, response: httpx.Response) -> bool:
+        """Note the head of the answer, and tell whether its body is still to be read from the connection.
+
+        Some transports have read it by then, as httpx.MockTransport does: it is taken as it is, decoded. One that is
+        zipped although nobody asked for it is unzipped while it is read, within bounds.
+        """
+        self.status = response.status_code
+        self.retry_after = response.headers.get("retry-after", "")
+        try:
+            self.part = response.content
+        except httpx.ResponseNotRead:
+            if response.headers.get("content-encoding", "").strip().lower() == "gzip":
+                self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            return True
+        self.gather()
+        return False
+
+    def gather(self) -> None:
+        """Take `part` to the answer's body."""
+        self.left()
+        if self._unzip is not None:
+            self._unzip_part()
+        self.content += self.part
+        if len(self.content) > MAX_ANSWER_BYTES:
+            raise InvalidAnswer(f"the answer is longer than {MAX_ANSWER_BYTES} bytes", status=self.status)
+
+    def _unzip_part(self) -> None:
+        try:
+            self.part = self._unzip.decompress(self.part, MAX_ANSWER_BYTES + 1 - len(self.content))
+        except zlib.error:
+            raise InvalidAnswer("the answer is not the gzip that it says", status=self.status) from None
+
+    def see(self, event: str, info: Mapping[str, Any]) -> None:
+        """Follow what happens underneath; this is httpx's `trace` extension.
+
+        httpx gives every read a timeout of its own, so that a header that comes byte by byte could take for ever:
+        from here on each new connection reads and writes within what its attempt has left.
+        """
+        self._note(event)
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            stream = info["return_value"]
+            with suppress(AttributeError):  # rather no deadline than no request, should httpcore close the class
+                for name in ("read", "write"):
+                    setattr(stream, name, partial(_within, getattr(stream, name)))
+
+    async def see_async(self, event: str, info: Mapping[str, Any]) -> None:
+        """Follow what happens underneath; there the event loop keeps the deadline."""
+        self._note(event)
+        if event.endswith(".connect_tcp.complete"):
+            self._stream = info["return_value"]
+
+    async def abandon(self) -> None:
+        """Close a connection whose TLS handshake was cut short: httpcore leaves it to the garbage collector."""
+        if self.delivered is False and self._stream is not None:
+            import anyio
+
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+
+    def _note(self, event: str) -> None:
+        if event.endswith(".connect_tcp.started"):
+            self.delivered = False
+        elif event.endswith(".send_request_headers.started"):
+            self.delivered = None
+
+
+running: ContextVar[Attempt | None] = ContextVar("activitysmith_attempt", default=None)
+
+
+def _within(carry: Callable[..., Any], what: Any, timeout: float | None = None) -> Any:
+    """Read or write on a connection, within the time that the running attempt has left."""
+    attempt = running.get()
+    if attempt is not None:  # pragma: no branch  # nobody else has the connection
+        timeout = attempt.left() if timeout is None else min(timeout, attempt.left())
+    return carry(what, timeout=timeout)
+
+
+class NoCookies(CookieJar):
+    """Keeps nothing of what a service sets."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep nothing."""
+
+
+class Secret:
+    """An API key whose repr says nothing, for the locals of frames that a traceback may print."""
+
+    def __init__(self, text: str) -> None:
+        self._reveal: Callable[[], str] = lambda: text
+
+    def reveal(self) -> str:
+        """Return the key."""
+        return self._reveal()
+
+    def __repr__(self) -> str:
+        return "'...'"
+
+
+def hidden(api_key: str | None) -> Secret | None:
+    """Find the key, and hide it."""
+    key = find_api_key(api_key)
+    return Secret(key) if key else None
+
+
+class Configured:
+    """What both clients are: settings, headers and the retry policy."""
+
+    _base_url = ""  # for the repr of one that could not be made
+
+    def __init__(
+        self, key: Secret | None, *, base_url: str | None, timeout: float, max_attempts: int, transport: Any
+    ) -> None:
+        if key is None:
+            raise MissingAPIKey("no API key: pass api_key, or set ACTIVITYSMITH_API_KEY")
+        if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+            raise InvalidRequest("timeout", timeout, "seconds, more than 0")
+        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
+            raise InvalidRequest("max_attempts", max_attempts, "an integer of at least 1")
+        self._base_url = find_base_url(base_url)
+        self._timeout, self._max_attempts = timeout, max_attempts
+        self._key = Secret(check_api_key(key.reveal()))
+        self._options: dict[str, Any] = {
+            "headers": httpx.Headers(  # whose repr hides the key
+                {
+                    "Authorization": f"Bearer {self._key.reveal()}",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "activitysmith-track",
+                }
+            ),
+            "timeout": timeout,
+            "transport": transport,
+            "follow_redirects": False,
+            "cookies": NoCookies(),
+            "verify": True,
+            "trust_env": True,
+            "mounts": _unproxied(self._base_url),
+        }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._base_url}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds an API key and connections: it cannot be pickled or copied")
+
+    def _request(self, call: Call[Any], trace: Callable[..., Any]) -> dict[str, Any]:
+        """Return what httpx is told; a request without a body has no content type."""
+        told: dict[str, Any] = {
+            "method": call.method,
+            "url": self._base_url + call.path,
+            "extensions": {"trace": trace},
+        }
+        if call.body is not None:
+            told["json"] = call.body
+        return told
+
+    def _read(self, call: Call[A], attempt: Attempt) -> A:
+        """Read an answer; what a service repeats of the request's headers does not bring the key into a log."""
+        content = bytes(attempt.content).replace(self._key.reveal().encode(), b"***")
+        headers = {"retry-after": attempt.retry_after}
+        return read_answer(call.answer, attempt.status, headers, content, time.time())
+
+    def _retrying(self, call: Call[Any]) -> dict[str, Any]:
+        return {
+            "retry": tenacity.retry_if_exception(lambda error: retry.may_repeat(call, error)),
+            "wait": retry.wait,
+            "stop": tenacity.stop_after_attempt(self._max_attempts) | tenacity.stop_before_delay(TOTAL_SECONDS),
+            "reraise": True,
+        }
+
+
+def _unproxied(base_url: str) -> dict[str, None]:
+    """Have no proxy stand between this machine and itself; the host is that which httpx will connect to.
+
+    Raises:
+        InvalidRequest: for a host that httpx cannot connect to, such as a broken `xn--` name.
+    """
+    try:
+        host = httpx.URL(base_url).host
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidRequest("base_url", base_url, f"a host that there can be ({error})") from None
+    return {f"all://{bracketed(host)}": None} if is_loopback(host) else {}
