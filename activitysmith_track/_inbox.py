@@ -39,9 +39,11 @@ class Inbox(Generic[T]):
         Raises:
             Empty: when there is nothing by then.
         """
+        if self._items:  # nobody else takes anything out
+            return self._items.popleft()
         until = None if timeout is None else time.monotonic() + timeout
         while True:
-            with contextlib.suppress(IndexError):
+            if self._items:
                 return self._items.popleft()
             left = -1.0 if until is None else until - time.monotonic()
             if until is not None and left <= 0:
@@ -54,7 +56,9 @@ class Inbox(Generic[T]):
         Raises:
             Empty: when there is nothing.
         """
-        return self.get(0.0)
+        if not self._items:
+            raise Empty
+        return self._items.popleft()
 
     def empty(self) -> bool:
         """Tell whether there is nothing."""

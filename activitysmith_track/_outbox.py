@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._forks import children, importing, storing
+from .delivery.state import Hold
 
 if TYPE_CHECKING:
     import sqlite3
@@ -251,7 +252,7 @@ class Outbox:
 
         return self._transact(work, [])
 
-    def begin(self, entry_id: str, owner: str, lease_seconds: float) -> bool | None:
+    def begin(self, entry_id: str, owner: str, lease_seconds: float) -> Hold:
         """Note that an attempt at a claimed entry begins, and renew its lease.
 
         Args:
@@ -260,18 +261,56 @@ class Outbox:
             lease_seconds: how long from now nobody else may claim it; at most five minutes.
 
         Returns:
-            True when it may be sent; False when it was cancelled or claimed by somebody else; `None` when the file
-            does not tell. What nobody holds any more is taken again.
+            Who has it now. What nobody holds any more is taken again.
         """
         until = self._clock() + min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> bool | None:
+        def work(base: sqlite3.Connection) -> Hold:
             noted = (
                 f"UPDATE entries SET begun = ?, leased_until = ?, owner = ? WHERE id = ? AND (owner = ? OR {_FREE})"
             )
             now = self._clock()
             values = (int(now), until, owner, entry_id, owner, now, now + LONGEST_LEASE)
-            return base.execute(noted, values).rowcount > 0
+            if base.execute(noted, values).rowcount:
+                return Hold.MINE
+            found = base.execute("SELECT 1 FROM entries WHERE id = ?", (entry_id,)).fetchone()
+            return Hold.GONE if found is None else Hold.OTHERS
+
+        return self._transact(work, Hold.UNKNOWN)
+
+    def renew(self, owner: str, lease_seconds: float) -> bool:
+        """Renew all leases of an owner, who still tries to deliver what is under them; True when that is on disk.
+
+        Args:
+            owner: whose leases.
+            lease_seconds: how long from now nobody else may claim it; at most five minutes.
+        """
+        until = self._clock() + min(lease_seconds, LONGEST_LEASE)
+
+        def work(base: sqlite3.Connection) -> bool:
+            base.execute("UPDATE entries SET leased_until = ? WHERE owner = ?", (until, owner))
+            return True
+
+        return self._transact(work, False)
+
+    def next_lease_end(self, hint: str, base_url: str, owner: str) -> float | None:
+        """Return when the first lease of others runs out, in seconds since the epoch; `None` where there is none.
+
+        Args:
+            hint: the API key at hand; see `hint`.
+            base_url: the service's address.
+            owner: whose leases do not count.
+        """
+        if not self.exists():
+            return None
+
+        def work(base: sqlite3.Connection) -> float | None:
+            others = "hint = ? AND base_url = ? AND owner != ? AND leased_until BETWEEN ? AND ?"
+            now = self._clock()
+            values = hint, base_url, owner, now, now + LONGEST_LEASE
+            found: float | None
+            (found,) = base.execute(f"SELECT min(leased_until) FROM entries WHERE {others}", values).fetchone()
+            return found
 
         return self._transact(work, None)
 

@@ -1029,6 +1029,8 @@ class Handle(Watch):
         return custom, self._line_of_children()
 
     def _line_of_children(self) -> str | None:
+        if not self._children:
+            return None
         running = self._open_children()
         if len(running) > 1:
             return f"{len(running)} running"

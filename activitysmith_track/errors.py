@@ -145,12 +145,22 @@ class StatusError(ActivitySmithError):
         message: the body's `message`, up to 1,000 characters, or an empty string.
         body: the body as sent: a dict, or `{}` where it was not a JSON object.
         retry_after: seconds that the service asks to wait, from the `Retry-After` header, or `None`.
+        foreign: True where this is not the service's own answer, but that of something on the way to it: a proxy, a
+            sign-in page, a firewall. It says nothing about the request, so that it is a plain `StatusError`, 429 and
+            5xx aside.
     """
 
     def __init__(
-        self, status: int, body: Mapping[str, Any], *, reason: str = "", retry_after: float | None = None
+        self,
+        status: int,
+        body: Mapping[str, Any],
+        *,
+        reason: str = "",
+        retry_after: float | None = None,
+        foreign: bool = False,
     ) -> None:
         self.status = status
+        self.foreign = foreign
         self.body = dict(body)
         self.error = _told(body.get("error")) or reason or f"HTTP {status}"
         self.message = _told(body.get("message"))
@@ -158,7 +168,7 @@ class StatusError(ActivitySmithError):
         super().__init__(f"{status} {self.error}" + (f": {self.message}" if self.message else ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        rebuild = partial(type(self), reason=self.error, retry_after=self.retry_after)
+        rebuild = partial(type(self), reason=self.error, retry_after=self.retry_after, foreign=self.foreign)
         return rebuild, (self.status, self.body)
 
     @property
@@ -279,10 +289,16 @@ _BY_STATUS: dict[int, type[StatusError]] = {
 }
 
 
+_OF_PROXIES = frozenset({*range(300, 400), 407, 408, 421, 425})  # statuses that the service itself never answers
+
+
 def status_error(
-    status: int, body: Mapping[str, Any], *, reason: str = "", retry_after: float | None = None
+    status: int, body: Mapping[str, Any] | None, *, reason: str = "", retry_after: float | None = None
 ) -> StatusError:
-    """Build the error that belongs to a status and a body."""
+    """Build the error that belongs to a status and a body; `None` for a body that is no JSON object."""
+    if body is None or status in _OF_PROXIES:
+        kind = ServerError if status >= 500 else RateLimited if status == 429 else StatusError
+        return kind(status, body or {}, reason=reason, retry_after=retry_after, foreign=True)
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
     if status in (404, 422) and (body.get("error") == "No recipients found" or "effective_channel_slugs" in body):
         kind = NoRecipients

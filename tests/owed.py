@@ -27,5 +27,5 @@ class Owed:
 
 def leave(persistence: Persistence, *owed: Any) -> bool:
     """Leave something to a next process; returns whether it is in safe hands."""
-    (safe,) = leave_all([persistence.part(owed, 0.1)], 0.1, Runtime())
+    (safe,) = leave_all([persistence.part(lambda: owed, 0.1)], 0.1, Runtime())
     return safe

@@ -20,6 +20,7 @@ from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Scheduler
 from activitysmith_track.delivery.state import ActivityState
+from activitysmith_track.errors import RateLimited
 from activitysmith_track.simulator import Simulator
 
 
@@ -222,7 +223,7 @@ def test_account_rate() -> None:
             assert account.open_at(clock.now, Urgency.END) == 0
             assert account.open_at(clock.now, Urgency.DEBT) == 60
     assert all(later - earlier >= 60 for earlier, later in zip(sent, sent[50:], strict=False))
-    assert account.rate_limited(clock.now, 7) == clock.now + 7
+    assert account.rate_limited(clock.now, RateLimited(429, {}, retry_after=7)) == clock.now + 7
     assert account.open_at(clock.now, Urgency.END) >= clock.now + 7
     account.close()
 

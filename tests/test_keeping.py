@@ -25,6 +25,7 @@ from activitysmith_track.delivery.deliveries import PushDelivery
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import Shutdown
+from activitysmith_track.delivery.state import Hold
 from activitysmith_track.errors import InvalidRequest
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
@@ -237,7 +238,7 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
         assert leave(dispatcher.persistence, delivery)
     dispatcher.after_fork()  # as a next process would begin
     dispatcher.persistence.directory = tmp_path / "box"
-    assert [entry.id for entry in dispatcher.persistence.claim(account)] == [delivery.id]
+    assert [entry.id for entry in dispatcher.persistence.claim(account).entries] == [delivery.id]
 
 
 @pytest.mark.parametrize("where", ["abandon", "_safely_final"])
@@ -438,7 +439,7 @@ def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_pat
     assert keeper.hold_ends(account, "job") == []
     next_one = Persistence(Runtime())
     next_one.directory = keeper.directory
-    assert [each.id for each in next_one.claim(account)] == [entry.id]
+    assert [each.id for each in next_one.claim(account).entries] == [entry.id]
 
 
 def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: Path) -> None:
@@ -455,12 +456,12 @@ def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: 
     entry = first.entry(account, "end", body, time.time(), stream_key="job")
     owed: Any = Owed(account, entry)
     assert leave(first, owed)
-    assert first.begin(owed) is False
-    assert first.claim(account) == []
-    assert [each.id for each in second.claim(account)] == [entry.id]
-    assert third.claim(account) == []
+    assert first.begin(owed) is Hold.OTHERS
+    assert first.claim(account).entries == ()
+    assert [each.id for each in second.claim(account).entries] == [entry.id]
+    assert third.claim(account).entries == ()
     assert leave(second)
-    assert [each.id for each in third.claim(account)] == [entry.id]
+    assert [each.id for each in third.claim(account).entries] == [entry.id]
 
 
 def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:

@@ -21,7 +21,7 @@ from activitysmith_track.configuration import default_tracker
 from activitysmith_track.delivery.account import DEBTS_AT_ONCE, Account
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
-from activitysmith_track.delivery.state import CopyOwner
+from activitysmith_track.delivery.state import CopyOwner, Hold
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +246,7 @@ def test_waiting_for_another_process_costs_nothing_of_the_rate(
     assert account is not None
     delivery: Any = Owed(account, entry)
     assert another.keep(delivery, entry)
-    assert another.begin(delivery)
+    assert another.begin(delivery) is Hold.MINE
     with at.live_progress("job"):
         time.sleep(0.8)
         assert script.asked == []
@@ -262,7 +262,7 @@ def test_a_start_waits_for_an_end_that_another_process_sends(
     monkeypatch.setattr(_outbox, "ATTEMPT_SECONDS", 600.0)
     entry = owed(script)
     assert box.put([entry], "another", 60)
-    assert box.begin(entry.id, "another", 60)
+    assert box.begin(entry.id, "another", 60) is Hold.MINE
     with at.live_progress("job"):
         time.sleep(0.8)
         assert script.asked == []
@@ -321,14 +321,14 @@ def test_what_is_being_sent_is_not_taken_away(box: Outbox) -> None:
     """An attempt of another process is waited for, for as long as one may take; one's own is not."""
     entry = Entry("end", "h", "http://localhost/api", {"content_state": {"title": "t"}}, time.time(), "job")
     assert box.put([entry], "another", 60)
-    assert box.begin(entry.id, "another", 60)
+    assert box.begin(entry.id, "another", 60) is Hold.MINE
     assert box.hold_ends("h", entry.base_url, "job", "newer", 60) is None
     assert box.hold_ends("h", entry.base_url, "job", "another", 60) == [entry.id]
-    assert box.begin(entry.id, "another", 60)
+    assert box.begin(entry.id, "another", 60) is Hold.MINE
     assert box.over(entry.id, "another")
     assert box.hold_ends("h", entry.base_url, "job", "newer", 60) == [entry.id]
-    assert not box.begin(entry.id, "another", 60)
-    assert box.begin(entry.id, "newer", 60)
+    assert box.begin(entry.id, "another", 60) is not Hold.MINE
+    assert box.begin(entry.id, "newer", 60) is Hold.MINE
     later = Outbox(box.path().parent, clock=lambda: time.time() + 10)
     assert later.hold_ends("h", entry.base_url, "job", "newest", 60) == [entry.id]
 
@@ -347,8 +347,8 @@ def test_what_was_released_is_taken_again(box: Outbox) -> None:
     entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
     assert box.put([entry], "mine", 60)
     assert box.release([entry.id], "mine")
-    assert box.begin(entry.id, "mine", 60)
-    assert not box.begin(entry.id, "another", 60)
+    assert box.begin(entry.id, "mine", 60) is Hold.MINE
+    assert box.begin(entry.id, "another", 60) is not Hold.MINE
 
 
 # ------------------------------------------------------------------- what comes late from a process that is gone
@@ -399,7 +399,7 @@ def test_a_late_end_that_is_being_sent_is_waited_for(
         assert script.wait(1, "PUT")
         entry = owed(script)
         assert box.put([entry], "another", 60)
-        assert box.begin(entry.id, "another", 60)
+        assert box.begin(entry.id, "another", 60) is Hold.MINE
         time.sleep(0.8)
         assert len(script.sent("PUT")) == 1
         assert box.over(entry.id, "another")

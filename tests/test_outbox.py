@@ -24,6 +24,7 @@ from patience import PATIENCE
 from activitysmith_track import _forks, _outbox
 from activitysmith_track._failure import late
 from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track.delivery.state import Hold
 from activitysmith_track.payloads import check_body
 
 KEY = "key-that-nobody-may-see"
@@ -91,7 +92,7 @@ def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
     assert box.delivered([])
     assert box.release([])
     assert not box.delivered(["x"])
-    assert not box.begin("x", "a", 60)
+    assert box.begin("x", "a", 60) is not Hold.MINE
     assert not box.path().parent.exists()
 
 
@@ -191,7 +192,7 @@ def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
     assert len(claim(box)) == 3
     held = box.hold_ends("hint", BASE_URL, "job", "b", 60)
     assert held == [entries[0].id]
-    assert [box.begin(entry.id, "a", 60) for entry in entries] == [False, True, True]
+    assert [box.begin(entry.id, "a", 60) for entry in entries] == [Hold.OTHERS, Hold.MINE, Hold.MINE]
     assert box.hold_ends("else", BASE_URL, "other", "b", 60) == []
     assert claim(box) == []
     assert box.release(held, "b")
@@ -232,8 +233,8 @@ def test_a_lease_keeps_others_away_until_it_expires(box: Outbox) -> None:
     assert claim(box, "a") == [entry]
     assert claim(box, "b", NOW + 59) == []
     assert claim(box, "b", NOW + 61) == [entry]
-    assert not box.begin(entry.id, "a", 60)
-    assert box.begin(entry.id, "b", 60)
+    assert box.begin(entry.id, "a", 60) is not Hold.MINE
+    assert box.begin(entry.id, "b", 60) is Hold.MINE
 
 
 def test_released_entries_can_be_claimed_at_once(box: Outbox) -> None:
@@ -261,8 +262,8 @@ def test_a_push_that_may_have_arrived_is_not_sent_twice(box: Outbox) -> None:
     success, failure, waiting = push(1, at_least_once=False), push(2), push(3, at_least_once=False)
     assert box.put([success, failure, waiting])
     claim(box)
-    assert box.begin(success.id, "a", 60)
-    assert box.begin(failure.id, "a", 60)
+    assert box.begin(success.id, "a", 60) is Hold.MINE
+    assert box.begin(failure.id, "a", 60) is Hold.MINE
     assert claim(box, "b", NOW + 61) == [failure, waiting]
 
 
@@ -416,7 +417,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
         assert not box.put([push()])
         assert claim(box) == []
         assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == []
-        assert not box.begin("x", "a", 60)
+        assert box.begin("x", "a", 60) is not Hold.MINE
     assert "database is locked" in caplog.text
     assert len(claim(box)) == 1
 
@@ -686,6 +687,7 @@ def test_tampered_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 WORKER = f"""
 import os, sys, time
+from activitysmith_track.delivery.state import Hold
 from activitysmith_track._outbox import Entry, Outbox
 directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 box = Outbox(directory, patience={PATIENCE})
@@ -695,7 +697,7 @@ sys.stdin.readline()
 for number in range(count):
     assert box.put([Entry("push", "hint", url, {{"title": f"{{name}}-{{number}}"}}, now, run=name)])
     for entry in box.claim("hint", url, name, now, 600.0, most=2):
-        if box.begin(entry.id, name, 60):
+        if box.begin(entry.id, name, 60) is Hold.MINE:
             print(entry.body["title"], flush=True)
             assert box.delivered([entry.id])
 """

@@ -13,7 +13,7 @@ import pytest
 import activitysmith_track as at
 from activitysmith_track import Budget
 from activitysmith_track.configuration import default_tracker
-from activitysmith_track.errors import InvalidRequest
+from activitysmith_track.errors import InvalidRequest, RateLimited
 from activitysmith_track.simulator import Device
 from activitysmith_track.testing import Phone, capture
 
@@ -254,7 +254,7 @@ def test_the_most_wrong_screen_goes_first(phone: Phone) -> None:
         handles = [stack.enter_context(at.live_progress(name, key=name, total=100)) for name in names]
         phone.advance(1)
         (account,) = default_tracker().dispatcher._accounts.values()
-        account.rate_limited(phone.clock(), 100)
+        account.rate_limited(phone.clock(), RateLimited(429, {}, retry_after=100))
         for handle, done in zip(handles, (20, 80, 40, 60), strict=True):
             handle.advance(done)
         phone.advance(50)

@@ -20,30 +20,38 @@ def status(number: int) -> Exception:
     return status_error(number, {"error": "x"})
 
 
+def page(number: int) -> Exception:
+    """A page of something on the way, in the place of an answer."""
+    return status_error(number, None)
+
+
 @pytest.mark.parametrize(
-    ("error", "transient", "arrived", "answered"),
+    ("error", "transient", "arrived", "late", "answered"),
     [
-        (ConnectionFailed("refused", delivered=False), True, False, False),
-        (ConnectionFailed("reset"), True, True, False),
-        (RequestTimedOut("slow"), True, True, False),
-        (InvalidAnswer("no object", status=200, text="<html>a portal"), True, False, False),
-        (InvalidAnswer("no object", status=200, text='{"cut'), True, True, False),
-        (status(500), True, True, False),
-        (status(502), True, True, False),
-        (status(503), True, False, False),
-        (status(504), True, True, False),
-        (status(429), False, False, True),
-        (status(404), False, False, True),
-        (status(403), False, False, True),
-        (MemoryError(), True, False, False),
-        (OSError(), True, False, False),
-        (ValueError(), False, False, False),
+        (ConnectionFailed("refused", delivered=False), True, False, False, False),
+        (ConnectionFailed("reset"), True, True, True, False),
+        (RequestTimedOut("slow"), True, True, True, False),
+        (InvalidAnswer("no object", status=200, text="<html>a portal"), True, False, False, False),
+        (InvalidAnswer("no object", status=200, text='{"cut'), True, True, False, False),
+        (status(500), True, True, False, False),
+        (status(502), True, True, True, False),
+        (status(503), True, False, False, False),
+        (status(504), True, True, True, False),
+        (status(429), False, False, False, True),
+        (status(404), False, False, False, True),
+        (status(403), False, False, False, True),
+        (MemoryError(), True, False, False, False),
+        (OSError(), True, False, False, False),
+        (ValueError(), False, False, False, False),
+        *((page(number), True, False, False, False) for number in (302, 403, 404, 407, 408, 421, 425, 429)),
+        (page(502), True, True, True, False),
+        (page(503), True, False, False, False),
     ],
 )
-def test_what_a_failure_means(error: Exception, transient: bool, arrived: bool, answered: bool) -> None:
-    """Whether it may pass, whether the request may have been carried out, and whether the service has spoken."""
-    found = retry.is_transient(error), retry.may_have_arrived(error), retry.was_answered(error)
-    assert found == (transient, arrived, answered)
+def test_what_a_failure_means(error: Exception, transient: bool, arrived: bool, late: bool, answered: bool) -> None:
+    """Whether it may pass, whether the request was or may yet be carried out, and whether the service has spoken."""
+    asked = retry.is_transient, retry.may_have_arrived, retry.may_arrive_late, retry.was_answered
+    assert [ask(error) for ask in asked] == [transient, arrived, late, answered]
 
 
 @pytest.mark.parametrize(("failures", "longest"), [(1, 2.0), (2, 4.0), (15, 4.0), (16, 4.4), (40, 43.3), (100, 60.0)])

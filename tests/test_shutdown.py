@@ -259,7 +259,7 @@ class Waiter:
         self._clock[0] += max(0.0, timeout)
 
     def part(self, timeout: float, *, stays: bool = False) -> Any:
-        return self.persistence.part([], timeout, stays=stays)
+        return self.persistence.part(list, timeout, stays=stays)
 
     def count_left(self) -> int:
         return 0

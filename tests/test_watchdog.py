@@ -33,7 +33,7 @@ from activitysmith_track.delivery import successor
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
-from activitysmith_track.delivery.state import CopyOwner
+from activitysmith_track.delivery.state import CopyOwner, Hold
 from activitysmith_track.delivery.successor import Owed as Request
 from activitysmith_track.delivery.successor import PacedRuntime, Successor
 from activitysmith_track.simulator import Simulator
@@ -698,7 +698,7 @@ def test_nothing_is_taken_again_after_the_end(
     else:
         persistence.keep(other, keep)
     closing.join(PATIENCE)
-    assert persistence.begin(owed) is False
+    assert persistence.begin(owed) is Hold.OTHERS
     box = Outbox(tmp_path / "box")
     assert "end" in [entry.kind for entry in box.claim(hint(sim.api_key), sim.base_url, "me", time.time(), 60)]
 

@@ -67,6 +67,8 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "leave": ([_entry(world, ids, rng)], [(each, owner) for each in some], some[:1]),
         "claim": ("hint", "http://127.0.0.1/api", owner, world.wall(), 60.0),
         "begin": (one, owner, 60.0),
+        "renew": (owner, 60.0),
+        "next_lease_end": ("hint", "http://127.0.0.1/api", owner),
         "over": (one, owner),
         "delivered": (some,),
         "release": (some, owner),

@@ -27,10 +27,12 @@ from activitysmith_track._outbox import ATTEMPT_SECONDS, KEPT_ENTRIES, KEPT_SECO
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Call
 from activitysmith_track.configuration import Tracker
+from activitysmith_track.delivery.account import LONGEST_FOREIGN
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Agenda, Job
 from activitysmith_track.delivery.shutdown import Shutdown
+from activitysmith_track.delivery.state import Hold
 from activitysmith_track.delivery.successor import Owed, Successor
 from activitysmith_track.errors import ConnectionFailed, RequestTimedOut
 from activitysmith_track.simulator.service import Service
@@ -80,6 +82,7 @@ class World:
         self.silent_until = 0.0  # as a 429 has asked for
         self.trace: list[str] | None = None
         self.traps: list[Trap] = []
+        self.fates: Callable[[Process, Call[Any]], Fate | str | None] = lambda process, call: None
         self.service = Service(api_key=KEY, slots=conditions.slots, requests_per_minute=10**6, clock=lambda: self.now)
         self.judge: Judge
 
@@ -192,8 +195,11 @@ class World:
 
     # -- the network
 
-    def fate(self) -> Fate:
-        """Draw what becomes of a request."""
+    def fate(self, process: Process, call: Call[Any]) -> Fate:
+        """Say what becomes of a request, or draw it."""
+        told = self.fates(process, call)
+        if told is not None:
+            return told if isinstance(told, Fate) else Fate(told, 0.05, 0.05)
         conditions, rng = self.conditions, self.rng
         quick = rng.random() * 0.15, rng.random() * 0.15
         if self.outage is not None:
@@ -209,14 +215,17 @@ class World:
         self.spring("network")
         self.requests += 1
         self.judge.sends(process, call)
-        fate = self.fate()
+        fate = self.fate(process, call)
         if fate.kind == "refused":
             self.sleep(min(fate.there, seconds))
             raise ConnectionFailed("refused", delivered=False)
         if fate.kind == "reset":
             self.sleep(min(fate.there, seconds))
             raise ConnectionFailed("reset", delivered=None)
-        if fate.kind == "swallowed":
+        if fate.kind in ("swallowed", "late"):
+            if fate.kind == "late":  # it is carried out when nobody waits for it any more
+                moment = self.now + seconds + self.rng.random() * LATEST
+                self.at(moment, lambda: self.judge.carry_out(process, call, is_late=True))
             self.sleep(seconds)
             raise RequestTimedOut("timed out", delivered=None)
         answers: list[tuple[int, dict[str, str], bytes]] = []
@@ -231,7 +240,9 @@ class World:
         if status == 0:
             raise ConnectionFailed("the connection broke", delivered=None)
         self.spring("network")
-        return read_answer(call.answer, status, headers, content, self.wall())
+        answer = read_answer(call.answer, status, headers, content, self.wall())
+        self.judge.hears(process, call)
+        return answer
 
     def _arrive(
         self,
@@ -251,6 +262,11 @@ class World:
             status = 0
         elif fate.kind in ("502 after", "html"):
             status, content = (502 if fate.kind == "502 after" else 200), b"<html>not the service</html>"
+        elif fate.kind.startswith("page"):
+            status, content = int(fate.kind.split()[1]), b"<html>not the service</html>"
+            if status == 429:
+                headers = {"retry-after": "3600"}
+                self.silent_until = max(self.silent_until, self.now + fate.back + LONGEST_FOREIGN)
         elif fate.kind == "429":
             wait = self.rng.choice((None, 1, 4))
             status, content = 429, b'{"error": "Rate limit exceeded", "code": "rate_limited"}'
@@ -306,8 +322,11 @@ class Fate(NamedTuple):
     back: float
 
 
-OUTAGES = ("refused", "swallowed", "503", "reset", "html")
+PAGES = ("page 302", "page 403", "page 404", "page 407", "page 408")  # of a proxy, a portal, a firewall
+OUTAGES = ("refused", "swallowed", "503", "reset", "html", *PAGES[:3])
 FAULTS = ("refused", "swallowed", "reset", "503", "503", "500", "429", "html", "lost", "lost", "cut", "502 after")
+FAULTS += (*PAGES, "page 429", "late", "late", "late")
+LATEST = 4.5  # seconds after a request was given up in which it may be carried out
 CARRIED_OUT = frozenset({"ok", "lost", "cut", "502 after"})
 
 
@@ -332,10 +351,11 @@ class Process:
     def __init__(self, world: World, line: int, *, watched: bool = False) -> None:
         self.world, self.line, self.dead, self.killed, self.left_debts = world, line, False, False, False
         self.is_watched, self.watchdog = watched, None
-        self.gone_at = float("inf")
+        self.leaves_at = self.gone_at = float("inf")
         self.number = len(world.processes) + 1
         world.processes.append(self)
         self.sent: deque[float] = deque()
+        self.spoken: deque[tuple[float, bool]] = deque(maxlen=100)  # when, and whether for itself
         self.mourners: list[Callable[[], None]] = []  # what waits for something of it
         self.runtime = WorldRuntime(self)
         self.leaves = Shutdown(self.runtime)
@@ -365,11 +385,36 @@ class Process:
 
     def exit(self) -> None:
         """Leave in order."""
+        self.leaves_at = self.world.now
         self.leaves.at_exit()
         self.left_debts = self.dispatcher.owes
         self.dead, self.gone_at = True, self.world.now
         if self.watchdog is not None:
             self.watchdog.hear_of_the_end()
+
+
+class Child(Process):
+    """A child that a program has forked, as the program itself goes by `os._exit`: its objects live on in the child.
+
+    That the parent lives on, too, is another world: it and the child share nothing then but the card of the parent.
+    """
+
+    def __init__(self, parent: Process) -> None:
+        self._parent = parent
+        super().__init__(parent.world, parent.line, watched=parent.is_watched)
+
+    def _begin(self) -> None:
+        parent = self._parent
+        parent.kill()
+        self.tracker, self.dispatcher, self.runtime, self.leaves = (
+            parent.tracker,
+            parent.dispatcher,
+            parent.runtime,
+            parent.leaves,
+        )
+        self.tracker.process = self.runtime._process = self
+        self.leaves.after_in_child()
+        self.dispatcher.after_fork()
 
 
 class Heir(Process):
@@ -622,6 +667,8 @@ class WorldWorkers:
     def _serve(self, job: Job) -> None:
         while True:
             job.do()
+            if isinstance(job.error, (NameError, AttributeError, LookupError, AssertionError)):
+                raise Violation(f"an internal error: {job.error!r}")
             self._report(job)
             if not self._waiting:
                 break
@@ -755,11 +802,12 @@ class MemoryOutbox:
         return bool(self._shelf.rows)
 
     def put(self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0) -> bool:
+        until = self._now() + min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         self._insert(entries)
         if owner is not None:
             for row in self._find(entry.id for entry in entries):
-                row.owner, row.until = owner, self._now() + min(lease_seconds, LONGEST_LEASE)
+                row.owner, row.until = owner, until
         return True
 
     def _insert(self, entries: Iterable[Entry]) -> None:
@@ -801,14 +849,32 @@ class MemoryOutbox:
             row.owner, row.until, row.begun = owner, now + min(lease_seconds, LONGEST_LEASE), 0
         return [row.entry for row in found]
 
-    def begin(self, entry_id: str, owner: str, lease_seconds: float) -> bool | None:
+    def renew(self, owner: str, lease_seconds: float) -> bool:
+        until = self._now() + min(lease_seconds, LONGEST_LEASE)
+        self._world.disk()
+        for row in self._shelf.rows:
+            if row.owner == owner:
+                row.until = until
+        return self._shelf.was_used
+
+    def next_lease_end(self, hint: str, base_url: str, owner: str) -> float | None:
+        if not self.exists():
+            return None
+        self._world.disk()
+        return min(
+            (row.until for row in self._shelf.rows if row.owner != owner and not self._free(row)), default=None
+        )
+
+    def begin(self, entry_id: str, owner: str, lease_seconds: float) -> Hold:
+        until = self._now() + min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         for row in self._find([entry_id]):
             if row.owner == owner or self._free(row):
                 row.owner, row.begun = owner, int(self._now())
-                row.until = self._now() + min(lease_seconds, LONGEST_LEASE)
-                return True
-        return False if self._shelf.was_used else None
+                row.until = until
+                return Hold.MINE
+            return Hold.OTHERS
+        return Hold.GONE if self._shelf.was_used else Hold.UNKNOWN
 
     def over(self, entry_id: str, owner: str) -> bool:
         self._world.disk()
@@ -833,8 +899,8 @@ class MemoryOutbox:
     def hold_ends(
         self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
     ) -> list[str] | None:
-        self._world.disk()
         now = self._now()
+        self._world.disk()
         ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
         same = [row for row in ends if row.entry.stream_key == stream_key]
         if any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in same):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from world import OUTAGES, Process, Trap, World
+from world import OUTAGES, Child, Process, Trap, World
 
 from activitysmith_track import activities, iteration
 
@@ -25,8 +25,8 @@ class Event(NamedTuple):
 
 WEIGHTS = {
     "mixed": "advance 34 lower 1 grow 1 subtitle 7 important 6 step 6 reading 5 open 13 loop 2 close 10 raise 8 "
-    "ends 5 flush 1 exit 4 kill 3 trap 4 exit_killed 2 fork 1 outage 5 heal 6 long 4 clock 1",
-    "restarts": "advance 10 important 3 open 22 close 12 raise 6 ends 2 exit 12 kill 8 trap 10 exit_killed 5 "
+    "ends 5 flush 1 exit 4 kill 3 trap 4 exit_killed 2 fork 2 outage 5 heal 6 long 4 clock 1",
+    "restarts": "advance 10 important 3 open 22 close 12 raise 6 ends 2 exit 12 fork 6 kill 8 trap 10 exit_killed 5 "
     "outage 8 heal 4 long 1",
     "crowded": "advance 20 important 4 reading 4 open 30 close 14 raise 8 exit 3 kill 2 trap 2 outage 3 heal 3 "
     "long 2",
@@ -78,12 +78,15 @@ class Run:
         self.number, self.name, self.process, self.handle, self.around = number, name, process, handle, around
         self.began, self.ended, self.kind = process.world.now, 0.0, None
         self.most, self.falls, self.shown = 0, False, None
+        self._seen, self.changed_at, self.failed_at = -1, self.began, 0.0
         self.has_card = self.owes_push = self.is_late = self.is_taken_over = self.is_delayed = False
         self.key: str | None = None
         self.items: Any = None  # of a loop
 
     def look(self) -> None:
         """Note what percentage is true now."""
+        if self.handle.type == "progress" and self.handle.percentage != self._seen:
+            self._seen, self.changed_at = self.handle.percentage, self.process.world.now
         self.most = max(self.most, self.handle.percentage) if self.handle.type == "progress" else 100
 
     def end(self, kind: str, now: float) -> None:
@@ -114,6 +117,7 @@ class Line:
                 )
             if self.world.trace is not None:
                 self.world.log(f"p{self.process.number} * {event.what} {event.x:.2f} {event.y:.2f}")
+            self.world.judge.look_along()
             getattr(self, f"do_{event.what}")(event.x, event.y)
         self.is_over = True
 
@@ -215,12 +219,14 @@ class Line:
         if run is not None and run.handle.type == "progress" and run.items is None:
             run.falls = True
             run.handle.update(completed=run.handle.completed * y)
+            run.look()
 
     def do_grow(self, x: float, y: float) -> None:
         run = self._innermost(x)
         if run is not None and run.handle.type == "progress" and run.items is None:
             run.falls = True
             run.handle.update(total=run.handle.total * (1 + y))
+            run.look()
 
     def do_subtitle(self, x: float, y: float) -> None:
         run = self._innermost(x)
@@ -282,7 +288,7 @@ class Line:
         for run in passed[:-1]:
             run.is_taken_over = True
         if passed:
-            passed[-1].owes_push = True
+            passed[-1].owes_push, passed[-1].failed_at = True, self.world.now
 
     def do_ends(self, x: float, y: float) -> None:
         """End the innermost block by a call, and stay in it."""
@@ -343,7 +349,15 @@ class Line:
         self.world.traps.append(Trap(self.process, int(y * 6)))
 
     def do_fork(self, x: float, y: float) -> None:
-        return
+        """Go on in a child; its parent is gone."""
+        assert self.process is not None
+        self.process = Child(self.process)
+        inherited = [run for thread in self.threads for run in thread.open]
+        for thread in self.threads:
+            thread.open.clear()
+        for run in inherited:
+            if run.items is None and y < 0.5:  # the child ends what is its parent's, of which nobody is to hear
+                run.handle.__exit__(None, None, None)
 
     # -- the world
 

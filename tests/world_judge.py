@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from world import KEY, URL, Process, Violation, World
+from world import KEY, URL, Heir, Process, Violation, World
 
 from activitysmith_track.delivery.account import SLOTS
 
@@ -19,6 +19,7 @@ COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
 SOON = 10.5  # seconds after which a card says how its job ended, once the service answers
 HEARING = 0.5  # seconds in which a watchdog has surely heard of what was said
 REPAIRED = 15.0  # seconds after which a card is right again that something late has touched
+OLD = "old"  # the run of what was owed before all of this
 LEASE = 185.0  # seconds after which what a killed process had is anybody's
 
 
@@ -38,6 +39,9 @@ class Judge:
         self._overtaken: set[str | None] = set()  # stream keys that a stray request of a dead process has touched
         self._strays: set[int] = set()  # runs with such a request
         self._was_full = False
+        self.told: dict[object, Process] = {}  # pushes, by who has been told that they have arrived
+        self.old: set[int] = set()  # what processes that were gone before all of this owe
+        self.late_at: dict[int, float] = {}  # when a request of a run was carried out that had been given up
 
     def wrong(self, what: str, **details: object) -> NoReturn:
         """Say what must not be."""
@@ -78,14 +82,34 @@ class Judge:
     def sends(self, process: Process, call: Call[Any]) -> None:
         """Look at a request on its way out."""
         sent, now = process.sent, self.world.now
+        number = dict(call.body or {}).get("metadata", {}).get("run")
+        run = self.runs.get(number)
+        is_own = number != OLD and (run is None or run.process is process or isinstance(process, Heir))
+        process.spoken.append((now, is_own))
+        # It is decided when a request goes, and leaves up to a slow disk later.
+        if not is_own and process.dispatcher.owes_own and now > process.leaves_at + 1.5:
+            self.wrong("a debt ahead of what a process has to say when it leaves", process=process.number)
+        if call.method == "POST" and run is not None and self.told.get(_words(call)) is process:
+            self.wrong("a push goes again that has arrived", run=number, process=process.number)
         sent.append(now)
-        while sent[0] <= now - 55.0:  # it is counted when it is decided, and leaves up to a slow disk later
+        while sent[0] <= now - 55.0:
             sent.popleft()
         if len(sent) > 60 and not process.dispatcher.draining:
             self.wrong("above the account's rate", requests=len(sent), process=process.number)
 
-    def carry_out(self, process: Process, call: Call[Any]) -> tuple[int, dict[str, Any]]:
-        """Have the service carry a request out, and look at what that did."""
+    def hears(self, process: Process, call: Call[Any]) -> None:
+        """Note that a process has had its answer."""
+        if call.method == "POST":
+            self.told[_words(call)] = process
+
+    def carry_out(self, process: Process, call: Call[Any], *, is_late: bool = False) -> tuple[int, dict[str, Any]]:
+        """Have the service carry a request out, and look at what that did.
+
+        Args:
+            process: who sent it.
+            call: the request.
+            is_late: True where that process has given it up by now.
+        """
         service = self.world.service
         content = b"" if call.body is None else json.dumps(call.body).encode()
         key = call.path.rpartition("/")[2]
@@ -101,7 +125,7 @@ class Judge:
         elif status == 400:
             self.wrong("a bad request", why=service.requests[-1].why)
         if status == 200:
-            self._look(process, call, answer, was)
+            self._look(process, call, answer, was, is_late=is_late)
         return status, answer
 
     def _trace(self, process: Process, call: Call[Any], status: int) -> None:
@@ -115,9 +139,12 @@ class Judge:
         why = self.world.service.requests[-1].why
         self.world.log(f"p{process.number}{gone} {call.method} {call.path} run {run} [{shown}] {status} {why}")
 
-    def _look(self, process: Process, call: Call[Any], answer: dict[str, Any], was: Any) -> None:
+    def _look(self, process: Process, call: Call[Any], answer: dict[str, Any], was: Any, *, is_late: bool) -> None:
         service, body = self.world.service, dict(call.body or {})
         key = call.path.rpartition("/")[2]
+        if body.get("metadata", {}).get("run") == OLD:
+            self.old.discard(body["metadata"]["number"])
+            return
         run = self.runs.get(body.get("metadata", {}).get("run"))
         state = body.get("content_state", {})
         if run is None:
@@ -135,7 +162,13 @@ class Judge:
             service.requests[-1].verdict == "over budget" or card.over_budget
         ) and card.activity_id not in self._spent:
             self.wrong("over budget", key=key, updates=card.updates, age=self.world.now - card.started_at)
-        if call.method == "PUT":
+        if is_late:  # what it shows may have been true; it must be right again soon
+            self.notes["a late request"] += 1
+            self.late_at[run.number] = self.world.now
+            if process.dead:
+                self._strays.add(run.number)
+                self._overtaken.add(run.key)
+        elif call.method == "PUT":
             self._shown(run, process, state)
         elif answer.get("ignored") is None:
             self._ended(run, process, state, was)
@@ -218,6 +251,48 @@ class Judge:
                 self.wrong("the key is on the disk", entry=row.entry.id)
             if row.entry.base_url != URL:
                 self.wrong("an entry of nobody", entry=row.entry.id)
+
+    # -- on the phone, while jobs run
+
+    def look_along(self) -> None:
+        """Judge the phone where nothing is wrong with the network, and has not been for a while."""
+        world = self.world
+        if world.outage is not None or world.conditions.faults or world.conditions.latency:
+            return
+        healthy = max(self._healed_at, world.silent_until)
+        for run in self.runs.values():
+            process = run.process
+            if process.dead or not run.has_card or self._is_busy(process):
+                continue
+            cards = [card for card in world.service.activities.values() if card.metadata.get("run") == run.number]
+            if run.kind is None:
+                self._is_current(run, cards, max(healthy, run.changed_at))
+            elif world.now > max(run.ended, healthy) + self.soon + 1.0:
+                self._has_ended(run, cards, max(run.ended, healthy))
+
+    def _is_busy(self, process: Process) -> bool:
+        """Tell whether a process has had more to say of its own lately than may be said at once."""
+        own = [when for when, is_own in process.spoken if is_own and when > self.world.now - 75.0]
+        return len(own) > 45
+
+    def _is_current(self, run: Run, cards: list[Any], since: float) -> None:
+        """Judge the card of a job that stands still: in ten minutes it has had an update, or is over its budget."""
+        if run.handle.type != "progress" or self.world.now < since + 600.0:
+            return
+        for card in cards:
+            if not card.ended and not card.over_budget and card.updates < 12:
+                shown, true = card.state.get("percentage"), run.handle.percentage
+                if shown != true:
+                    self.wrong("an old percentage stays", run=run.number, shown=shown, true=true)
+
+    def _has_ended(self, run: Run, cards: list[Any], since: float) -> None:
+        """Judge what is to be seen and heard of a job that is over."""
+        kept = run.kind == "done" and run.handle._options.get("keep")
+        if any(not card.ended for card in cards) and run.number not in self._strays and not kept:
+            self.wrong("runs on the screen too long", run=run.number, kind=run.kind, since=since)
+        since = max(since, run.failed_at)
+        if run.owes_push and not self._pushes[run.number] and self.world.now > since + self.soon + 3.0:
+            self.wrong("rings too late", run=run.number, since=since)
 
     # -- on the phone, when it must be right again
 
@@ -324,3 +399,10 @@ class Judge:
             self.wrong("ended in another colour", run=run.number, kind=run.kind, color=cards[-1].color)
         if self._is_quiet and self._ends[run.number] > 1:
             self.wrong("ended twice", run=run.number)
+
+
+def _words(call: Call[Any]) -> tuple[object, ...]:
+    """Return what a push says, without how late it is."""
+    body = dict(call.body or {})
+    message = str(body.get("message")).partition("(happened")[0].strip()
+    return body.get("metadata", {}).get("run"), body.get("title"), message

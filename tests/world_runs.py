@@ -13,13 +13,13 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from world import PROFILES, Conditions, Heir, Process, Violation, World
+from world import KEY, PROFILES, URL, Conditions, Heir, MemoryOutbox, Process, Violation, World
 from world_jobs import Event, Line, draw
-from world_judge import LEASE, SOON, Judge
+from world_judge import LEASE, OLD, SOON, Judge
 
-from activitysmith_track._outbox import LONGEST_LEASE
+from activitysmith_track._outbox import LONGEST_LEASE, Entry, Outbox, hint
 
 
 class Alarm(logging.Handler):
@@ -101,6 +101,7 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
     lines = [Line(world, number, [each for each in schedule if each.line == number]) for number in (0, 1)]
     for line in lines:
         world.spawn(None, line.drive)
+    leave_old(world)
     world.run_while(lambda: not all(line.is_over for line in lines), 1e7)
     judge, leaving = world.judge, []
     for process in world.processes:  # half of those that are left leave in order
@@ -112,6 +113,7 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
             leaving.append(process)
     world.run_while(lambda: not all(process.dead for process in leaving), 60.0)
     judge.heal()
+    world.traps.clear()
     world.conditions = world.conditions._replace(faults=0.0, latency=0.0)
     world.run(max(world.now, world.silent_until))  # as long as the service has asked for
     heir = Process(world, 9)
@@ -121,6 +123,8 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
     judge.look_at_the_disk()
     judge.look_at_the_phone()
     world.run(world.now + 60.0)  # the minute of the account that debts may have to wait for
+    if judge.old:
+        world.run(world.now + 400.0)
     judge.look_at_the_phone(debts=True)
     if any(process.killed for process in world.processes):
         world.run(world.now + (LEASE if not world.jumped else LONGEST_LEASE))
@@ -129,6 +133,28 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
         judge.look_at_the_phone(debts=True, after_leases=True)
         if world.shelf.rows:
             judge.wrong("something is left in the outbox", entries=len(world.shelf.rows))
+
+
+def leave_old(world: World) -> None:
+    """Have processes that were gone before all of this owe a lot, in one world of seven."""
+    rng = random.Random(f"old {world.rng.random()}")
+    if world.kind_of_outbox == "none" or rng.random() > 1 / 7:
+        return
+    count = rng.choice((3, 30, 120))
+    entries = []
+    for number in range(count):
+        body: dict[str, Any] = {"title": f"old {number}", "metadata": {"run": OLD, "number": number}}
+        kind, key = "push", None
+        if rng.random() < 0.3:
+            kind, key = "end", f"old-{number}"
+            body = {"content_state": {"title": "old", "type": "progress"}, "metadata": body["metadata"]}
+        entries.append(Entry(kind, hint(KEY), URL, body, world.wall() - 60.0, key, run="old", id=f"old-{number}"))
+        if kind == "push":
+            world.judge.old.add(number)  # an end finds nothing
+    if world.kind_of_outbox == "memory":
+        MemoryOutbox(world)._insert(entries)
+    else:
+        Outbox(world.directory, clock=world.wall).put(entries)
 
 
 def shrink(found: Outcome, events: int = 20) -> list[Event]:

@@ -130,7 +130,7 @@ def read_answer(kind: type[A], status: int, headers: Mapping[str, str], content:
     """
     body = _json_object(content)
     if not 200 <= status < 300:
-        raise status_error(status, body or {}, reason=_reason(status), retry_after=retry_after(headers, now))
+        raise status_error(status, body, reason=_reason(status), retry_after=retry_after(headers, now))
     shown = content[:200].decode(errors="replace")
     if body is None:
         raise InvalidAnswer("the answer is not a JSON object", status=status, text=shown)

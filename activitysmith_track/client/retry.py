@@ -33,7 +33,7 @@ def may_repeat(call: Call[Any], error: BaseException) -> bool:
     """
     if isinstance(error, DeliveryError):
         return call.repeatable or error.delivered is False
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited) or (isinstance(error, StatusError) and error.foreign and error.status < 500):
         return True
     return isinstance(error, StatusError) and error.status in (502, 503, 504) and call.repeatable
 
@@ -41,8 +41,11 @@ def may_repeat(call: Call[Any], error: BaseException) -> bool:
 def is_transient(error: Exception) -> bool:
     """Tell whether a failure may pass by itself, so that a repeatable request is worth another try.
 
-    So may what the machine could not do for it: no memory, no thread, a client that was closed meanwhile.
+    So may what the machine could not do for it: no memory, no thread, a client that was closed meanwhile. Where
+    something on the way has answered in the service's place, the service has not been asked.
     """
+    if isinstance(error, StatusError) and error.foreign:
+        return True
     return isinstance(error, (DeliveryError, InvalidAnswer, ServerError, OSError, MemoryError, RuntimeError))
 
 
@@ -59,9 +62,16 @@ def may_have_arrived(error: Exception) -> bool:
     return isinstance(error, ServerError) and error.status != 503
 
 
+def may_arrive_late(error: Exception) -> bool:
+    """Tell whether a request that failed may be carried out at some later time: nobody knows where it is."""
+    if isinstance(error, DeliveryError):
+        return error.delivered is not False
+    return isinstance(error, ServerError) and error.status in (502, 504)
+
+
 def was_answered(error: Exception) -> bool:
     """Tell whether a failure is the service's own answer, so that the service can be reached."""
-    return isinstance(error, StatusError) and not isinstance(error, ServerError)
+    return isinstance(error, StatusError) and not isinstance(error, ServerError) and not error.foreign
 
 
 def backoff(

@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..client.requests import Call
+    from ..errors import TooManyRequests
     from .activity import Activity
-    from .deliveries import EndDelivery, RecoveredDelivery
+    from .deliveries import EndDelivery, OutboxRecovery, RecoveredDelivery
     from .runtime import Runtime
 
 REQUESTS_PER_MINUTE = 60  # the account's rate
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
+LONGEST_FOREIGN = 60.0  # seconds of silence after a 429 that is not the service's own
+LATE_SECONDS = 5.0  # in which a request may be carried out that was given up
 OUTAGE_AFTER = 3  # failures in a row after which one request at a time asks whether the service is back
 DEBTS_AT_ONCE = 2  # requests for earlier processes that may be on their way at the same time
 
@@ -57,7 +60,8 @@ class Account:
         self.slots = SLOTS
         self.activities: dict[str, Activity] = {}  # by their stream keys
         self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
-        self.looked_for_owed = False
+        self.recovery: OutboxRecovery | None = None
+        self._unsure: dict[str, float] = {}  # until when a request of a stream may yet be carried out
 
     @property
     def secret(self) -> str:
@@ -97,12 +101,12 @@ class Account:
             self._sent.pop()
         self._probe_at = 0.0
 
-    def open_at(self, now: float, urgency: Urgency) -> float:
-        """Return when the next request may go."""
+    def open_at(self, now: float, urgency: Urgency, requests: int = 1) -> float:
+        """Return when so many requests may go."""
         while self._sent and self._sent[0] <= now - 60.0:
             self._sent.popleft()
-        most = REQUESTS_PER_MINUTE - urgency.value
-        opens = self._sent[len(self._sent) - most] + 60.0 if len(self._sent) >= most else now
+        above = len(self._sent) + requests - (REQUESTS_PER_MINUTE - urgency.value)
+        opens = self._sent[min(above, len(self._sent)) - 1] + 60.0 if above > 0 and self._sent else now
         if self._is_out:
             opens = max(opens, self._probe_at)
         return max(opens, self._closed_until)
@@ -127,10 +131,25 @@ class Account:
                 self._probe_at = now + self._runtime.backoff(1)
         return False
 
-    def rate_limited(self, now: float, seconds: float | None) -> float:
+    def rate_limited(self, now: float, error: TooManyRequests) -> float:
         """Note a 429 and return when to try again."""
-        self._closed_until = max(self._closed_until, now + (RATE_RETRY if seconds is None else seconds))
+        seconds = RATE_RETRY if error.retry_after is None else error.retry_after
+        if error.foreign:
+            seconds = min(LONGEST_FOREIGN, seconds)
+        self._closed_until = max(self._closed_until, now + seconds)
         return self._closed_until
+
+    # -- requests without an answer
+
+    def note_unsure(self, stream_key: str, now: float) -> float:
+        """Note that a request of a stream has failed and may be carried out yet; returns until when."""
+        self._unsure = {key: until for key, until in self._unsure.items() if until > now}
+        self._unsure[stream_key] = until = now + LATE_SECONDS
+        return until
+
+    def unsure_until(self, stream_key: str) -> float:
+        """Return until when a request of a stream may be carried out that was given up."""
+        return self._unsure.get(stream_key, 0.0)
 
     # -- what earlier processes owe goes a little at a time
 

@@ -73,6 +73,7 @@ class Activity:
         "source",
         "stream_key",
         "successor",
+        "unsure_until",
     )
 
     def __init__(
@@ -95,6 +96,7 @@ class Activity:
         self.successor: Activity | None = None
         self.number = next(dispatcher.order)
         self.is_armed: bool | None = None
+        self.unsure_until = 0.0  # until when an update that was given up may be carried out all the same
         self._epoch = dispatcher.epoch
         self._visible_at = visible_at  # a delay keeps it off the screen until then
         self._retry_at = 0.0  # when a request that failed is tried again
@@ -125,6 +127,11 @@ class Activity:
     def has_ended(self) -> bool:
         """True when nothing more will be sent of it."""
         return self.life is Life.ENDED
+
+    @property
+    def may_be_overwritten(self) -> bool:
+        """True while something of an earlier process may have changed its card, and that was not made sure of yet."""
+        return self._confirm_at < float("inf")
 
     @property
     def must_wait(self) -> bool:
@@ -264,14 +271,18 @@ class Activity:
             changes.append(seen.change(sent.numbers.get(label, value), value))
         return max(changes)
 
-    def staleness(self, now: float) -> float | None:
+    def state_to_send(self) -> ActivityState | None:
+        """Return the state of this moment, or `None` where nothing is to be sent by now."""
+        has_ended = self.end_delivery is not None or self.has_ended
+        if has_ended or self._job is not None or (self.on_phone is not OnPhone.YES and self.must_wait):
+            return None
+        return self.source.snapshot()
+
+    def staleness(self, state: ActivityState, now: float) -> float | None:
         """Return how wrong the screen is, 0 to 1, and more where a start or a transition is missing.
 
         `None` means that there is nothing to send any more.
         """
-        state = None if self.end_delivery is not None or self.has_ended else self.source.snapshot()
-        if state is None or self._job is not None or (self.on_phone is not OnPhone.YES and self.must_wait):
-            return None
         sent = self.sent
         if sent is None or state.transitions != sent.transitions:
             return 2.0
@@ -281,14 +292,14 @@ class Activity:
             return self._change(state, sent)
         return abs(state.fraction - sent.fraction)
 
-    def launch(self, now: float) -> None:
+    def launch(self, state: ActivityState | None, now: float) -> None:
         """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
         is_shown = self.on_phone is OnPhone.YES
         rotates = is_shown and now >= self.pace.rotate_at
         if rotates or not is_shown:
             self.sent = None
             self.source.opening()
-        state = self.source.snapshot()
+            state = self.source.snapshot()  # what a card opens with
         if state is None:
             return
         self._sending = _Sending(state, not is_shown, rotates)
@@ -332,6 +343,9 @@ class Activity:
             before = self.sent
             is_transition = before is not None and before.transitions != sending.state.transitions
             self.pace.sent(now, sending.state.fraction, transition=is_transition)
+        unsure = self.account.unsure_until(self.stream_key)
+        if now < unsure < self._confirm_at:
+            self._confirm_at = unsure
         if answer.warning:
             if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
                 self.pace.warned(now)
@@ -364,6 +378,8 @@ class Activity:
             return
         self._failures += 1
         self.dispatcher.tell_failure("an update", error)
+        if retry.may_arrive_late(error):
+            self.unsure_until = self.account.note_unsure(self.stream_key, now)
         if retry.may_have_arrived(error):
             if self.on_phone is OnPhone.NO:
                 self.on_phone = OnPhone.MAYBE
@@ -384,7 +400,11 @@ class Activity:
             self.sent = sending.state
         else:
             self._move(Life.REFUSED)
-            self.dispatcher.release(self)
+            if self.on_phone is OnPhone.NO:
+                self.dispatcher.persistence.goodbye(self.number)
+                self.dispatcher.release(self)
+            elif self.account.release(self):  # it may be on the screen, so that its end must be sent
+                self.dispatcher.wake_waiting(self.account)
             self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, which this was to replace
             self.sent = None
         self.dispatcher.settle(self)
@@ -399,7 +419,7 @@ class Activity:
             self.dispatcher.look_for_owed(self.account, again=True)  # an older run's end need not wait for that
             return self.account.slots_full(self, now, error.limit)
         if isinstance(error, TooManyRequests):
-            return self.account.rate_limited(now, error.retry_after)
+            return self.account.rate_limited(now, error)
         if isinstance(error, NoRecipients):
             if self.account.release(self):
                 self.dispatcher.wake_waiting(self.account)
@@ -427,21 +447,28 @@ class UpdateQueue:
         if not self._dispatcher.update_workers.free:
             return None  # woken when a request has landed
         later: float | None = None
-        for activity in self._by_staleness(now):
+        for activity, state in self._by_staleness(now):
             open_at = activity.account.open_at(now, Urgency.UPDATE)
             if open_at > now:
                 later = open_at if later is None else min(later, open_at)
             elif self._dispatcher.update_workers.free:
                 del self._ready[activity]
-                activity.launch(now)
+                activity.launch(state, now)
         return later
 
-    def _by_staleness(self, now: float) -> list[Activity]:
-        found = {activity: activity.staleness(now) for activity in self._ready}
-        for activity in [activity for activity, stale in found.items() if stale is None]:
-            del self._ready[activity]
-            self._dispatcher.scheduler.schedule(activity, now)  # it listens again
-        return sorted(self._ready, key=lambda activity: -(found[activity] or 0.0))
+    def _by_staleness(self, now: float) -> list[tuple[Activity, ActivityState]]:
+        """Return what is ready, with its state, what is most wrong on the screen first."""
+        found: list[tuple[float, Activity, ActivityState]] = []
+        for activity in list(self._ready):
+            state = activity.state_to_send()
+            stale = None if state is None else activity.staleness(state, now)
+            if state is None or stale is None:
+                del self._ready[activity]
+                self._dispatcher.scheduler.schedule(activity, now)  # it listens again
+            else:
+                found.append((stale, activity, state))
+        found.sort(key=lambda each: -each[0])
+        return [(activity, state) for _, activity, state in found]
 
     def give_up(self) -> None:
         """Forget what was ready; each activity is looked at again with its next change."""

@@ -11,7 +11,8 @@ from ..client import retry
 from ..client.requests import owed_call, stream_call
 from ..errors import ActivityLimitReached, NotFound, RateLimited, TooManyRequests
 from .account import Urgency
-from .state import CopyOwner, EndState, Life, OnPhone, Stage, moved
+from .persistence import Claimed
+from .state import CopyOwner, EndState, Hold, Life, OnPhone, Stage, moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +29,12 @@ END_LOOK = 0.25  # seconds between two looks whether another process has sent an
 START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
 GRACE = 1.0  # seconds that an end waits for an update of its own activity that is on its way
 AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
+HELD_LOOK = 2.0  # between two looks whether another process still has the copy of what this one owes
+UNKEPT_SECONDS = 1.0  # that it may wait to be sent without a copy
+FEW = 10  # deliveries for earlier processes under way, below which more are taken over
+CLAIM_LOOK = 1.0  # seconds between two looks whether there are few
+RENEWAL_SECONDS = 60.0  # between two renewals of the leases of what is tried
+LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
 WAITED_FOR = 2  # failures after which an end that a newer run waits for is tried again, however many there were
 
 
@@ -35,16 +42,19 @@ class EndUnderWay(Exception):
     """Another process is sending the end of an older run, which would end a card that is begun now."""
 
 
+class HeldByAnother(Exception):
+    """Another process has the copy at this moment, and sends it, or keeps it back while a newer run begins."""
+
+
 class OlderEnds:
     """What earlier runs owe the card of one that begins.
 
     Attributes:
-        ids: of what is kept from everybody meanwhile.
         may_hit: whether something of an earlier run may yet reach the card.
     """
 
-    def __init__(self, ids: list[str]) -> None:
-        self.ids, self.may_hit = ids, bool(ids)
+    def __init__(self, may_hit: bool) -> None:
+        self.may_hit = may_hit
 
 
 @contextlib.contextmanager
@@ -63,7 +73,7 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
     held = persistence.hold_ends(account, stream_key)
     if held is None:
         raise EndUnderWay
-    older = OlderEnds(held)
+    older = OlderEnds(bool(held))
     try:
         yield older
     except Exception as error:
@@ -95,6 +105,7 @@ class Delivery:
     __slots__ = (
         "_failures",
         "_job",
+        "_was_kept",
         "account",
         "copy_owner",
         "dispatcher",
@@ -107,6 +118,7 @@ class Delivery:
     )
 
     urgency = Urgency.END
+    is_debt = False  # of an earlier process, so that it delays nothing of this one
 
     def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry | None = None) -> None:
         self.dispatcher, self.account = dispatcher, account
@@ -117,6 +129,7 @@ class Delivery:
         self.occurred_at = dispatcher.runtime.wall() if entry is None else entry.happened
         self.id = dispatcher.runtime.token() if entry is None else entry.id  # of the copy, should two threads make it
         self.has_arrived = False  # and the scheduler may not know it yet
+        self._was_kept = False  # a copy was made because it had to wait; tried once
         self._job: Job | None = None
         self._failures = 0
 
@@ -127,11 +140,16 @@ class Delivery:
         job, self._job = self._job, None
         if self.is_withdrawn:
             return self._withdraw()
-        if job is None:
+        if job is not None:
+            self.dispatcher.look_after_leases()
+        if job is None or self.stage is not Stage.IN_FLIGHT:
             return self._next(now)
         if job.error is None:
             self._arrived(was_sent=job.result)
             return self._done(Stage.DELIVERED)
+        if isinstance(job.error, HeldByAnother):
+            self.account.forget_requests(self._requests)
+            return self._held_by_another(now)
         if self.account.failed(job.error, now):
             self.dispatcher.retry_all(self.account)
         return self._failed(job.error, now)
@@ -142,7 +160,7 @@ class Delivery:
             if self.account.answered():
                 self.dispatcher.retry_all(self.account)
         elif was_sent is False:
-            self.account.forget_requests(1)
+            self.account.forget_requests(self._requests)
 
     def give_up(self) -> None:
         """Leave it undelivered; see `Task.give_up`."""
@@ -165,9 +183,19 @@ class Delivery:
         """True while an attempt at what is better lost than sent twice is on its way."""
         return False
 
+    @property
+    def _requests(self) -> int:
+        """How many requests it takes."""
+        return 1
+
     def _next(self, now: float) -> float | None:
         """Send it, or return when it may go."""
         raise NotImplementedError
+
+    def _held_by_another(self, now: float) -> float | None:
+        """Return when it is looked whether another process still has the copy."""
+        self.stage = moved(self.stage, Stage.OWED)
+        return now + HELD_LOOK
 
     def _perform(self, seconds: float) -> None:
         """Send it: the work of a job."""
@@ -195,12 +223,25 @@ class Delivery:
 
     def _opens_at(self, now: float) -> float | None:
         """Return when the account lets it through; `None` for now."""
-        open_at = self.account.open_at(now, self.urgency)
-        return open_at if open_at > now and not self.dispatcher.draining else None
+        open_at = self.account.open_at(now, self.urgency, self._requests)
+        return open_at if open_at > now else None
 
-    def _send(self, now: float, requests: int = 1) -> None:
+    def _wait(self, now: float, until: float) -> float | None:
+        """Return until when it waits to be sent; where that is long, there is a copy of it meanwhile."""
+        if until - now <= UNKEPT_SECONDS or self._was_kept or self.copy_owner is not CopyOwner.NOBODY:
+            return until
+        self._was_kept = True
+        self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, self._keep)
+        return None  # looked at again when that is done
+
+    def _keep(self) -> None:
+        entry = self.copy()
+        if entry is not None:
+            self.persistence.keep(self, entry)
+
+    def _send(self, now: float) -> None:
         self.stage = moved(self.stage, Stage.IN_FLIGHT)
-        self.account.note_request(now, requests)
+        self.account.note_request(now, self._requests)
         work = partial(self._attempt, self.dispatcher.attempt_seconds())
         self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, work)
 
@@ -208,10 +249,16 @@ class Delivery:
         """Send it, and see to the copy: made by the first failure, gone with the delivery.
 
         Returns:
-            False where it was not sent: a newer run has taken it away, or another process delivers it.
+            False where it was not sent: a newer run has taken it away, or another process has delivered it.
+
+        Raises:
+            HeldByAnother: where another process has the copy.
         """
         persistence = self.persistence
-        if self.entry is not None and persistence.begin(self) is False:
+        hold = persistence.begin(self)
+        if hold is Hold.OTHERS:
+            raise HeldByAnother
+        if hold is Hold.GONE:
             return False
         try:
             self._perform(seconds)
@@ -244,7 +291,7 @@ class Delivery:
 
     def _silenced(self, error: TooManyRequests, now: float) -> float:
         self.stage = moved(self.stage, Stage.OWED)
-        return self.account.rate_limited(now, error.retry_after)
+        return self.account.rate_limited(now, error)
 
     def _is_owed_after(self, error: Exception) -> bool:
         """Tell whether it is tried again after a failure."""
@@ -254,13 +301,14 @@ class Delivery:
 class EndDelivery(Delivery):
     """The end of an activity: a task that updates cannot hold up."""
 
-    __slots__ = ("_armed", "_asked", "_opens", "_overtook", "_was_refused", "activity", "state")
+    __slots__ = ("_armed", "_asked", "_goes_again", "_opens", "_overtook", "_was_refused", "activity", "state")
 
     def __init__(self, activity: Activity, state: EndState) -> None:
         super().__init__(activity.dispatcher, activity.account)
         self.activity, self.state = activity, state
         self._asked = activity.dispatcher.clock()
         self._overtook = False  # it was sent while an update of its own activity was on its way
+        self._goes_again = False  # it has arrived, and something may be carried out behind it
         self._opens = False  # it has the card appear first
         self._was_refused = False  # the service would not show the activity
         self._armed: EndState | None = None  # what the watchdog says if the process is killed now
@@ -291,20 +339,23 @@ class EndDelivery(Delivery):
         grace = self._asked + (GRACE if is_soon else self.dispatcher.runtime.attempt_seconds)
         if activity.is_in_flight and now < grace:
             return grace
-        is_unseen = activity.on_phone is OnPhone.NO and not activity.is_in_flight
-        if is_unseen and not self._may_show(now):
+        if self._goes_again and activity.successor is None and now < activity.unsure_until:
+            return activity.unsure_until
+        is_shown = activity.on_phone is OnPhone.YES and not activity.may_be_overwritten
+        can_open = not is_shown and not activity.is_in_flight
+        self._opens = can_open and self._takes_slot(now)
+        if activity.on_phone is OnPhone.NO and can_open and not self._opens:
             if self._is_worth_showing and self.account.frees_slots:
                 return None
             if self.copy_owner is not CopyOwner.OUTBOX or self.state.keep:
                 return self._withdraw()
             # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
-        later = self._opens_at(now)
-        if later is None:
-            self._overtook = activity.is_in_flight
-            is_shown = activity.on_phone is OnPhone.YES
-            self._opens = not is_shown and not activity.is_in_flight and self._may_show(now)
-            self._send(now, self._requests)
-        return later
+        later = None if draining else self._opens_at(now)
+        if later is not None:
+            return self._wait(now, later)
+        self._overtook = activity.is_in_flight
+        self._send(now)
+        return None
 
     def _arm(self) -> None:
         """Where a watchdog stands guard, have it end the activity as it did, should the process be killed by now."""
@@ -330,7 +381,7 @@ class EndDelivery(Delivery):
         wanted = self.state.show and self.state.opening is not None
         return wanted and self.activity.successor is None and not self._was_refused
 
-    def _may_show(self, now: float) -> bool:
+    def _takes_slot(self, now: float) -> bool:
         return self._is_worth_showing and self.account.take_slot(self.activity, now)
 
     def _perform(self, seconds: float) -> None:
@@ -342,7 +393,7 @@ class EndDelivery(Delivery):
                 try:
                     self.account.perform([stream_call(activity.stream_key, None, state.opening or {})], seconds)
                 except Exception as error:
-                    if retry.may_have_arrived(error):
+                    if activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
                         activity.on_phone = OnPhone.MAYBE
                     raise
             activity.on_phone, self._opens = OnPhone.YES, False
@@ -366,7 +417,11 @@ class EndDelivery(Delivery):
         return self.persistence.entry(self.account, self.kind, body, self.occurred_at, id=self.id, stream_key=key)
 
     def _is_owed_after(self, error: Exception) -> bool:
-        return super()._is_owed_after(error) and not isinstance(error, ActivityLimitReached)
+        return super()._is_owed_after(error) and not self._finds_no_room(error)
+
+    def _finds_no_room(self, error: Exception) -> bool:
+        """Tell whether there is no slot for a card that has already ended."""
+        return self._opens and isinstance(error, ActivityLimitReached)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         if isinstance(error, EndUnderWay):
@@ -374,8 +429,12 @@ class EndDelivery(Delivery):
             self.stage = moved(self.stage, Stage.OWED)
             return now + END_LOOK
         self._failures += 1
-        if isinstance(error, ActivityLimitReached):
-            return self._refused(Stage.DELIVERED)  # no room for a card that has already ended
+        if retry.may_arrive_late(error):
+            unsure_until = self.account.note_unsure(self.activity.stream_key, now)
+            if self._opens:
+                self.activity.unsure_until = unsure_until
+        if self._finds_no_room(error):
+            return self._refused(Stage.DELIVERED)
         if isinstance(error, NotFound):
             return self._done(Stage.DELIVERED)  # nothing is on the screen
         self.dispatcher.tell_failure("an end", error)
@@ -392,16 +451,17 @@ class EndDelivery(Delivery):
         return self._done(stage)
 
     def _done(self, stage: Stage) -> float | None:
-        """Owe nothing any more; but an end that overtook an update is owed again until that has landed.
+        """Owe nothing any more; but an end goes once more after what may be carried out behind it.
 
-        The update may be carried out after the end, and would wake the card.
+        That is an update that it has overtaken, or one that was given up: it would wake the card.
         """
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
-        if self._overtook:
+        is_unsure = stage is Stage.DELIVERED and dispatcher.clock() < activity.unsure_until
+        if self._overtook or (is_unsure and activity.successor is None):
             self._overtook, self.has_arrived, self.entry, self._armed = False, False, None, None
-            self.stage, self.copy_owner = Stage.OWED, CopyOwner.NOBODY
-            return None if activity.is_in_flight else dispatcher.clock()
+            self.stage, self.copy_owner, self._goes_again = Stage.OWED, CopyOwner.NOBODY, True
+            return None if activity.is_in_flight else max(dispatcher.clock(), activity.unsure_until)
         self.stage = moved(self.stage, stage)
         dispatcher.settle(self)
         activity.life = Life.ENDED
@@ -451,14 +511,15 @@ class PushDelivery(Delivery):
             return self._withdraw()
         if now < self.not_before and not self.dispatcher.draining:
             return min(self.not_before, now + START_LOOK) if starting else self.not_before
-        later = self._opens_at(now)
-        if later is None:
-            with self.dispatcher.taking_over:
-                if self.is_withdrawn:
-                    return self._done(Stage.WITHDRAWN)
-                self.failure, self._may_have_begun = None, False  # from here on nobody takes it over
-                self._send(now)
-        return later
+        later = None if self.dispatcher.draining else self._opens_at(now)
+        if later is not None:
+            return self._wait(now, later)
+        with self.dispatcher.taking_over:
+            if self.is_withdrawn:
+                return self._done(Stage.WITHDRAWN)
+            self.failure, self._may_have_begun = None, False  # from here on nobody takes it over
+            self._send(now)
+        return None
 
     def _entrust(self) -> bool:
         """Where a watchdog stands guard, have it deliver the push of a failure if the process dies now.
@@ -528,6 +589,7 @@ class RecoveredDelivery(PushDelivery):
     __slots__ = ("_goes_again", "_tries_until", "kind", "stream_key")
 
     urgency = Urgency.DEBT
+    is_debt = True
 
     def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry, *, is_recent: bool = False) -> None:
         at_least_once = entry.at_least_once or entry.kind != "push"
@@ -552,11 +614,17 @@ class RecoveredDelivery(PushDelivery):
             is_ending = newer.end_delivery is not None and newer.end_delivery.is_in_flight
             if newer.on_phone is OnPhone.MAYBE or newer.is_in_flight or is_ending:
                 return None  # woken when that has landed
+        if self.dispatcher.draining and self.dispatcher.owes_own:
+            return None  # woken when nothing of this process is owed any more
         later = self._opens_at(now)
-        if later is None and (self.dispatcher.draining or self.account.take_debt(self)):
+        if later is None and self.account.take_debt(self):
             self._may_have_begun = False
             self._send(now)
         return later
+
+    def copy(self, *, failed: bool = False) -> Entry | None:
+        """Return what is to be kept of it: what it was made of."""
+        return None if super().copy(failed=failed) is None else self.entry
 
     def run(self, now: float) -> float | None:
         """Send it as soon as it may go; see `Task.run`."""
@@ -568,11 +636,17 @@ class RecoveredDelivery(PushDelivery):
                     self.dispatcher.scheduler.wake(other)
 
     def _failed(self, error: Exception, now: float) -> float | None:
+        if self.stream_key and retry.may_arrive_late(error):
+            self.account.note_unsure(self.stream_key, now)
         self._make_room()
         is_moot = isinstance(error, NotFound) and self.kind == "end"  # nothing is on the screen, or not yet
         if is_moot or self._is_late(now):
             return self._done(Stage.DELIVERED)
         return super()._failed(error, now)
+
+    def _held_by_another(self, now: float) -> float | None:
+        self.copy_owner = CopyOwner.NOBODY  # whoever has it delivers it
+        return self._done(Stage.WITHDRAWN)
 
     def _is_late(self, now: float) -> bool:
         """Tell whether an end that goes once more, to be sure, has been tried for long enough."""
@@ -610,33 +684,81 @@ class RecoveredDelivery(PushDelivery):
 
 
 class OutboxRecovery:
-    """The task that takes over what earlier processes owe an account."""
+    """The task that takes over what earlier processes owe an account: all of it, a few at a time.
+
+    What is under the lease of a process that may be gone it looks for again when that runs out.
+    """
+
+    is_debt = True
 
     def __init__(self, dispatcher: Dispatcher, account: Account) -> None:
         self._dispatcher, self._account = dispatcher, account
+        self._persistence = dispatcher.persistence  # a dispatcher that is closed begins with another one
         self._job: Job | None = None
+        self._under_way: set[RecoveredDelivery] = set()
+        self.looked_at = dispatcher.clock()
 
     def run(self, now: float) -> float | None:
         """Claim what is owed, and have it delivered; see `Task.run`."""
         dispatcher = self._dispatcher
         if self._job is None:
-            work = partial(dispatcher.persistence.claim, self._account)
+            self._under_way = {each for each in self._under_way if not (each.stage.is_final or each.is_withdrawn)}
+            if len(self._under_way) >= FEW:
+                return now + CLAIM_LOOK
+            self.looked_at = now
+            work = partial(self._persistence.claim, self._account)
             self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, work)
             return None
-        if not self._job.done:
+        if not self._job.done or dispatcher.persistence is not self._persistence:
             return None
         job, self._job = self._job, None
-        owed = dispatcher.owed_ids() if job.result else set()
-        for entry in job.result or ():
+        dispatcher.look_after_leases()
+        claimed: Claimed = job.result or Claimed()
+        owed = dispatcher.owed_ids() if claimed.entries else set()
+        for entry in claimed.entries:
             if entry.id in owed:
                 continue  # it is this process's own, and the lease has run out meanwhile
             delivery = RecoveredDelivery(dispatcher, self._account, entry)
             if entry.stream_key is not None:
                 self._account.recovered[entry.stream_key] = delivery
+            self._under_way.add(delivery)
             dispatcher.deliver(delivery)
+        if claimed.is_part:
+            return now + CLAIM_LOOK
         dispatcher.settle(self)
-        return None
+        return None if claimed.again_in is None else now + claimed.again_in
 
     def give_up(self) -> None:
         """Leave it to a next process; see `Task.give_up`."""
         self._dispatcher.settle(self)
+
+
+class LeaseRenewal:
+    """The task that renews the leases of what this process still tries to deliver, while there are any.
+
+    In an outage much of it is not tried for a long time: others are not to take it for left behind.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher, self._persistence = dispatcher, dispatcher.persistence
+        self._job: Job | None = None
+        self._due: float | None = None
+
+    def run(self, now: float) -> float | None:
+        """Renew them where it is time; see `Task.run`."""
+        if self._job is not None and not self._job.done:
+            return None
+        self._job = None
+        if not self._persistence.has_leases:
+            self._due = None
+            return None
+        if self._due is None:
+            self._due = now + RENEWAL_SECONDS
+        if now >= self._due:
+            self._due = None
+            scheduler, workers = self._dispatcher.scheduler, self._dispatcher.end_workers
+            self._job = scheduler.send(workers, self, self._persistence.renew)
+        return self._due
+
+    def give_up(self) -> None:
+        """Let them run out; see `Task.give_up`."""

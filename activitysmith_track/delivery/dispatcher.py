@@ -18,7 +18,7 @@ from .._forks import children, importing, on_own_thread
 from .._pacing import DEFAULT_BUDGET, Budget
 from .account import Account
 from .activity import Activity, UpdateQueue
-from .deliveries import Delivery, EndDelivery, OutboxRecovery, PushDelivery
+from .deliveries import LOOK_AGAIN, Delivery, EndDelivery, LeaseRenewal, OutboxRecovery, PushDelivery
 from .persistence import Parting, Persistence
 from .runtime import Runtime
 from .shutdown import Shutdown, shutdown
@@ -71,11 +71,13 @@ class Dispatcher:
         self.end_workers = runtime.workers("ends", WORKERS, self.scheduler.report)
         self._updates = UpdateQueue(self)
         self.persistence = Persistence(runtime)
+        self._leases = LeaseRenewal(self)
         self._signals: Signals | None = None
         self.lost = 0
         self.draining = False
         self._deadline: float | None = None  # of the exit, once it has begun
-        self._owed: dict[Task, None] = {}
+        self._owed: dict[Task, None] = {}  # by this process
+        self._debts: dict[Task, None] = {}  # of earlier ones
         self._left: set[Delivery] = set()  # what the exit has left undelivered
         self._open: dict[Activity, None] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
@@ -202,19 +204,19 @@ class Dispatcher:
 
     def deliver(self, delivery: PushDelivery) -> PushDelivery:
         """Have something sent that must not be lost."""
-        self._owed[delivery] = None
+        (self._debts if delivery.is_debt else self._owed)[delivery] = None
         self._give(self.scheduler, delivery)
         return delivery
 
     def look_for_owed(self, account: Account, *, again: bool = False) -> None:
-        """Have delivered what earlier processes owe an account, once unless asked again."""
-        if account.looked_for_owed and not again:
+        """Have delivered what earlier processes owe an account; where that was looked for lately, if asked again."""
+        recovery = account.recovery
+        if self.draining or (recovery is not None and not again and self.clock() < recovery.looked_at + LOOK_AGAIN):
             return
-        account.looked_for_owed = True
-        if not self.draining:
-            recovery = OutboxRecovery(self, account)
-            self._owed[recovery] = None
-            self._give(self.scheduler, recovery)
+        if recovery is None:
+            recovery = account.recovery = OutboxRecovery(self, account)
+        self._debts[recovery] = None
+        self._give(self.scheduler, recovery)
 
     def take_over(self, failure: object, opened: int) -> None:
         """Withdraw the push of the inner block that this exception left last, if it was opened inside this one."""
@@ -254,7 +256,12 @@ class Dispatcher:
 
     def settle(self, task: Task) -> None:
         """Note that nothing is owed for a task any more."""
+        was_last = task in self._owed and len(self._owed) == 1
         self._owed.pop(task, None)
+        self._debts.pop(task, None)
+        if was_last and self.draining:
+            for debt in list(self._debts):
+                self.scheduler.wake(debt)
         for waiter in list(self._waiters):
             waiter.put(None)
         if self.is_dropped:
@@ -277,6 +284,11 @@ class Dispatcher:
                 self.scheduler.wake(end)
         if activity.successor is not None:
             self.wake_both(activity.successor)
+
+    def look_after_leases(self) -> None:
+        """Have the leases renewed of what is kept, if there are any."""
+        if self.persistence.has_leases:
+            self.scheduler.schedule(self._leases, self.clock())
 
     def wake_recovered(self, activity: Activity) -> None:
         """Look at the end that an earlier process owes, and that has waited for what became of an activity."""
@@ -301,9 +313,9 @@ class Dispatcher:
             if activity.account is account:
                 activity.retry_now()
                 self.scheduler.wake(activity)
-        for task in list(self._owed):
-            if isinstance(task, Delivery) and task.account is account:
-                self.scheduler.wake(task)
+        for delivery in self._deliveries():
+            if delivery.account is account:
+                self.scheduler.wake(delivery)
         self.scheduler.wake(self._updates)
 
     def make_ready(self, activity: Activity, now: float) -> None:
@@ -338,16 +350,24 @@ class Dispatcher:
             self.look_for_owed(account, again=True)
         self._wait_for_all(timeout)
         lost, self.lost = self.lost, 0
-        return not self._owed and not lost
+        return not self.owes and not lost
 
     def owed_ids(self) -> set[str]:
         """Return the ids of what this process is delivering that is kept elsewhere too."""
-        deliveries = [task for task in list(self._owed) if isinstance(task, Delivery)]
-        return {delivery.entry.id for delivery in deliveries if delivery.entry is not None}
+        return {delivery.entry.id for delivery in self._deliveries() if delivery.entry is not None}
+
+    def _deliveries(self) -> list[Delivery]:
+        """Return what must not be lost, this process's own first."""
+        return [task for task in [*list(self._owed), *list(self._debts)] if isinstance(task, Delivery)]
 
     @property
     def owes(self) -> bool:
         """True while something is on its way that must not be lost."""
+        return bool(self._owed or self._debts)
+
+    @property
+    def owes_own(self) -> bool:
+        """True while some of that is not an earlier process's."""
         return bool(self._owed)
 
     def _wait_for_all(self, timeout: float) -> None:
@@ -355,7 +375,7 @@ class Dispatcher:
         waiter = self.runtime.inbox()
         waiters.append(waiter)
         try:
-            while self._owed and (left := until - self.clock()) > 0:
+            while self.owes and (left := until - self.clock()) > 0:
                 with contextlib.suppress(Empty):
                     waiter.get(left)
         finally:
@@ -385,28 +405,28 @@ class Dispatcher:
 
     def send_owed(self) -> None:
         """Have what must not be lost sent at once, and wait for nothing else."""
-        for task in list(self._owed):
-            if isinstance(task, Delivery):
-                self.scheduler.wake(task)
-            else:
-                self._owed.pop(task, None)
+        for owed in (self._owed, self._debts):
+            for task in list(owed):
+                if isinstance(task, Delivery):
+                    self.scheduler.wake(task)
+                else:
+                    owed.pop(task, None)
 
     def drain_here(self, seconds: float) -> None:
         """Deliver what is owed on the calling thread, within so many seconds, where no thread can start any more."""
-        self.scheduler.drain(self.clock() + seconds, lambda: self._owed)
+        self.scheduler.drain(self.clock() + seconds, lambda: self.owes)
 
     def wait(self, timeout: float) -> None:
         """Wait at most so many seconds until nothing is owed."""
-        if self._owed:
+        if self.owes:
             self._wait_for_all(max(0.0, timeout))
 
     def part(self, timeout: float, *, stays: bool = False) -> Parting:
         """Begin to have kept what could not be delivered; see `Persistence.part`."""
-        deliveries = [task for task in list(self._owed) if isinstance(task, Delivery)]
-        for delivery in deliveries:
+        for delivery in self._deliveries():
             if isinstance(delivery, EndDelivery) and delivery.activity.successor is not None:
                 self.persistence.goodbye(delivery.activity.number)  # a newer run has the card
-        return self.persistence.part(deliveries, timeout, stays=stays)
+        return self.persistence.part(self._deliveries, timeout, stays=stays)
 
     def close_connections(self) -> None:
         """Close the connections; a next request opens new ones."""
@@ -418,7 +438,7 @@ class Dispatcher:
 
         What may have arrived, and is left to nobody since it may not come twice, is not counted.
         """
-        left = {task for task in list(self._owed) if isinstance(task, Delivery) and not task.may_have_arrived}
+        left = {delivery for delivery in self._deliveries() if not delivery.may_have_arrived}
         new, self._left = left - self._left, left
         return len(new)
 
@@ -430,7 +450,7 @@ class Dispatcher:
     @property
     def is_idle(self) -> bool:
         """True while no activity is open, and nothing is on its way that must not be lost."""
-        return not self._open and not self._owed
+        return not self._open and not self.owes
 
     @property
     def signals(self) -> Signals:

@@ -10,10 +10,10 @@ import contextlib
 import itertools
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._forks import module
-from .state import CopyOwner
+from .state import CopyOwner, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +31,22 @@ logger = logging.getLogger("activitysmith_track")
 
 _OUTBOX = "activitysmith_track._outbox"
 RETRY_SECONDS = 1.0  # within which what could not be left in an outbox is tried once more
-LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver; renewed by each attempt
+CLAIMED = 10  # entries at most that are taken over at once: soon delivered, long before the lease runs out
+LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver
+
+
+class Claimed(NamedTuple):
+    """What was taken over of what earlier processes owe.
+
+    Attributes:
+        entries: the first of it.
+        is_part: True where there is more.
+        again_in: seconds after which more may be to be had, from a process that may be gone by then; or `None`.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    is_part: bool = False
+    again_in: float | None = None
 
 
 class Persistence:
@@ -47,7 +62,7 @@ class Persistence:
         self._handed: dict[str, int] = {}  # the watchdog's numbers of what it has, by the entries' ids
         self._owner = f"{os.getpid()}-{runtime.token()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
-        self._leased: set[str] = set()  # the ids of what was taken over and has not been tried yet, or is held back
+        self._leased: set[str] = set()  # the ids of what this process has under a lease
         self._leaving = runtime.lock()  # lest an attempt takes a lease on what is left, and nobody gives it back
 
     @property
@@ -81,30 +96,31 @@ class Persistence:
         if outbox is None:
             return False
         with self._leaving:
-            if entry.id not in self._left and not outbox.put([entry], self._owner, LEASE_SECONDS):
-                return False
+            if entry.id not in self._left:
+                if not outbox.put([entry], self._owner, LEASE_SECONDS):
+                    return False
+                self._leased.add(entry.id)
         delivery.has_copy(entry, CopyOwner.OUTBOX)
         return True
 
-    def begin(self, delivery: Delivery) -> bool | None:
-        """Note that an attempt at what is kept begins.
-
-        Returns:
-            False where somebody else has it, or a newer run has cancelled it; `None` where that cannot be told.
-        """
+    def begin(self, delivery: Delivery) -> Hold:
+        """Note that an attempt at what is kept begins; returns who has the copy."""
         entry = delivery.entry
         if entry is None or delivery.copy_owner is CopyOwner.NOBODY:
-            return True
+            return Hold.MINE
         if delivery.copy_owner is CopyOwner.WATCHDOG:
             if _comes_once(entry):
                 self.forget_copy(delivery)  # from here on it may have arrived, and nobody else is to send it
-            return True
+            return Hold.MINE
         outbox = self.outbox
         if outbox is None:
-            return True
+            return Hold.UNKNOWN
         with self._leaving:
-            self._leased.discard(entry.id)
-            return False if self._closed else outbox.begin(entry.id, self._owner, LEASE_SECONDS)
+            if self._closed:
+                return Hold.OTHERS  # whom it is left to
+            hold = outbox.begin(entry.id, self._owner, LEASE_SECONDS)
+            (self._leased.add if hold is Hold.MINE else self._leased.discard)(entry.id)
+        return hold
 
     def over(self, delivery: Delivery) -> None:
         """Note that an attempt has failed for certain, and that another one follows: from now on there is a copy."""
@@ -134,17 +150,19 @@ class Persistence:
 
     # -- what earlier processes owe
 
-    def claim(self, account: Account) -> list[Entry]:
-        """Take over what earlier processes owe an account."""
-        outbox = self._used_outbox()
+    def claim(self, account: Account) -> Claimed:
+        """Take over a part of what earlier processes owe an account."""
+        outbox, address, now = self._used_outbox(), _address(account), self._runtime.wall()
         if outbox is None:
-            return []
+            return Claimed()
         with self._leaving:
             if self._closed:
-                return []
-            entries = outbox.claim(*_address(account), self._owner, self._runtime.wall(), LEASE_SECONDS)
+                return Claimed()
+            entries = outbox.claim(*address, self._owner, now, LEASE_SECONDS, most=CLAIMED)
             self._leased.update(entry.id for entry in entries)
-        return entries
+        is_part = len(entries) == CLAIMED
+        until = None if is_part else outbox.next_lease_end(*address, self._owner)
+        return Claimed(tuple(entries), is_part, None if until is None else max(0.0, until - now) + 1.0)
 
     def hold_ends(self, account: Account, stream_key: str) -> list[str] | None:
         """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
@@ -194,18 +212,34 @@ class Persistence:
             self._leased |= ids
         return ids
 
+    @property
+    def has_leases(self) -> bool:
+        """True while something on disk is under a lease of this process."""
+        return bool(self._leased)
+
+    def renew(self) -> None:
+        """Renew the leases of what this process still tries to deliver."""
+        outbox = self.outbox
+        if outbox is None:
+            return
+        with self._leaving:
+            if not self._closed:
+                outbox.renew(self._owner, LEASE_SECONDS)
+
     # -- leaving
 
-    def part(self, deliveries: Iterable[Delivery], timeout: float, *, stays: bool = False) -> Parting:
+    def part(self, owed: Callable[[], Iterable[Delivery]], timeout: float, *, stays: bool = False) -> Parting:
         """Begin to leave to others what this process could not deliver, for it exits; `leave_all` does the rest.
 
         Args:
-            deliveries: what is owed.
+            owed: returns what is owed; asked when nothing more is taken over.
             timeout: seconds that the watchdog has at most to hear all of it.
             stays: True where the process may yet stay, so that the watchdog is not told that it leaves in order.
         """
-        kept, new = [], []
-        for delivery in deliveries:
+        with self._leaving:
+            self._closed = not stays
+        kept, new, ambiguous = [], [], set[str]()
+        for delivery in owed():
             if delivery.copy_owner is CopyOwner.NOBODY:
                 entry = delivery.copy()
                 if entry is not None:
@@ -214,12 +248,12 @@ class Persistence:
                         delivery.has_copy(entry, CopyOwner.OUTBOX)
             elif not delivery.may_have_arrived:
                 kept.append(delivery)
-        with self._leaving:
-            self._closed = not stays
+            elif delivery.entry is not None:
+                ambiguous.add(delivery.entry.id)
         watchdog = self._watchdog
         if watchdog is None:
-            return Parting(self, new, kept)
-        return Parting(self, new, kept, watchdog.begin_tell() if stays else watchdog.begin_close(timeout))
+            return Parting(self, new, kept, ambiguous)
+        return Parting(self, new, kept, ambiguous, watchdog.begin_tell() if stays else watchdog.begin_close(timeout))
 
     def stop(self) -> None:
         """Let the watchdog go, where there is one, and wait for nothing."""
@@ -284,6 +318,7 @@ class Parting:
         persistence: who keeps it.
         new: what nobody else knew of before.
         kept: what was kept already.
+        ambiguous: the ids of what may have arrived and is not to come twice, so that nobody is given it.
         heard: waits until the watchdog has been told everything, and returns whether it has; `None` for no watchdog.
 
     Attributes:
@@ -296,9 +331,11 @@ class Parting:
         persistence: Persistence,
         new: list[Delivery],
         kept: list[Delivery],
+        ambiguous: set[str],
         heard: Callable[[float], bool] | None = None,
     ) -> None:
         self.persistence, self._new, self._kept, self._heard = persistence, new, kept, heard
+        self._ambiguous = ambiguous
         self.told = True
         self.left = _entries(each for each in new if each.copy_owner is CopyOwner.OUTBOX)
 
@@ -314,8 +351,8 @@ class Parting:
     def leases(self) -> list[tuple[str, str]]:
         """What is given back to the outbox, each with its owner."""
         kept = _entries(each for each in self._kept if each.copy_owner is CopyOwner.OUTBOX)
-        ids = [*self.persistence._leased, *(each.id for each in [*kept, *self.left])]
-        return [(each, self.persistence._owner) for each in ids]
+        ids = {*self.persistence._leased, *(each.id for each in [*kept, *self.left])} - self._ambiguous
+        return [(each, self.persistence._owner) for each in sorted(ids)]
 
     @property
     def in_flight(self) -> set[str]:

@@ -147,6 +147,15 @@ class CopyOwner(Enum):
     OUTBOX = "outbox"
 
 
+class Hold(Enum):
+    """Who has the copy of what is about to be sent."""
+
+    MINE = "mine"
+    OTHERS = "others"  # which send it, or hold it back while a newer run begins
+    GONE = "gone"  # others have delivered it, or a newer run has made it untrue
+    UNKNOWN = "unknown"  # the disk does not tell
+
+
 _LIVES = {
     Life.WAITING: {Life.STARTING, Life.REFUSED, Life.ENDING, Life.ENDED},
     Life.STARTING: {Life.SHOWN, Life.WAITING, Life.REFUSED, Life.ENDING},
@@ -159,7 +168,7 @@ _LIVES = {
 _STAGES = {
     Stage.HELD: {Stage.OWED, Stage.IN_FLIGHT, Stage.WITHDRAWN, Stage.DELIVERED, Stage.LOST},
     Stage.OWED: {Stage.OWED, Stage.IN_FLIGHT, Stage.WITHDRAWN, Stage.DELIVERED, Stage.LOST},
-    Stage.IN_FLIGHT: {Stage.OWED, Stage.DELIVERED, Stage.LOST},
+    Stage.IN_FLIGHT: {Stage.OWED, Stage.DELIVERED, Stage.WITHDRAWN, Stage.LOST},
     Stage.DELIVERED: set[Stage](),
     Stage.WITHDRAWN: {Stage.WITHDRAWN, Stage.LOST},
     Stage.LOST: set[Stage](),

@@ -1,0 +1,310 @@
+"""Orders of events in which the phone lied once, or something was lost: each told as a story, on virtual time."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from world import KEY, URL, Conditions, Fate, MemoryOutbox, Process, Row, World
+from world_judge import Judge
+
+from activitysmith_track import activities
+from activitysmith_track._outbox import Entry, hint
+from activitysmith_track.client.requests import Call
+
+
+class Witness(Judge):
+    """Carries out what the service is asked, and leaves the judging to the test."""
+
+    def sends(self, process: Process, call: Call[Any]) -> None:
+        return
+
+    def _look(self, *args: Any, **more: Any) -> None:
+        return
+
+
+class Story:
+    """A world in which a test says what happens."""
+
+    def __init__(self) -> None:
+        self.world = World(1, Conditions(slow_disk=0.0))
+        self.world.judge = Witness(self.world)
+        self.world.fates = lambda process, call: "ok"
+
+    @property
+    def now(self) -> float:
+        return self.world.now
+
+    def goes(self, fates: Callable[[Process, Call[Any]], Fate | str | None]) -> None:
+        """Say what becomes of each request."""
+        self.world.fates = fates
+
+    def play(self, work: Callable[[], None]) -> None:
+        """Let it happen."""
+        done: list[bool] = []
+        self.world.spawn(None, lambda: (work(), done.append(True)))
+        self.world.run_while(lambda: not done, 1e6)
+
+    def block(self, process: Process, name: str, run: str = "", **options: Any) -> Any:
+        """Begin a block, in a context of its own."""
+        options |= {"metadata": {"run": run}} if run else {}
+        handle = activities.Progress(name, total=20, options={"tracker": process.tracker, **options})
+        contextvars.Context().run(handle.__enter__)
+        return handle
+
+    def fail(self, handle: Any) -> None:
+        """Let a block fail."""
+        error = RuntimeError("boom")
+        contextvars.Context().run(handle.__exit__, RuntimeError, error, None)
+
+    def end(self, handle: Any) -> None:
+        """Let a block end well."""
+        contextvars.Context().run(handle.__exit__, None, None, None)
+
+    def owe(self, count: int) -> None:
+        """Have processes that are gone owe so many pushes."""
+        for number in range(count):
+            body = {"title": f"old {number}"}
+            row = Row(Entry("push", hint(KEY), URL, body, self.world.wall() - 60.0, run="old", id=f"old-{number}"))
+            self.world.shelf.rows.append(row)
+
+    def card(self, key: str = "job") -> tuple[bool, str | None, object]:
+        """Return of the newest card of a key: whether it has ended, its colour, and whose it is."""
+        card = self.world.service.cards[key]
+        return card.ended, card.state.get("color"), card.metadata.get("run")
+
+    @property
+    def pushes(self) -> list[str]:
+        """The titles of the pushes, in their order."""
+        return [str(push.body["title"]) for push in self.world.service.pushes.values()]
+
+    @property
+    def owed(self) -> list[str]:
+        """What is in the outbox."""
+        return [row.entry.kind for row in self.world.shelf.rows]
+
+
+@pytest.fixture
+def story() -> Iterator[Story]:
+    """A world of its own."""
+    made = Story()
+    yield made
+    made.world.close()
+
+
+@pytest.mark.parametrize("page", ["302", "403", "404", "407", "408", "429", "502"])
+def test_a_page_in_the_place_of_an_answer(story: Story, page: str) -> None:
+    """What a proxy, a portal or a firewall answers is no answer: the end and the push go again."""
+    story.goes(lambda process, call: f"page {page}" if 5.0 < story.now < 15.0 else "ok")
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job")
+        story.world.sleep(6.0)
+        story.fail(handle)
+        story.world.sleep(80.0)
+
+    story.play(work)
+    assert story.card()[:2] == (True, "red")
+    assert story.pushes == ["job failed"]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_what_is_carried_out_after_it_was_given_up(story: Story, first: bool) -> None:
+    """An update, or a start, that the service carries out after the end does not leave the card running."""
+    late = iter(["late"])
+    story.goes(lambda process, call: next(late, "ok") if call.method == "PUT" and (first or story.now > 9) else "ok")
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job")
+        if not first:
+            story.world.sleep(10.0)
+            handle.update(subtitle="half", important=True)
+            story.world.sleep(5.2)
+        story.fail(handle)
+        story.world.sleep(30.0)
+
+    story.play(work)
+    assert story.card()[:2] == (True, "red")
+
+
+def test_an_older_end_that_was_given_up_and_a_newer_run(story: Story) -> None:
+    """An end that is carried out late ends the newer run's card: it is shown again."""
+    late = iter(["late"])
+    story.goes(lambda process, call: next(late, "ok") if call.method == "DELETE" else "ok")
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        older = story.block(process, "job", run="older")
+        story.world.sleep(1.0)
+        story.end(older)
+        story.world.sleep(7.0)
+        story.block(process, "job", run="newer")
+        story.world.sleep(20.0)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+def test_an_end_that_waits_is_known_to_other_processes(story: Story) -> None:
+    """While a 429 holds an end back, another process begins a run of that name: the older end does not hit it."""
+    story.goes(lambda process, call: "429" if process.number == 1 and 5 <= story.now < 6 else "ok")
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(5.2)
+        older.update(subtitle="x", important=True)
+        story.world.sleep(0.5)
+        story.end(older)
+        story.world.sleep(0.5)
+        story.block(other, "job", run="newer")
+        story.world.sleep(600.0)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+def test_an_end_that_a_newer_run_held_back(story: Story) -> None:
+    """Where the newer run is never shown, the process whose end it was delivers it all the same."""
+    story.goes(lambda process, call: "refused" if 5 < story.now < 30 else "ok")
+
+    def work() -> None:
+        one = Process(story.world, 0)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(6.0)
+        story.fail(older)
+        story.world.sleep(1.5)
+        other = Process(story.world, 0)
+        story.block(other, "job", run="newer")
+        story.world.sleep(8.0)
+        other.kill()
+        story.world.sleep(200.0)
+
+    story.play(work)
+    assert story.card() == (True, "red", "older")
+    assert story.owed == []
+
+
+def test_a_refusal_after_a_start_without_an_answer(story: Story) -> None:
+    """A card that may be on the screen keeps its key, so that its end hits no newer run's card."""
+    fates = iter(["lost", "401"])
+    story.goes(lambda process, call: next(fates, "ok"))
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        older = story.block(process, "job", run="older")
+        story.world.sleep(15.0)
+        newer = story.block(process, "job", run="newer")
+        story.world.sleep(20.0)
+        story.fail(older)
+        story.world.sleep(30.0)
+        assert newer.is_open
+
+    story.play(work)
+    assert story.card("job") == (True, "red", "older")
+    assert story.card("job-2") == (False, None, "newer")
+
+
+def test_a_refused_card_is_no_concern_of_the_watchdog(story: Story) -> None:
+    """What was never shown is not ended as crashed in the place of a newer run's end."""
+    refused = iter(["401"])
+
+    def fates(process: Process, call: Call[Any]) -> str:
+        return "refused" if 20 < story.now < 40 else next(refused, "ok") if call.method == "PUT" else "ok"
+
+    story.goes(fates)
+
+    def work() -> None:
+        process = Process(story.world, 0, watched=True)
+        story.block(process, "job", run="refused")
+        story.world.sleep(3.0)
+        done = story.block(process, "job", run="done")
+        story.world.sleep(17.5)
+        done.advance(20)
+        story.end(done)
+        story.world.sleep(3.0)
+        process.exit()
+        story.world.sleep(60.0)
+
+    story.play(work)
+    assert story.card() == (True, "green", "done")
+
+
+@pytest.mark.parametrize("owed", [40, 120])
+def test_a_lot_that_is_owed(story: Story, owed: int) -> None:
+    """All of it is delivered, and flushing waits for that."""
+    story.owe(owed)
+    told: list[bool] = []
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        told.append(process.dispatcher.flush(600.0, process.tracker.account()))
+
+    story.play(work)
+    assert (told, len(story.pushes), story.owed) == ([True], owed, [])
+
+
+@pytest.mark.parametrize("owed", [10, 50])
+def test_what_is_owed_waits_for_what_a_process_has_to_say_when_it_leaves(story: Story, owed: int) -> None:
+    """At the exit a failure of this process goes first, and the rest keeps to the account's rate."""
+    story.goes(lambda process, call: Fate("ok", 0.15, 0.15))
+    story.owe(owed)
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        handle = story.block(process, "new")
+        story.world.sleep(1.0)
+        story.fail(handle)
+        process.exit()
+
+    story.play(work)
+    assert "new failed" in story.pushes
+    assert story.card("new")[:2] == (True, "red")
+    assert len(story.pushes) <= 31
+
+
+@pytest.mark.parametrize("pause", [1.0, 200.0])
+def test_what_a_killed_process_owed(story: Story, pause: float) -> None:
+    """The next process delivers it as soon as the lease of the killed one has run out."""
+    story.goes(lambda process, call: "refused" if story.now < 20 else "ok")
+
+    def work() -> None:
+        killed = Process(story.world, 0)
+        handle = story.block(killed, "nightly")
+        story.world.sleep(1.0)
+        story.fail(handle)
+        story.world.sleep(8.0)
+        killed.kill()
+        story.world.sleep(pause)
+        story.block(Process(story.world, 0), "another")
+        story.world.sleep(200.0)
+
+    story.play(work)
+    assert (story.pushes, story.owed) == (["nightly failed"], [])
+
+
+def test_a_process_that_leaves_while_it_takes_over(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a claim brings while its process leaves is anybody's again."""
+    claim = MemoryOutbox.claim
+
+    def slowly(self: MemoryOutbox, *args: Any, **more: Any) -> list[Entry]:
+        self._world.sleep(0.8)
+        return claim(self, *args, **more)
+
+    monkeypatch.setattr(MemoryOutbox, "claim", slowly)
+    story.goes(lambda process, call: "swallowed")
+    story.owe(3)
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        story.block(process, "job")
+        story.world.sleep(0.02)
+        process.leaves.close(process.dispatcher, 0.5)
+        story.world.sleep(9.0)
+        process.dead = True
+
+    story.play(work)
+    assert [row.owner for row in story.world.shelf.rows] == [None] * len(story.world.shelf.rows)
+    assert story.owed.count("push") == 3
