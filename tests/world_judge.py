@@ -280,7 +280,8 @@ class Judge:
         if run.handle.type != "progress" or self.world.now < since + 600.0:
             return
         for card in cards:
-            if not card.ended and not card.over_budget and card.updates < 12:
+            is_known = card.activity_id not in self._spent and not card.over_budget and card.updates < 12
+            if not card.ended and is_known:
                 shown, true = card.state.get("percentage"), run.handle.percentage
                 if shown != true:
                     self.wrong("an old percentage stays", run=run.number, shown=shown, true=true)
@@ -322,12 +323,17 @@ class Judge:
     def _is_safe(self, process: Process) -> bool:
         """Tell whether what a process owes survives it."""
         if process.killed:
-            return process.was_guarded
+            return process.was_guarded and not self._outlasted_the_watchdog
         return not (process.left_debts and self.world.kind_of_outbox == "none")
+
+    @property
+    def _outlasted_the_watchdog(self) -> bool:
+        """True after an outage longer than the hour for which a watchdog tries, where nothing is kept on disk."""
+        return self.world.kind_of_outbox == "none" and self._lasted > 3_500.0
 
     def _has_killed_heirs(self, process: Process) -> bool:
         """Tell whether a program was killed later, which may have had its debts under a lease."""
-        return any(each.killed and each.gone_at > process.gone_at for each in self.world.processes)
+        return any(each.killed and each.gone_at >= process.gone_at for each in self.world.processes)
 
     @property
     def _is_quiet(self) -> bool:
@@ -346,7 +352,12 @@ class Judge:
         for process in self.world.processes:
             runs = [each for each in self.runs.values() if each.process is process and each.has_card]
             killed = [each for each in runs if each.kind is None and each.began < process.gone_at - HEARING]
-            if process.was_guarded and killed and not any(self._pushes[each.number] for each in runs):
+            if (
+                self._is_safe(process)
+                and process.was_guarded
+                and killed
+                and not any(self._pushes[each.number] for each in runs)
+            ):
                 self.wrong("killed, and nobody heard of it", process=process.number)
 
     def _judge_push(self, run: Run) -> None:
