@@ -122,6 +122,7 @@ class Delivery:
     def run(self, now: float) -> float | None:
         """Send it as soon as it may go; see `Task.run`."""
         if self.stage.is_final:
+            self.dispatcher.settle(self)  # another thread may have handed it in once more just then
             return None
         if self._job is None:
             return self._next(now)
@@ -401,10 +402,10 @@ class EndDelivery(Delivery):
             self.stage, self.copy_owner = Stage.OWED, CopyOwner.NOBODY
             return None if activity.is_in_flight else dispatcher.clock()
         self.stage = moved(self.stage, stage)
-        dispatcher.settle(self)
         activity.life = Life.ENDED
         self.persistence.goodbye(activity.number)
         dispatcher.release(activity)
+        dispatcher.settle(self)  # at last: the exit, which waits for it, counts on the rest
         return None
 
 
