@@ -248,7 +248,7 @@ class Watchdog:
     @property
     def alive(self) -> bool:
         """True while a process stands guard, as far as is known."""
-        return self._line is not None and self._line.pid is not None
+        return self.pid is not None
 
     @property
     def starts(self) -> bool:
@@ -258,7 +258,8 @@ class Watchdog:
     @property
     def pid(self) -> int | None:
         """The number of the process that stands guard."""
-        return None if self._line is None else self._line.pid
+        line = self._line  # which the thread may let go of at any moment
+        return None if line is None else line.pid
 
     def _account(self, api_key: str, base_url: str) -> int:
         account = api_key, base_url
@@ -331,7 +332,7 @@ class Watchdog:
 
     @property
     def _guards(self) -> bool:
-        return any(kind != "account" for kind, _ in self._live)
+        return any(kind != "account" for kind, _ in list(self._live))  # `begin_close` asks on any thread
 
     def _note(self, item: _Item) -> None:
         if not item.lives:

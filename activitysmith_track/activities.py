@@ -444,7 +444,7 @@ def step(name: str) -> StepBlock:
     The step before it is finished. Without a steps handle around it does nothing.
     """
     found = next((handle for handle in _handles() if isinstance(handle, Steps)), None)
-    return found.step(name) if found is not None else StepBlock(None, 0)
+    return found.step(name) if found is not None else StepBlock()
 
 
 left_loops: deque[Any] = deque(maxlen=64)  # weak references to loops that were left and not exhausted
@@ -488,7 +488,7 @@ class Watch:
         self._given_tracker: Tracker | None = options.get("tracker")
         self._title: str = options.get("title") or fit(name)
         self._account: Account | None = None
-        self._began = self._ended = 0.0
+        self._began = 0.0
         self._opened = -1
         self._epoch = -1
         self._pushed_failure = False
@@ -551,7 +551,8 @@ class Watch:
         """Seconds since the block was entered, or that it took."""
         if self._opened < 0:
             return 0.0
-        return (self._ended if self._first is not None else self._tracker.dispatcher.clock()) - self._began
+        first = self._first
+        return self._tracker.dispatcher.clock() - self._began if first is None else first.elapsed
 
     def begin(self) -> None:
         """Open the block; never blocks and never raises for what the network does."""
@@ -561,11 +562,11 @@ class Watch:
         self._pushed_failure = False
         self._epoch = dispatcher.epoch
         self._began = dispatcher.clock()
-        self._opened = next(dispatcher.order)
         self._account = None if self._options.get("disable") else self._tracker.account()
         if self._account is not None and self._tracker.settings.signals:
             self._signals = dispatcher.signals
             self._signals.acquire()
+        self._opened = next(dispatcher.order)  # from here on other threads and signals may end it
 
     def settle(self, error: BaseException | None) -> None:
         """End the block as an exception, or its absence, says; an outcome that was decided before stands."""
@@ -597,11 +598,9 @@ class Watch:
 
     def _decide(self, kind: Kind, error: BaseException | None = None, *, reason: str | None = None) -> bool:
         """Decide the outcome; False where it was decided before."""
-        ended = self._tracker.dispatcher.clock()
-        outcome = self._outcome(kind, error, reason, ended - self._began)
+        outcome = self._outcome(kind, error, reason, self._tracker.dispatcher.clock() - self._began)
         if vars(self).setdefault("_first", outcome) is not outcome:  # atomic: threads and signals may race here
             return False
-        self._ended = ended
         self._end_card(outcome)
         if self._signals is not None:
             self._signals.release()
@@ -819,6 +818,8 @@ class Handle(Watch):
                 reserve=1 if self._options.get("keep") else 0,
                 budget=self._tracker.settings.pace,
             )
+        if self._first is not None:
+            self._end_card(self._first)  # another thread, a signal or the exit has ended the block meanwhile
         self._touch()
 
     def holds(self, inner: Handle) -> bool:
@@ -881,11 +882,11 @@ class Handle(Watch):
 
     def advance(self, n: float = 1) -> Any:
         """Count, where this kind of handle counts; elsewhere nothing happens."""
-        return StepBlock(None, 0)
+        return StepBlock()
 
     def step(self, name: str) -> StepBlock:
         """Begin a step, where this kind of handle has steps; elsewhere nothing happens."""
-        return StepBlock(None, 0)
+        return StepBlock()
 
     def set(self, *values: Any, **more: Any) -> None:
         """Show a reading, where this kind of handle has readings; elsewhere nothing happens."""
@@ -1351,16 +1352,33 @@ def _check_count(path: str, value: Any) -> float:
 
 
 class _Plan(tuple[Any, ...]):
-    """The steps of a handle: their names, the current one (-1: none yet), and whether it is running."""
+    """The steps of a handle: their names, the current one (-1: none yet), and whether it is running.
 
-    __slots__ = ()
+    It is never changed: another one follows it. Of two threads that would each have one follow, the second finds the
+    first one's there, and begins again with that; see `Layers`.
+    """
+
+    _followers: dict[str, _Plan]
 
     def __new__(cls, names: tuple[str | None, ...], at: int, running: bool) -> _Plan:
-        return super().__new__(cls, (names, at, running))
+        made = super().__new__(cls, (names, at, running))
+        made._followers = {}
+        return made
 
     names = property(lambda self: self[0])
     at = property(lambda self: self[1])
     running = property(lambda self: self[2])
+
+    def follow(self, made: _Plan) -> bool:
+        """Have another one follow, in one step; False where one does already."""
+        return self._followers.setdefault("next", made) is made
+
+    def newest(self) -> _Plan:
+        """Return the one that nothing follows yet."""
+        plan = self
+        while plan._followers:
+            plan = plan._followers["next"]
+        return plan
 
 
 class Steps(Handle):
@@ -1381,7 +1399,7 @@ class Steps(Handle):
         given = self._given
         listed = isinstance(given, tuple)
         names: tuple[str | None, ...] = given if isinstance(given, tuple) else (None,) * (given or 0)
-        self._plan = _Plan(names, 0 if listed else -1, listed)
+        self._known = _Plan(names, 0 if listed else -1, listed)
         self._implied = listed  # the first listed step runs without having been named
 
     # -- the user's side
@@ -1393,21 +1411,26 @@ class Steps(Handle):
             name: a listed step to come, or a new one, which is added after the current one.
         """
         text = fit(name)
-        names, at, _ = self._plan
-        if not (self._implied and at == 0 and names[0] == text):
-            names, at = self._place_of(names, at, text)
-        return self._go(names, at)
+
+        def go(names: tuple[str | None, ...], at: int) -> _Plan:
+            if not (self._implied and at == 0 and names[0] == text):
+                names, at = self._place_of(names, at, text)
+            return _Plan(names, at, True)
+
+        return self._go(go)
 
     def advance(self, n: float = 1) -> StepBlock:
         """Go to the next step, or `n` steps on; after the last one there is nothing left to run."""
-        names, at, _ = self._plan
-        at = min(at + max(int(_finite(n) or 1), 1) - 1, max(at, len(names) - 1))
-        if self._given is None:
-            names = (*names[: at + 1], f"Step {at + 2}")
-        if at + 1 >= len(names):
-            self._move(_Plan(names, at, False))
-            return StepBlock(None, 0)
-        return self._go(names, at + 1)
+        skipped = max(int(_finite(n) or 1), 1) - 1
+
+        def go(names: tuple[str | None, ...], at: int) -> _Plan:
+            at = min(at + skipped, max(at, len(names) - 1))
+            if self._given is None:
+                names = (*names[: at + 1], f"Step {at + 2}")
+            is_last = at + 1 >= len(names)
+            return _Plan(names, at if is_last else at + 1, not is_last)
+
+        return self._go(go)
 
     def _place_of(self, names: tuple[str | None, ...], at: int, text: str) -> tuple[tuple[str | None, ...], int]:
         """Find where a name belongs: listed ahead, in the next place that has no name, or after the current step."""
@@ -1419,21 +1442,30 @@ class Steps(Handle):
             self._note("steps", "step %r is not among the steps announced; it is added", text)
         return (*names[: at + 1], text, *names[at + 1 :]), at + 1
 
-    def _go(self, names: tuple[str | None, ...], at: int) -> StepBlock:
-        self._implied = False
-        self._move(_Plan(names, at, True))
-        return StepBlock(self, self._transitions)
+    @property
+    def _plan(self) -> _Plan:
+        self._known = plan = self._known.newest()
+        return plan
 
-    def _move(self, plan: _Plan) -> None:
-        self._plan = plan
+    def _go(self, go: Callable[[tuple[str | None, ...], int], _Plan]) -> StepBlock:
+        """Go to another step; every thread that does so at the same time goes on from where the others are."""
+        plan = self._plan
+        while not plan.follow(made := go(plan.names, plan.at)):
+            plan = plan.newest()
+        self._has_moved()
+        if not made.running:
+            return StepBlock()
+        self._implied = False
+        return StepBlock(self, made)
+
+    def _has_moved(self) -> None:
         self._transitions += 1
         self._touch(transition=True)
 
-    def _finish_step(self, transition: int) -> None:
-        """Finish the step that began with this transition, unless another has begun."""
-        if self._transitions == transition:
-            names, at, _ = self._plan
-            self._move(_Plan(names, at, False))
+    def _finish_step(self, plan: _Plan) -> None:
+        """Finish the step that began with this plan, unless another has begun."""
+        if plan.follow(_Plan(plan.names, plan.at, False)):
+            self._has_moved()
 
     @property
     def current_step(self) -> int:
@@ -1504,8 +1536,8 @@ def _check_steps(steps: Any) -> tuple[str, ...] | int | None:
 class StepBlock:
     """What `step()` returns: as a `with` block it finishes the step that the call began."""
 
-    def __init__(self, handle: Steps | None, transition: int) -> None:
-        self._handle, self._transition = handle, transition
+    def __init__(self, handle: Steps | None = None, plan: _Plan | None = None) -> None:
+        self._handle, self._plan = handle, plan
 
     def __enter__(self) -> Self:
         return self
@@ -1513,8 +1545,8 @@ class StepBlock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None and error is None:  # a step that failed stays the one that was running
-            self._handle._finish_step(self._transition)
+        if self._handle is not None and self._plan is not None and error is None:
+            self._handle._finish_step(self._plan)  # else the step that failed stays the one that was running
 
     async def __aenter__(self) -> Self:
         return self
@@ -1667,27 +1699,27 @@ class Metrics(_Sampled):
             **more: readings by label: a number, or a text of up to 64 characters; NaN is skipped. The service takes
                 a number below 0 as text only, so it travels as one.
         """
-        readings = dict(self._readings)
+        changed: dict[str, dict[str, Any]] = {}
         try:
             for label, value in {**(values or {}), **more}.items():
-                self._put(readings, fit(label), value)
+                self._put(changed, fit(label), value)
         except Exception as problem:
             self._note("set", "readings that cannot be read are skipped: %r", problem)
-        self._readings = readings
+        self._readings = {**self._readings, **changed}  # at the end: other threads set other labels meanwhile
         self._touch()
 
-    def _put(self, readings: dict[str, dict[str, Any]], label: str, value: Any) -> None:
-        reading = _reading(value)
+    def _put(self, changed: dict[str, dict[str, Any]], label: str, value: Any) -> None:
+        reading, readings = _reading(value), {**self._readings, **changed}
         if reading is None or not label:
             self._note("value", "the value of %r cannot be shown and is skipped", label)
         elif label not in readings and len(readings) >= payloads.MAX_METRICS:
             self._note("many", "only %d readings can be shown; %r is left out", payloads.MAX_METRICS, label)
         else:
-            readings[label] = {**readings.get(label, {"label": label}), **reading}
+            changed[label] = {**readings.get(label, {"label": label}), **reading}
 
     def _running(self) -> dict[str, Any] | None:
         readings = [each for each in self._readings.values() if "value" in each]
-        return {"metrics": readings} if readings else None
+        return {"metrics": readings[: payloads.MAX_METRICS]} if readings else None  # threads may have added more
 
     def _detail(self) -> object:
         numbers, readings = self._numbers(), self._readings

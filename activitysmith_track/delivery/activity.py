@@ -150,9 +150,9 @@ class Activity:
 
     def end(self, state: EndState) -> None:
         """Hand in the last state, once; states after it are no longer sent."""
-        if self.end_delivery is None:
-            self.end_delivery = EndDelivery(self, state)
-            self.dispatcher.hand_in(self.end_delivery)
+        end = EndDelivery(self, state)
+        if self.dispatcher.takes(end):
+            self.dispatcher.hand_in(end)
 
     # -- the scheduler's side
 

@@ -135,7 +135,10 @@ class Delivery:
 
     def run(self, now: float) -> float | None:
         """Send it as soon as it may go; see `Task.run`."""
-        if self.stage.is_final or (self._job is not None and not self._job.done):
+        if self.stage.is_final:
+            self.dispatcher.settle(self)  # another thread may have handed it in once more just then
+            return None
+        if self._job is not None and not self._job.done:
             return None
         job, self._job = self._job, None
         if self.is_withdrawn:
@@ -463,10 +466,10 @@ class EndDelivery(Delivery):
             self.stage, self.copy_owner, self._goes_again = Stage.OWED, CopyOwner.NOBODY, True
             return None if activity.is_in_flight else max(dispatcher.clock(), activity.unsure_until)
         self.stage = moved(self.stage, stage)
-        dispatcher.settle(self)
         activity.life = Life.ENDED
         self.persistence.goodbye(activity.number)
         dispatcher.release(activity)
+        dispatcher.settle(self)  # at last: the exit, which waits for it, counts on the rest
         return None
 
 

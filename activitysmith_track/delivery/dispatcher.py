@@ -79,6 +79,7 @@ class Dispatcher:
         self._owed: dict[Task, None] = {}  # by this process
         self._debts: dict[Task, None] = {}  # of earlier ones
         self._left: set[Delivery] = set()  # what the exit has left undelivered
+        self._parted: set[Delivery] | None = None  # what was seen to for the case that this process is gone
         self._open: dict[Activity, None] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
         self._echoes: deque[PushDelivery] = deque(maxlen=64)
@@ -110,10 +111,13 @@ class Dispatcher:
         self.persistence.stop()
         self.close_connections()
         self.runtime.forget_warnings()
-        waiters = list(self._waiters)
+        waiters, owed, parted = self._waiters, self._owed, self._parted
         self.after_fork()
-        for waiter in waiters:
+        for waiter in list(waiters):  # who comes to this list later finds that nothing is owed
             waiter.put(None)
+        for task in list(owed):
+            if isinstance(task, Delivery) and parted is not None and task not in parted and not task.is_in_flight:
+                self.deliver(task)  # another thread has handed it in since
 
     def let_go(self) -> None:
         """Let the threads end when they are done with what they do, and close the connections."""
@@ -159,7 +163,8 @@ class Dispatcher:
             while (older := account.activities.get(key)) is not None and older.end_delivery is None:
                 number += 1
                 key = f"{stream_key[:245]}-{number}"
-            visible_at = self.clock() + delay
+            # No exit ends what a thread opens beside it, so that its card appears with its end alone.
+            visible_at = self.clock() + delay if self._shutdown.stays_here else float("inf")
             activity = Activity(self, account, key, source, visible_at=visible_at, reserve=reserve, budget=budget)
             activity.predecessor = older
             if older is not None and older.end_delivery is not None:
@@ -168,6 +173,13 @@ class Dispatcher:
             account.activities[key] = activity
             self._open[activity] = None
         return activity
+
+    def takes(self, end: EndDelivery) -> bool:
+        """Make this the end of its activity; False where another thread has ended it before."""
+        with self._lock:
+            if end.activity.end_delivery is None:
+                end.activity.end_delivery = end
+        return end.activity.end_delivery is end
 
     def hand_in(self, task: Activity | EndDelivery) -> None:
         """Pass an activity's state or end to its scheduler."""
@@ -178,6 +190,8 @@ class Dispatcher:
             self._owed.setdefault(task, None)
         elif activity.life in (Life.WAITING, Life.STARTING) and not (activity.end_delivery or activity.is_delayed):
             self._owed.setdefault(activity, None)
+            if activity.life not in (Life.WAITING, Life.STARTING):
+                self.settle(activity)  # it has appeared meanwhile
         self._give(self.scheduler, task)
 
     def owe(self, activity: Activity) -> None:
@@ -200,13 +214,13 @@ class Dispatcher:
             delivery.failure = (failure, next(self.order))
             self._echoes.append(delivery)
         self.look_for_owed(account)
-        return self.deliver(delivery)
+        self.deliver(delivery)
+        return delivery
 
-    def deliver(self, delivery: PushDelivery) -> PushDelivery:
+    def deliver(self, delivery: Delivery) -> None:
         """Have something sent that must not be lost."""
         (self._debts if delivery.is_debt else self._owed)[delivery] = None
         self._give(self.scheduler, delivery)
-        return delivery
 
     def look_for_owed(self, account: Account, *, again: bool = False) -> None:
         """Have delivered what earlier processes owe an account; where that was looked for lately, if asked again."""
@@ -399,9 +413,14 @@ class Dispatcher:
 
     def end_open(self, words: str | None = None) -> None:
         """End all that is open as stopped; a signal is named by the words."""
-        for activity in list(self._open):
+        with self._lock:  # what is being opened by now is open by then
+            opened = list(self._open)
+        for activity in opened:
             if activity.end_delivery is None:
                 activity.source.abandon(words)
+            elif not activity.has_ended:  # its own thread may be about to hand that in
+                self._owed.setdefault(activity.end_delivery, None)
+                self.scheduler.wake(activity.end_delivery)
 
     def send_owed(self) -> None:
         """Have what must not be lost sent at once, and wait for nothing else."""
@@ -426,7 +445,13 @@ class Dispatcher:
         for delivery in self._deliveries():
             if isinstance(delivery, EndDelivery) and delivery.activity.successor is not None:
                 self.persistence.goodbye(delivery.activity.number)  # a newer run has the card
-        return self.persistence.part(self._deliveries, timeout, stays=stays)
+        return self.persistence.part(self._all_owed, timeout, stays=stays)
+
+    def _all_owed(self) -> list[Delivery]:
+        """Return what is seen to now for the case that this process is gone; what comes later is another matter."""
+        deliveries = self._deliveries()
+        self._parted = set(deliveries)
+        return deliveries
 
     def close_connections(self) -> None:
         """Close the connections; a next request opens new ones."""

@@ -282,17 +282,29 @@ class Scheduler(Agenda):
         self._inbox.put(None)
 
     def join(self, timeout: float) -> None:
-        """Wait until the thread has ended, for so many seconds at most."""
+        """Wait until the thread has ended, for so many seconds at most; also where another one is starting it."""
+        until = time.monotonic() + timeout
+        if self._starting.acquire(timeout=timeout):
+            self._starting.release()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            self._thread.join(max(0.0, until - time.monotonic()))
 
     def drain(self, until: float, goes_on: Callable[[], object]) -> None:
-        """Run what is due on the calling thread, where the scheduler has none.
+        """Run what is due on the calling thread, where the scheduler has none; meanwhile it gets none.
 
         Args:
             until: the clock's time at which it stops at the latest.
             goes_on: returns something false when enough was done.
         """
+        if not self._starting.acquire(blocking=False):
+            return  # another thread does so, or starts the scheduler's
+        try:
+            if not self.runs:
+                self._drain(until, goes_on)
+        finally:
+            self._starting.release()
+
+    def _drain(self, until: float, goes_on: Callable[[], object]) -> None:
         while goes_on() and self._clock() < until and (self.outstanding or self.seconds_until_due() is not None):
             wait = self.seconds_until_due()
             left = max(0.0, until - self._clock())

@@ -20,7 +20,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from .._forks import children
-from .persistence import leave_all
+from .persistence import RETRY_SECONDS, leave_all
 from .runtime import Runtime
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class Shutdown:
 
     # -- the exit
 
+    @property
+    def stays_here(self) -> bool:
+        """False once the process may be gone at any moment: another thread than this one runs the exit handlers."""
+        return self._exit_thread in (None, self._interpreter.thread())
+
     def at_exit(self) -> None:
         """Be the exit handler: end what is open, and leave."""
         self._exit_thread = self._interpreter.thread()
@@ -92,7 +97,8 @@ class Shutdown:
         Args:
             ends_open: True to end what is open as stopped.
         """
-        if self._leaving == self._interpreter.thread() or not self._turn.acquire(timeout=self._longest()):
+        longest = self._longest() + RETRY_SECONDS  # another thread may be storing, with no time left
+        if self._leaving == self._interpreter.thread() or not self._turn.acquire(timeout=longest):
             return
         try:
             self._leaving = self._interpreter.thread()
@@ -114,7 +120,7 @@ class Shutdown:
     @contextlib.contextmanager
     def _open_gates(self) -> Iterator[None]:
         """Let the exit's own thread have clients made; then nobody makes one while the interpreter is taken down."""
-        own = self._exit_thread in (None, self._interpreter.thread())
+        own = self.stays_here
         if own:
             self._interpreter.open_gates()
         try:
@@ -176,6 +182,8 @@ class Shutdown:
             each.end_open(words)
         for each in dispatchers:
             each.wait(until - self._runtime.now())
+        for each in dispatchers:
+            each.end_open(words)  # what other threads have opened meanwhile: the signal may end them too
         leave_all([each.part(FAREWELL_SECONDS, stays=True) for each in dispatchers], FAREWELL_SECONDS, self._runtime)
 
     # -- what all of these do

@@ -54,11 +54,12 @@ class HttpTransport:
         with certificates, importing():  # in this order: who waits at a gate holds no lock
             from ..client.sync import ActivitySmith
 
-            if self._client is None or self._client.is_closed:
-                self._client = ActivitySmith(
+            client = self._client  # which another thread may close at any moment
+            if client is None or client.is_closed:
+                self._client = client = ActivitySmith(
                     self._key, base_url=self._base_url, timeout=self._seconds, max_attempts=1
                 )
-            return self._client
+            return client
 
     def close(self) -> None:
         """Close the connections; a next request opens new ones."""
