@@ -271,11 +271,14 @@ def perform(check: Check, place: Path, normal: float) -> tuple[int | None, str]:
     """Run a check in a copy, given its seconds without a mutation; return its exit code and what failed."""
     limits = max(60.0, SLOWER * normal), max(8.0, check.slower * normal)
     code, output = run(place, check.command, *limits)
+    if code == 0:
+        return code, ""
     lines = output.strip().splitlines() or [""]
     words = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), lines[-1]).strip()
     if code and check.again and words.startswith(("FAILED ", "ERROR ")):
         test = words.partition(" ")[2].partition(" - ")[0]
         code, _ = run(place, (*PYTEST, "-n0", *ALONE, test), *limits)
+        words += "" if code else " (passed by itself)"
     return code, words
 
 
@@ -305,18 +308,19 @@ def attempt(mutation: Mutation, place: Path, normal: dict[str, float]) -> Result
     path, after = place / SITE / PACKAGE / f"{mutation.module}.py", mutated(mutation) or ""
     path.write_text(after, encoding="utf-8")
     code: int | None = 0
-    words, checks = "", {}
+    words, checks = [], {}
     try:
         for check in CHECKS[mutation.module]:
             began = time.monotonic()
-            code, words = perform(check, place, normal[check.name])
+            code, failed = perform(check, place, normal[check.name])
             checks[check.name] = time.monotonic() - began
+            words += [failed[:300]] if failed else []
             if code != 0:
                 break
     finally:
         path.write_text(source(mutation.module), encoding="utf-8")
     outcome = {None: "timed out", 0: "survived"}.get(code, "killed")
-    return Result(mutation, outcome, checks, words if code else "", difference(mutation, after))
+    return Result(mutation, outcome, checks, "; ".join(words), difference(mutation, after))
 
 
 def attempts(sample: list[Mutation], modules: list[str], jobs: int) -> Iterator[Result]:
@@ -387,7 +391,7 @@ def main() -> int:
         results.append(result)
         if given.list:
             took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.checks.items())
-            print(f"\n{result.outcome}: {result.diff}\n  {took}\n  {result.words[:300]}", flush=True)
+            print(f"\n{result.outcome}: {result.diff}\n  {took}\n  {result.words}", flush=True)
     return 0 if report(results, modules) >= given.least else 1
 
 
