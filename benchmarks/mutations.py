@@ -1,13 +1,17 @@
-"""Damage `_pacing`, `_failure` and `iteration` at random, and see which damage their own tests notice.
+"""Damage the pure modules or the delivery layer at random, and see which damage is noticed.
 
     tox -e mutants                        # 200 mutations, with a seed that is drawn and printed
     tox -e mutants -- --seed 7            # the same sample again
+    tox -e mutants -- --layer delivery    # of `activitysmith_track/delivery/`
     python benchmarks/mutations.py --count 50 --module _failure --list
 
 cosmic-ray makes the mutations. (mutmut 3 was looked at: it leaves out what stands outside functions, and calls each
 function through another frame, by which both `track` and the place of a failure are misled.) Each mutation is one
-change of one module, and is tried by the test file of that module alone, up to the first failure. It counts as killed
-where a test fails or where the tests do not end in time; it has survived where all of them pass.
+change of one module, and is tried by the checks of that module, up to the first failure. A pure module has one,
+its own test file. A module of the delivery has several, those first that notice most in the least time: schedules of
+the simulated world, tests, more schedules, more tests. A mutation counts as killed where a check fails or does not
+end in time; it has survived where all of them pass. A test of the delivery that fails runs once more by itself, since
+it may need real time; where it passes then, its check counts as passed.
 
 The sample is drawn by place: first places of the source, each as likely as the other, then one of the mutations that
 cosmic-ray has for that place. `--uniform` draws from all mutations instead; three quarters of them replace an
@@ -24,6 +28,7 @@ all that there is.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import itertools
 import os
@@ -49,15 +54,70 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "activitysmith_track"
-TESTS = {"_pacing": "test_pacing.py", "_failure": "test_failure.py", "iteration": "test_iteration.py"}
 NEEDED = ["tests", "benchmarks", "pyproject.toml"]
 SITE = "site"  # where the copy of the package lies: the tests refuse one that lies beside them
 MEMORY = 3 << 30  # bytes that the tests may take
-SLOWER = 10  # how many times as long as without a mutation the tests may take
+SLOWER = 10  # how many times as long as without a mutation a check may take
 OUTCOMES = ("killed", "timed out", "survived")
 NEED_ARGUMENTS = ("core/VariableReplacer", "core/VariableInserter")
 
 Place = tuple[tuple[int, int], tuple[int, int]]
+
+
+class Check(NamedTuple):
+    """A command that fails where it notices a mutation.
+
+    Attributes:
+        name: in the report.
+        command: what Python runs.
+        slower: how many times the processor time that it takes without a mutation each of its processes may take.
+        again: True to run a test that has failed once more by itself.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    slower: int = SLOWER
+    again: bool = False
+
+
+def own_tests(name: str) -> Check:
+    """Return the check of a module that is pure."""
+    return Check(name, (*PYTEST, "-n0", f"tests/{name}.py"))
+
+
+def real_tests(name: str, *files: str) -> Check:
+    """Return a check by tests that mostly wait, for time or for processes, and so run three at a time."""
+    return Check(name, (*PYTEST, "-n3", *ALONE, *(f"tests/test_{each}.py" for each in files)), again=True)
+
+
+def schedules(first: int, count: int) -> Check:
+    """Return a check by schedules of the simulated world: of those that `tests/test_world.py` has, too."""
+    options = (f"--seed={first}", f"--runs={count}", "--events=50", "--first")
+    return Check(f"{count:,} schedules", ("benchmarks/world.py", *options), slower=4)
+
+
+PYTEST = ("-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=1")
+# what has failed is not put aside until all the others are done, and what hangs fails by itself
+ALONE = ("-p", "no:again", "-o", "markers=real\nonce\nfirst", "--timeout=60")
+
+RETRY = own_tests("test_retry")
+WORLD = [schedules(0, 50), schedules(50, 250)]  # in two parts, so that what hangs is stopped soon
+LONG_WORLD = schedules(300, 1_500)
+QUICK = real_tests(
+    "quick tests", "dispatcher", "older_runs", "lifecycle", "activities", "signals", "threads", "pacing_of_cards"
+)
+SLOW = real_tests("slow tests", "keeping", "shutdown", "processes", "deaths", "forks")
+
+PURE = {name: [own_tests(f"test_{name.strip('_')}")] for name in ("_pacing", "_failure", "iteration")}
+SIMULATED = ("account", "activity", "deliveries", "dispatcher", "persistence", "scheduler", "shutdown", "state")
+NOT_SIMULATED = ("interpreter", "runtime", "transport")  # the world has its own in their place
+DELIVERY = {
+    **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "successor")},
+    **{f"delivery/{name}": [QUICK, SLOW] for name in NOT_SIMULATED},
+    "delivery/retry": [RETRY, *WORLD, QUICK, LONG_WORLD],
+}
+CHECKS = {**PURE, **DELIVERY}
+LAYERS = {"pure": list(PURE), "delivery": list(DELIVERY)}
 
 
 class Mutation(NamedTuple):
@@ -70,11 +130,12 @@ class Mutation(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a mutation: "killed", "timed out" or "survived", and the test that failed."""
+    """What became of a mutation: "killed", "timed out" or "survived"; the checks, with their seconds; what failed."""
 
     mutation: Mutation
     outcome: str
-    test: str
+    checks: dict[str, float]
+    words: str
     diff: str
 
 
@@ -165,92 +226,129 @@ def copy() -> Path:
     return place
 
 
-def limit_memory() -> None:
-    """Let a test process fail that takes more memory than it could need."""
+def limit(processor: float) -> None:
+    """Let a process fail that takes more memory, or more seconds of the processor, than it could need."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(processor), int(processor)))
 
 
-def run_tests(place: Path, module: str, timeout: float, **variables: str) -> tuple[int | None, str]:
-    """Run the tests of a module in a copy; return pytest's exit code, `None` after a timeout, and its output."""
-    options = ["-x", "-q", "--tb=no", "-n0", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
-    shutil.rmtree(
-        place / ".hypothesis", ignore_errors=True
-    )  # what failed for another mutation is no help for this one
-    tests = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, f"tests/{TESTS[module]}"],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(place / SITE), **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=limit_memory,
-    )
+def kill_what_is_left(place: Path) -> None:
+    """Kill what the checks of a copy have started and left behind, such as a watchdog that a mutation keeps busy."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone, or somebody else's
+            if any(f"{place / SITE}".encode() in (process / name).read_bytes() for name in ("environ", "cmdline")):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def run(place: Path, command: tuple[str, ...], seconds: float, processor: float) -> tuple[int | None, str]:
+    """Run a command in a copy; return its exit code, `None` where it did not end in time, and its output."""
+    # what failed for another mutation is no help for this one
+    shutil.rmtree(place / ".hypothesis", ignore_errors=True)
+    with (place / "output").open("wb") as output:  # no pipe, which a process that is left behind would hold open
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": str(place / SITE)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: limit(processor),
+        )
     try:
-        output, _ = tests.communicate(timeout=timeout)
+        code: int | None = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(tests.pid, signal.SIGKILL)
-        tests.communicate()
-        return None, ""
-    return tests.returncode, output
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        code = None
+    kill_what_is_left(place)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        code = None
+    return code, (place / "output").read_text("utf-8", "replace")
+
+
+def perform(check: Check, place: Path, normal: float) -> tuple[int | None, str]:
+    """Run a check in a copy, given its seconds without a mutation; return its exit code and what failed."""
+    limits = max(60.0, SLOWER * normal), max(8.0, check.slower * normal)
+    code, output = run(place, check.command, *limits)
+    if code == 0:
+        return code, ""
+    lines = output.strip().splitlines() or [""]
+    words = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), lines[-1]).strip()
+    if code and check.again and words.startswith(("FAILED ", "ERROR ")):
+        test = words.partition(" ")[2].partition(" - ")[0]
+        code, _ = run(place, (*PYTEST, "-n0", *ALONE, test), *limits)
+        words += "" if code else " (passed by itself)"
+    return code, words
 
 
 def prepare(modules: list[str]) -> tuple[Path, dict[str, float]]:
-    """Make a copy in which the tests pass; return it, and the seconds that each module's tests may take.
+    """Make a copy in which all checks pass; return it, and the seconds of each check.
 
-    Where they have passed, all but the three modules are there as bytecode, which no mutation may write: a mutated
+    Where they have passed, all but the modules in question are there as bytecode, and no more is written: a mutated
     source can be as long and as old as the one before.
     """
-    place, seconds = copy(), {}
-    for module in modules:
+    place, normal = copy(), {}
+    for check in dict.fromkeys(each for module in modules for each in CHECKS[module]):
         began = time.monotonic()
-        code, output = run_tests(place, module, 600)
+        code, words = perform(check, place, 60.0)
         if code != 0:
-            raise SystemExit(f"without a mutation {TESTS[module]} must pass:\n{output}")
-        seconds[module] = max(60.0, SLOWER * (time.monotonic() - began))
+            raise SystemExit(f"without a mutation this must pass: {check.name}:\n{words}")
+        normal[check.name] = time.monotonic() - began
+        print(f"{check.name}: {normal[check.name]:.1f} s", flush=True)
     for module in modules:
-        for bytecode in (place / SITE / PACKAGE / "__pycache__").glob(f"{module}.*"):
+        path = place / SITE / PACKAGE / module
+        for bytecode in (path.parent / "__pycache__").glob(f"{path.name}.*"):
             bytecode.unlink()
-    return place, seconds
+    return place, normal
 
 
-def attempt(mutation: Mutation, place: Path, timeout: float) -> Result:
-    """Mutate a copy, run the tests, and mend the copy."""
+def attempt(mutation: Mutation, place: Path, normal: dict[str, float]) -> Result:
+    """Mutate a copy, run the checks, and mend the copy."""
     path, after = place / SITE / PACKAGE / f"{mutation.module}.py", mutated(mutation) or ""
     path.write_text(after, encoding="utf-8")
+    code: int | None = 0
+    words, checks = [], {}
     try:
-        code, output = run_tests(place, mutation.module, timeout, PYTHONDONTWRITEBYTECODE="1")
+        for check in CHECKS[mutation.module]:
+            began = time.monotonic()
+            code, failed = perform(check, place, normal[check.name])
+            checks[check.name] = time.monotonic() - began
+            words += [failed[:300]] if failed else []
+            if code != 0:
+                break
     finally:
         path.write_text(source(mutation.module), encoding="utf-8")
     outcome = {None: "timed out", 0: "survived"}.get(code, "killed")
-    failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return Result(mutation, outcome, (failed or [""])[0], difference(mutation, after))
+    return Result(mutation, outcome, checks, "; ".join(words), difference(mutation, after))
 
 
 def attempts(sample: list[Mutation], modules: list[str], jobs: int) -> Iterator[Result]:
     """Try all mutations of a sample, some at a time."""
-    copies: queue.Queue[tuple[Path, dict[str, float]]] = queue.Queue()
-    made = []
+    copies: queue.Queue[Path] = queue.Queue()
 
     def once(mutation: Mutation) -> Result:
-        place, seconds = copies.get()
+        place = copies.get()
         try:
-            return attempt(mutation, place, seconds[mutation.module])
+            return attempt(mutation, place, normal)
         finally:
-            copies.put((place, seconds))
+            copies.put(place)
 
+    first, normal = prepare(modules)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    made = [first, *(Path(tempfile.mkdtemp(prefix="mutations-")) for _ in range(jobs - 1))]
     try:
-        for _ in range(jobs):
-            made.append(prepare(modules))
-            copies.put(made[-1])
+        for place in made:
+            if place != first:
+                shutil.copytree(first, place, dirs_exist_ok=True)
+            copies.put(place)
         pool = ThreadPoolExecutor(jobs)
         try:
             yield from pool.map(once, sample)
         finally:
             pool.shutdown(cancel_futures=True)
     finally:
-        for place, _ in made:
+        for place in made:
             shutil.rmtree(place, ignore_errors=True)
 
 
@@ -258,14 +356,19 @@ def attempts(sample: list[Mutation], modules: list[str], jobs: int) -> Iterator[
 
 
 def report(results: list[Result], modules: list[str]) -> float:
-    """Print what survived and the figures of each module; return the part that was killed."""
+    """Print what survived and the figures of each module and check; return the part that was killed."""
     print("\n".join(f"\n{each.diff}" for each in results if each.outcome == "survived"))
-    print("\n" + "".join(f"{each:>10}" for each in ("module", "mutations", *OUTCOMES, "noticed")))
+    print(f"\n{'module':>22}" + "".join(f"{each:>10}" for each in ("mutations", *OUTCOMES, "noticed")))
     for name in [*modules, "all"]:
         counts = Counter(each.outcome for each in results if name in (each.mutation.module, "all"))
         noticed = 1 - counts["survived"] / max(counts.total(), 1)
         figures = [counts.total(), *(counts[each] for each in OUTCOMES), f"{noticed:.1%}"]
-        print(f"{name:>10}" + "".join(f"{each:>10}" for each in figures))
+        print(f"{name:>22}" + "".join(f"{each:>10}" for each in figures))
+    print(f"\n{'check':>22}" + "".join(f"{each:>10}" for each in ("tried", "noticed", "seconds")))
+    for name in dict.fromkeys(check.name for module in modules for check in CHECKS[module]):
+        tried = [each for each in results if name in each.checks]
+        last = [each for each in tried if each.outcome != "survived" and list(each.checks)[-1] == name]
+        print(f"{name:>22}{len(tried):>10}{len(last):>10}{sum(each.checks[name] for each in tried):>10.0f}")
     return noticed
 
 
@@ -274,19 +377,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=200, help="mutations to draw (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the draw; else one is drawn")
-    parser.add_argument("--module", choices=TESTS, action="append", help="only this one; may be given again")
+    parser.add_argument("--layer", choices=LAYERS, default="pure", help="whose modules are damaged (%(default)s)")
+    parser.add_argument("--module", choices=CHECKS, action="append", help="only this one; may be given again")
     parser.add_argument("--uniform", action="store_true", help="draw from all mutations, not by place")
-    parser.add_argument("--jobs", type=int, default=2, help="test runs at a time (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="mutations that are tried at a time (%(default)s)")
     parser.add_argument("--least", type=float, default=0.85, help="part that has to be noticed (%(default)s)")
     parser.add_argument("--list", action="store_true", help="print each mutation as it was tried")
     given = parser.parse_args()
-    modules = given.module or list(TESTS)
+    modules = given.module or LAYERS[given.layer]
     print(f"seed {given.seed}", flush=True)
     results = []
     for result in attempts(draw(modules, given.count, given.seed, given.uniform), modules, given.jobs):
         results.append(result)
         if given.list:
-            print(f"\n{result.outcome}: {result.diff}\n  {result.test}", flush=True)
+            took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.checks.items())
+            print(f"\n{result.outcome}: {result.diff}\n  {took}\n  {result.words}", flush=True)
     return 0 if report(results, modules) >= given.least else 1
 
 

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from world_runs import Outcome, run, run_many, tell
 
 
-def main() -> None:
-    """Run what was asked for."""
+def main() -> int:
+    """Run what was asked for; fail where something went wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=1_000)
     parser.add_argument("--events", type=int, default=20)
@@ -34,7 +34,7 @@ def main() -> None:
         found = run(given.only, given.events, traced=True)
         print(tell(found, given.events) if found.violation and given.shrink else "\n".join(found.trace))
         print(found.violation or "nothing went wrong")
-        return
+        return 1 if found.violation else 0
     begun, requests, kinds = time.perf_counter(), [], Counter[str]()
     examples: dict[str, list[Outcome]] = {}
     for each in run_many(range(given.seed, given.seed + given.runs), given.events):
@@ -51,7 +51,8 @@ def main() -> None:
         print(f"{number:6} {kind}")
         for each in examples[kind][:4]:
             print(f"         {each.seed}: {each.violation}")
+    return 1 if kinds else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
