@@ -162,7 +162,7 @@ def _add_flush(commands: Any) -> None:
 
 
 def _flush(options: argparse.Namespace) -> int:
-    from .configuration import default_tracker
+    from .configuration import check_seconds, default_tracker
 
     tracker = default_tracker()
     try:
@@ -173,7 +173,9 @@ def _flush(options: argparse.Namespace) -> int:
                     file=sys.stderr,
                 )
                 return 2
-            return 0 if tracker.flush(options.timeout) else 1
+            account, dispatcher = tracker.account(), tracker.dispatcher
+            seconds = check_seconds("timeout", options.timeout)
+            return 0 if dispatcher.flush(seconds, account, of_others=True) else 1
     except InvalidRequest as problem:
         print(problem, file=sys.stderr)
         return 2

@@ -100,11 +100,12 @@ PYTEST = ("-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hy
 # what has failed is not put aside until all the others are done, and what hangs fails by itself
 ALONE = ("-p", "no:again", "-o", "markers=real\nonce\nfirst", "--timeout=60")
 
-RETRY = own_tests("test_retry")
+ORDERS = Check("orders", (*PYTEST, "-n0", "tests/test_orders.py", "tests/test_retry.py"))
 WORLD = [schedules(0, 50), schedules(50, 250)]  # in two parts, so that what hangs is stopped soon
 LONG_WORLD = schedules(300, 1_500)
 QUICK = real_tests(
-    "quick tests", "dispatcher", "older_runs", "lifecycle", "activities", "signals", "threads", "pacing_of_cards"
+    "quick tests",
+    *("dispatcher", "older_runs", "lifecycle", "activities", "signals", "seams", "threads", "pacing_of_cards"),
 )
 SLOW = real_tests("slow tests", "keeping", "shutdown", "processes", "deaths", "forks")
 
@@ -112,9 +113,9 @@ PURE = {name: [own_tests(f"test_{name.strip('_')}")] for name in ("_pacing", "_f
 SIMULATED = ("account", "activity", "deliveries", "dispatcher", "persistence", "scheduler", "shutdown", "state")
 NOT_SIMULATED = ("interpreter", "runtime", "transport")  # the world has its own in their place
 DELIVERY = {
-    **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "successor")},
+    **{f"delivery/{name}": [ORDERS, *WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "successor")},
     **{f"delivery/{name}": [QUICK, SLOW] for name in NOT_SIMULATED},
-    "delivery/retry": [RETRY, *WORLD, QUICK, LONG_WORLD],
+    "client/retry": [ORDERS, *WORLD, QUICK, LONG_WORLD],
 }
 CHECKS = {**PURE, **DELIVERY}
 LAYERS = {"pure": list(PURE), "delivery": list(DELIVERY)}

@@ -244,6 +244,21 @@ def test_a_lot_that_is_owed(story: Story, owed: int) -> None:
 
     story.play(work)
     assert (told, len(story.pushes), story.owed) == ([True], owed, [])
+    assert story.now == pytest.approx(60.0 * ((owed - 1) // 30), abs=5.0)  # half of the account's rate
+
+
+def test_a_lot_that_a_flush_delivers(story: Story) -> None:
+    """A process that is there for that alone has all of the account's rate."""
+    story.owe(120)
+    told: list[bool] = []
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        told.append(process.dispatcher.flush(600.0, process.tracker.account(), of_others=True))
+
+    story.play(work)
+    assert (told, len(story.pushes), story.owed) == ([True], 120, [])
+    assert story.now < 75.0
 
 
 @pytest.mark.parametrize("owed", [10, 50])
@@ -283,6 +298,24 @@ def test_what_a_killed_process_owed(story: Story, pause: float) -> None:
 
     story.play(work)
     assert (story.pushes, story.owed) == (["nightly failed"], [])
+
+
+@pytest.mark.parametrize(("seconds", "delivered"), [(30.0, False), (300.0, True)])
+def test_a_flush_waits_for_what_a_killed_process_has(story: Story, seconds: float, delivered: bool) -> None:
+    """The command says that nothing is owed any more where that is so, and not because a dead process has it."""
+    story.goes(lambda process, call: "refused" if process.number == 1 else "ok")
+    told: list[bool] = []
+
+    def work() -> None:
+        killed = Process(story.world, 0)
+        story.fail(story.block(killed, "nightly"))
+        story.world.sleep(8.0)
+        killed.kill()
+        process = Process(story.world, 0)
+        told.append(process.dispatcher.flush(seconds, process.tracker.account(), of_others=True))
+
+    story.play(work)
+    assert (told, story.pushes == ["nightly failed"]) == ([delivered], delivered)
 
 
 def test_a_process_that_leaves_while_it_takes_over(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ class Account:
         self.activities: dict[str, Activity] = {}  # by their stream keys
         self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
         self.recovery: OutboxRecovery | None = None
+        self.only_debts = False  # this process is there for what others owe, and has nothing to say itself
         self._unsure: dict[str, float] = {}  # until when a request of a stream may yet be carried out
 
     @property
@@ -156,7 +157,7 @@ class Account:
     def take_debt(self, delivery: RecoveredDelivery) -> bool:
         """Let something that an earlier process owes go; where it is not its turn, it is woken to ask again."""
         if delivery not in self._debts:
-            if len(self._debts) == DEBTS_AT_ONCE:
+            if len(self._debts) >= DEBTS_AT_ONCE and not self.only_debts:
                 self._debts_waiting[delivery] = None
                 return False
             self._debts[delivery] = None

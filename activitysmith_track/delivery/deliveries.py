@@ -117,7 +117,6 @@ class Delivery:
         "stage",
     )
 
-    urgency = Urgency.END
     is_debt = False  # of an earlier process, so that it delays nothing of this one
 
     def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry | None = None) -> None:
@@ -185,6 +184,11 @@ class Delivery:
     def may_have_arrived(self) -> bool:
         """True while an attempt at what is better lost than sent twice is on its way."""
         return False
+
+    @property
+    def urgency(self) -> Urgency:
+        """How much of the account's rate it leaves to others."""
+        return Urgency.END
 
     @property
     def _requests(self) -> int:
@@ -591,7 +595,6 @@ class RecoveredDelivery(PushDelivery):
 
     __slots__ = ("_goes_again", "_tries_until", "kind", "stream_key")
 
-    urgency = Urgency.DEBT
     is_debt = True
 
     def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry, *, is_recent: bool = False) -> None:
@@ -601,6 +604,11 @@ class RecoveredDelivery(PushDelivery):
         # Its end goes twice: an update of a process that has just gone may come after the first, and wake the card.
         self._goes_again = is_recent and entry.kind == "end"
         self._tries_until = float("inf")
+
+    @property
+    def urgency(self) -> Urgency:
+        """How much of the account's rate it leaves to others: nothing where there is nothing else to say."""
+        return Urgency.END if self.account.only_debts else Urgency.DEBT
 
     @property
     def _newer(self) -> Activity | None:
@@ -728,7 +736,8 @@ class OutboxRecovery:
             dispatcher.deliver(delivery)
         if claimed.is_part:
             return now + CLAIM_LOOK
-        dispatcher.settle(self)
+        if claimed.again_in is None or not self._account.only_debts:
+            dispatcher.settle(self)
         return None if claimed.again_in is None else now + claimed.again_in
 
     def give_up(self) -> None:

@@ -358,9 +358,17 @@ class Dispatcher:
 
     # -- waiting
 
-    def flush(self, timeout: float, account: Account | None = None) -> bool:
-        """Wait until nothing is owed; see `Tracker.flush`."""
+    def flush(self, timeout: float, account: Account | None = None, *, of_others: bool = False) -> bool:
+        """Wait until nothing is owed; see `Tracker.flush`.
+
+        Args:
+            timeout: seconds to wait at most.
+            account: whose outbox is looked at, too.
+            of_others: True where this process has nothing else to do than to deliver what others owe. It waits for
+                what is under the lease of another one, too, which may be gone.
+        """
         if account is not None:
+            account.only_debts |= of_others
             self.look_for_owed(account, again=True)
         self._wait_for_all(timeout)
         lost, self.lost = self.lost, 0
