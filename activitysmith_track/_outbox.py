@@ -133,6 +133,7 @@ class Outbox:
             mode 0700 if it is not there, and refused if others own it or may write to it.
         patience: seconds that one call waits for a file that another process has locked.
         clock: seconds since the epoch.
+        now: seconds of a clock that never goes back.
     """
 
     def __init__(
@@ -141,9 +142,10 @@ class Outbox:
         *,
         patience: float = 0.5,
         clock: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.patience = patience
-        self._directory, self._clock = directory, clock
+        self._directory, self._clock, self._now = directory, clock, now
         self._path: Path | None = None
         self._told: set[object] = set()
 
@@ -495,17 +497,18 @@ class Outbox:
             _load()
             path = self.path()
             with _alone():
-                until = time.monotonic() + self.patience
+                until = self._now() + self.patience
+                is_late: Callable[[], bool] = lambda: self._now() >= until  # noqa: E731
                 found = self._prepare(path, create)
                 if found is None:
                     return nothing
                 try:
-                    return _transaction(path, work, until)
+                    return _transaction(path, work, is_late)
                 except Exception as error:
                     if not _broken(error, path):
                         raise
                     self._set_aside(path, found, error)
-                    return _transaction(path, work, until) if self._prepare(path, create) else nothing
+                    return _transaction(path, work, is_late) if self._prepare(path, create) else nothing
         except Exception as error:
             self._tell(error)
             return nothing
@@ -629,11 +632,11 @@ def _refuse_foreign(path: Path, is_kind: Callable[[int], bool]) -> os.stat_resul
 # ------------------------------------------------------------------------------------------------------- SQLite
 
 
-def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], until: float) -> T:
+def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], is_late: Callable[[], bool]) -> T:
     """Open the file, do something in one transaction, and close it again."""
-    base = _connect(path, until)
+    base = _connect(path, is_late)
     try:
-        _patiently(base, "BEGIN IMMEDIATE", until)
+        _patiently(base, "BEGIN IMMEDIATE", is_late)
         schema = set(base.execute("SELECT type, name, sql FROM sqlite_master"))
         if schema and schema != _SCHEMA:
             raise _Alien("it holds other tables")
@@ -642,13 +645,13 @@ def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], until: flo
         result = work(base)
         if not base.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
             base.execute("DROP TABLE entries")  # which cuts the file to its first page
-        _patiently(base, "COMMIT", until)
+        _patiently(base, "COMMIT", is_late)
         return result
     finally:
         base.close()  # which rolls back what was not committed
 
 
-def _connect(path: Path, until: float) -> sqlite3.Connection:
+def _connect(path: Path, is_late: Callable[[], bool]) -> sqlite3.Connection:
     import sqlite3
 
     base = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0.0, isolation_level=None)
@@ -657,22 +660,22 @@ def _connect(path: Path, until: float) -> sqlite3.Connection:
         base.set_progress_handler(_Steps(), _STEPS)
         new = (f"page_size = {_PAGE}", "auto_vacuum = FULL") if os.path.getsize(path) == 0 else ()
         for pragma in (*_PRAGMAS, *new):
-            _patiently(base, f"PRAGMA {pragma}", until)
+            _patiently(base, f"PRAGMA {pragma}", is_late)
     except BaseException:
         base.close()
         raise
     return base
 
 
-def _patiently(base: sqlite3.Connection, statement: str, until: float) -> None:
-    """Execute what may find the file locked, again and again until then: fairer than SQLite, whose waits grow."""
+def _patiently(base: sqlite3.Connection, statement: str, is_late: Callable[[], bool]) -> None:
+    """Execute what may find the file locked, again and again until it is late; SQLite waits longer each time."""
     import sqlite3
 
     while True:
         try:
             base.execute(statement)
         except sqlite3.OperationalError as error:
-            if str(error) != _LOCKED or time.monotonic() >= until:
+            if str(error) != _LOCKED or is_late():
                 raise
             time.sleep(random.uniform(0.001, 0.01))
         else:

@@ -79,17 +79,23 @@ class Watchdog:
         interpreter: the path of the Python to run; by default this one.
         outbox: the directory where it keeps what it cannot deliver at once; True for one in the user's state
             directory, False for none.
+        now: seconds of a clock that never goes back.
 
     Raises:
         InvalidRequest: where the platform has no such processes (Windows).
     """
 
     def __init__(
-        self, timing: Timing | None = None, interpreter: str | None = None, outbox: str | bool = False
+        self,
+        timing: Timing | None = None,
+        interpreter: str | None = None,
+        outbox: str | bool = False,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         if os.name != "posix":
             raise InvalidRequest("watchdog", True, "False on this platform, which is not POSIX")
         self._timing, self._interpreter, self._outbox = timing or Timing(), interpreter, outbox
+        self._now = now
         self._fresh()
         _watchdogs.add(self)
 
@@ -149,7 +155,7 @@ class Watchdog:
         *,
         stream_key: str | None = None,
         at_least_once: bool = False,
-        happened: float | None = None,
+        happened: float,
     ) -> None:
         """Have a request delivered once the job is gone, in whatever way, unless `settled` takes it back.
 
@@ -161,7 +167,7 @@ class Watchdog:
             body: the request's body.
             stream_key: the stream, for `end` and `keep`.
             at_least_once: True where a push may be repeated although it may have arrived.
-            happened: seconds since the epoch, which late words name; by default now.
+            happened: seconds since the epoch, which late words name.
         """
         self._feed(
             ("owed", owed),
@@ -173,7 +179,7 @@ class Watchdog:
             stream_key=stream_key,
             body=dict(body),
             at_least_once=at_least_once,
-            happened=time.time() if happened is None else happened,
+            happened=happened,
         )
 
     def settled(self, owed: int) -> None:
@@ -214,7 +220,7 @@ class Watchdog:
             self._inbox.put(_Farewell(0.0))  # which ends the thread of a watchdog that was given up
             heard = not self._guards
             return lambda _: heard
-        farewell = _Farewell(time.monotonic() + timeout)
+        farewell = _Farewell(self._now() + timeout)
         self._inbox.put(farewell)
         if not self._run():
             self._serve()  # the interpreter is leaving, where no thread can start any more
@@ -344,7 +350,7 @@ class Watchdog:
             self._live[item.key] = item.frame
         if self._line is not None:
             self._line.put(item)
-        self._busy_at = time.monotonic()
+        self._busy_at = self._now()
 
     def _look_after(self, until: float | None = None) -> None:
         """Start the process, feed it, start it anew or let it go: whatever is due."""
@@ -355,23 +361,23 @@ class Watchdog:
             self._line.close()
             self._line = None
             self._lost(until)
-        elif not (self._guards or self._line.blocked) and time.monotonic() - self._busy_at >= self._timing.idle:
+        elif not (self._guards or self._line.blocked) and self._now() - self._busy_at >= self._timing.idle:
             line, self._line, self._asked = self._line, None, False
             line.say_bye()  # the next card starts another
             line.close()
 
     def _begin(self, until: float | None) -> None:
-        seconds = self._timing.start if until is None else min(self._timing.start, until - time.monotonic())
+        seconds = self._timing.start if until is None else min(self._timing.start, until - self._now())
         if self._over or seconds <= 0:
             return
-        self._busy_at = time.monotonic()
-        self._line = line = _Line(self._outbox)
+        self._busy_at = self._now()
+        self._line = line = _Line(self._outbox, self._now)
         try:
             line.start(self._interpreter or interpreter(), self._timing, seconds)
         except Exception as error:  # from no processes left to no shell: the job goes on without
             self._give_up(f"activitysmith_track: the watchdog could not be started: {error}")
             return
-        self._busy_at = time.monotonic()
+        self._busy_at = self._now()
         for key, frame in self._live.items():
             line.put(_Item(key, frame, True))
         # What was said meanwhile may take back what it has not been told yet. And if the job leaves by now, no card
@@ -405,9 +411,9 @@ class Watchdog:
                 self._line = None
                 self._live.clear()
                 return True
-            if time.monotonic() >= until:
+            if self._now() >= until:
                 return False
-            line.wait(min(BLOCKED_SECONDS, max(0.0, until - time.monotonic())))
+            line.wait(min(BLOCKED_SECONDS, max(0.0, until - self._now())))
 
     def _give_up(self, message: str) -> None:
         line, self._line, self._over = self._line, None, True
@@ -425,9 +431,9 @@ class Watchdog:
 class _Line:
     """One process, and the pipe to it, which is never waited for. Used by the watchdog's thread alone."""
 
-    def __init__(self, outbox: str | bool = False) -> None:
+    def __init__(self, outbox: str | bool, now: Callable[[], float]) -> None:
         self.pid: int | None = None
-        self._outbox = outbox
+        self._outbox, self._now = outbox, now
         self._pending: dict[tuple[str, int], _Item] = {}  # the newest of each key, to be written
         self._rest = b""  # of a frame that is written by half
         self._known: set[tuple[str, int]] = set()
@@ -443,7 +449,7 @@ class _Line:
         Raises:
             OSError, subprocess.SubprocessError, RuntimeError: where it cannot be.
         """
-        until = time.monotonic() + seconds
+        until = self._now() + seconds
         frames, pipe = os.pipe()
         told, tells = os.pipe()
         self._lent |= {frames, told, tells}
@@ -453,9 +459,9 @@ class _Line:
             self._spawn(python, frames, tells, seconds)
             self._return(frames, tells)
             self.put(_Item(("hello", 0), encode("hello", **self._hello(timing)), True))
-            while self.flush() and self.blocked and time.monotonic() < until:
+            while self.flush() and self.blocked and self._now() < until:
                 self.wait(BLOCKED_SECONDS)
-            self.pid = _await_ready(told, until)
+            self.pid = _await_ready(told, until, self._now)
         finally:
             self._return(*self._lent)
 
@@ -585,7 +591,7 @@ def _absolute(paths: list[str]) -> list[str]:
         return [each for each in paths if isinstance(each, str) and os.path.isabs(each)]
 
 
-def _await_ready(told: int, until: float) -> int:
+def _await_ready(told: int, until: float, now: Callable[[], float]) -> int:
     """Wait for the process to say that it stands, and return its number.
 
     Raises:
@@ -594,7 +600,7 @@ def _await_ready(told: int, until: float) -> int:
     heard = b""
     poll = select.poll()
     poll.register(told, select.POLLIN)
-    while not heard.endswith(b"\n" + READY) and poll.poll(max(0.0, until - time.monotonic()) * 1_000):
+    while not heard.endswith(b"\n" + READY) and poll.poll(max(0.0, until - now()) * 1_000):
         data = os.read(told, 65_536)
         if not data:
             break

@@ -30,12 +30,12 @@ def end_before_its_start() -> None:
     """An end does not wait for the start of its own activity, and is not sent again after it."""
     send = deliveries.EndDelivery._send
 
-    def hurried(self: Any, now: float, requests: int = 1) -> None:
+    def hurried(self: Any, now: float) -> None:
         self._overtook = False
-        send(self, now, requests)
+        send(self, now)
 
     deliveries.EndDelivery._send = hurried  # type: ignore[method-assign]
-    deliveries.GRACE = -1e9
+    deliveries.OVERTAKE_SECONDS = -1e9
     deliveries.EndDelivery._next = _without_grace(deliveries.EndDelivery._next)  # type: ignore[method-assign]
 
 
@@ -120,41 +120,26 @@ def percentage_goes_back() -> None:
     launch = activity.Activity.launch
     states: dict[int, list[Any]] = {}
 
-    def stale(self: Any, now: float) -> None:
-        source, seen = self.source, states.setdefault(id(self), [])
-        seen.append(source.snapshot())
-        if self.on_phone is OnPhone.YES and len(seen) % 4 == 3 and seen[-3] is not None:
-            self.source = _Stale(source, seen[-3])
-        launch(self, now)
-        self.source = source
+    def stale(self: Any, state: Any, now: float) -> None:
+        seen = states.setdefault(id(self), [])
+        seen.append(state)
+        is_stale = self.on_phone is OnPhone.YES and len(seen) % 4 == 3 and seen[-3] is not None
+        launch(self, seen[-3] if is_stale else state, now)
 
     activity.Activity.launch = stale  # type: ignore[method-assign]
-
-
-class _Stale:
-    """A handle that is a little behind."""
-
-    def __init__(self, source: Any, state: Any) -> None:
-        self._source, self._state = source, state
-
-    def snapshot(self) -> Any:
-        return self._state
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
 
 def debt_first() -> None:
     """What earlier processes owe goes before the ends of this one."""
     account.DEBTS_AT_ONCE = 1_000
-    deliveries.RecoveredDelivery.urgency = account.Urgency.END
+    deliveries.RecoveredDelivery.urgency = property(lambda self: account.Urgency.END)  # type: ignore
     run_due = scheduler.Agenda.run_due
 
     def debts_first(self: Any) -> None:
         for task in list(self._due):
             if isinstance(task, deliveries.EndDelivery) and any(
                 isinstance(each, deliveries.RecoveredDelivery) and not each.stage.is_final
-                for each in task.dispatcher._owed
+                for each in task.dispatcher._debts
             ):
                 self.schedule(task, self._clock() + 0.5)
         run_due(self)

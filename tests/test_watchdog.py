@@ -110,10 +110,10 @@ def test_what_is_owed_is_delivered_after_the_exit(start: Start, sim: Simulator) 
     job = start("""
         show(1); show(2, "kept")
         green = {"content_state": {"title": "job", "type": "progress", "percentage": 100, "color": "green"}}
-        dog.hand_over(1, key, url, "end", green, stream_key="job")
-        dog.hand_over(2, key, url, "keep", green, stream_key="kept")
-        dog.hand_over(3, key, url, "push", {"title": "owed"}, at_least_once=True)
-        dog.hand_over(4, key, url, "push", {"title": "settled"})
+        dog.hand_over(1, key, url, "end", green, stream_key="job", happened=time.time())
+        dog.hand_over(2, key, url, "keep", green, stream_key="kept", happened=time.time())
+        dog.hand_over(3, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
+        dog.hand_over(4, key, url, "push", {"title": "settled"}, happened=time.time())
         dog.settled(4)
         dog.goodbye(1); dog.goodbye(2)
         tell()
@@ -137,7 +137,7 @@ def test_owed_by_an_exit_handler(start: Start, sim: Simulator) -> None:
     job = start("""
         import atexit
         def last():
-            dog.hand_over(1, key, url, "push", {"title": "owed"}, at_least_once=True)
+            dog.hand_over(1, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
             say(dog.close(30))
         atexit.register(last)
     """)
@@ -722,7 +722,7 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
 
 def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that has been ended is not worth an hour of trying to end it again."""
-    monkeypatch.setattr("activitysmith_track.delivery.deliveries.AGAIN_SECONDS", 1.0)
+    monkeypatch.setattr("activitysmith_track.delivery.deliveries.END_AGAIN_SECONDS", 1.0)
     guard, timing = Guard(), list(QUICK._replace(attempt=0.2, retry=3_600.0))
     show(sim)
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
@@ -1072,7 +1072,9 @@ def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPat
     dog = Watchdog(QUICK)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        dog.hand_over(1, sim.api_key, sim.base_url, "push", {"title": "owed"}, at_least_once=True)
+        dog.hand_over(
+            1, sim.api_key, sim.base_url, "push", {"title": "owed"}, at_least_once=True, happened=time.time()
+        )
         assert not dog.start(0)
         assert dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
@@ -1095,7 +1097,7 @@ def test_a_farewell_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Where no process can be started for what is owed at the exit, `close` says so."""
     dog = Watchdog(QUICK, interpreter="/nowhere/python3")
     dog._run = lambda: False  # type: ignore[method-assign]
-    dog.hand_over(1, "k", "u", "push", {"title": "owed"})
+    dog.hand_over(1, "k", "u", "push", {"title": "owed"}, happened=time.time())
     assert not dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
     assert len(caplog.records) == 1
@@ -1318,7 +1320,7 @@ def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.M
     dog = Watchdog(QUICK._replace(retry=0.0))
     with caplog.at_level(logging.WARNING):
         for number in range(6):
-            dog.hand_over(number, "k", "http://127.0.0.1:1/api", "push", {"title": "t"})
+            dog.hand_over(number, "k", "http://127.0.0.1:1/api", "push", {"title": "t"}, happened=time.time())
         assert dog.close(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "activitysmith_track: the watchdog guards 3 things and takes in no more"

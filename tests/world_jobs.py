@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from world import OUTAGES, Child, Process, Trap, World
 
-from activitysmith_track import activities, iteration
+from activitysmith_track import _pacing, activities, iteration
 
 
 class Event(NamedTuple):
@@ -34,15 +34,15 @@ WEIGHTS = {
     "outage 3 heal 3 long 6",
     "debts": "open 24 raise 24 close 8 outage 10 heal 1 exit 7 trap 3 advance 6",
 }
-SHAPES = ("mixed", "mixed", "mixed", "restarts", "restarts", "crowded", "finishing", "debts", "chatty")
+SHAPES = ("mixed", "mixed", "mixed", "restarts", "restarts", "crowded", "finishing", "debts", "chatty", "night")
 
 
 def draw(seed: int, events: int) -> list[Event]:
     """Draw what happens."""
     rng = random.Random(f"jobs {seed}")
     shape = rng.choice(SHAPES)
-    if shape == "chatty":
-        return _chatty(rng, events)
+    if shape in ("chatty", "night"):
+        return _chatty(rng, events) if shape == "chatty" else _night(rng, events)
     words = WEIGHTS[shape].split()
     names, weights = words[::2], [float(each) for each in words[1::2]]
     two = rng.random() < 0.4
@@ -62,6 +62,16 @@ def _chatty(rng: random.Random, events: int) -> list[Event]:
         what = "open" if not number else rng.choices(("important", "step", "kill", "open"), (10, 5, 0.4, 0.8))[0]
         y = 0.13 if what == "open" else rng.random()
         made.append(Event(0, rng.choice((1.0, 3.0, 10.0, 60.0)), what, 0.5, y))
+    return made
+
+
+def _night(rng: random.Random, events: int) -> list[Event]:
+    """Draw a card that is changed for a fresh one while a lot of short blocks fail."""
+    made = [Event(0, 0.0, "open", 0.0, 0.15), Event(0, _pacing.ROTATE_AFTER - rng.random() * 10.0, "long", 0.0, 0.0)]
+    for number in range(events - 2):
+        what = "raise" if number % 2 else "open"
+        after, y = rng.choice((0.0, 0.1, 0.5)), rng.choice((0.25, 0.35, 0.85, 0.95))
+        made.append(Event(0, after, what, 0.01, y if what == "open" else 0.2))
     return made
 
 

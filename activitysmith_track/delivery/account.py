@@ -62,7 +62,8 @@ class Account:
         self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
         self.recovery: OutboxRecovery | None = None
         self.only_debts = False  # this process is there for what others owe, and has nothing to say itself
-        self._unsure: dict[str, float] = {}  # until when a request of a stream may yet be carried out
+        self._late_states: dict[str, float] = {}  # until when a state of a stream may yet be carried out
+        self._late_ends: dict[str, float] = {}  # the same of an end
 
     @property
     def secret(self) -> str:
@@ -142,15 +143,20 @@ class Account:
 
     # -- requests without an answer
 
-    def note_unsure(self, stream_key: str, now: float) -> float:
-        """Note that a request of a stream has failed and may be carried out yet; returns until when."""
-        self._unsure = {key: until for key, until in self._unsure.items() if until > now}
-        self._unsure[stream_key] = until = now + LATE_SECONDS
-        return until
+    def note_late(self, stream_key: str, now: float, *, ends: bool = False) -> None:
+        """Note that a state of a stream, or its end, has had no answer and may yet be carried out."""
+        late = self._late_ends if ends else self._late_states
+        for key in [key for key, until in late.items() if until <= now]:
+            del late[key]
+        late[stream_key] = now + LATE_SECONDS
 
-    def unsure_until(self, stream_key: str) -> float:
-        """Return until when a request of a stream may be carried out that was given up."""
-        return self._unsure.get(stream_key, 0.0)
+    def may_appear_until(self, stream_key: str) -> float:
+        """Return until when a stream's card may appear by a request that was given up."""
+        return self._late_states.get(stream_key, 0.0)
+
+    def may_change_until(self, stream_key: str) -> float:
+        """Return until when a stream's card may be changed, or ended, by a request that was given up."""
+        return max(self._late_states.get(stream_key, 0.0), self._late_ends.get(stream_key, 0.0))
 
     # -- what earlier processes owe goes a little at a time
 

@@ -11,7 +11,7 @@ from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
 from .account import Urgency
-from .deliveries import END_LOOK, EndDelivery, EndUnderWay, in_place_of_older, without_opening
+from .deliveries import OLDER_END_POLL, EndDelivery, EndUnderWay, in_place_of_older, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, OnPhone, StateProvider, moved
 
 if TYPE_CHECKING:
@@ -30,11 +30,19 @@ STRAGGLER_SECONDS = 1.0  # after the longest attempt, by which nothing of an ear
 
 
 class _Sending(NamedTuple):
-    """A request on its way: what it shows, and whether the card appears by it, or takes an older one's place."""
+    """A request on its way.
+
+    Attributes:
+        state: what it shows.
+        begins: whether the card appears by it.
+        rotates: whether the card takes the place of an older one of this activity.
+        confirms: whether it makes sure that nothing else has changed the card.
+    """
 
     state: ActivityState
     begins: bool
     rotates: bool
+    confirms: bool
 
 
 class Activity:
@@ -73,7 +81,6 @@ class Activity:
         "source",
         "stream_key",
         "successor",
-        "unsure_until",
     )
 
     def __init__(
@@ -96,7 +103,6 @@ class Activity:
         self.successor: Activity | None = None
         self.number = next(dispatcher.order)
         self.is_armed: bool | None = None
-        self.unsure_until = 0.0  # until when an update that was given up may be carried out all the same
         self._epoch = dispatcher.epoch
         self._visible_at = visible_at  # a delay keeps it off the screen until then
         self._retry_at = 0.0  # when a request that failed is tried again
@@ -302,12 +308,12 @@ class Activity:
             state = self.source.snapshot()  # what a card opens with
         if state is None:
             return
-        self._sending = _Sending(state, not is_shown, rotates)
+        confirms = not is_shown or now >= self._confirm_at
+        self._sending = _Sending(state, not is_shown, rotates, confirms)
         self.life = moved(self.life, Life.UPDATING if is_shown else Life.STARTING)
         self._arm()
         body = state.body if rotates or not is_shown else without_opening(state.body)
         self.account.note_request(now, 1 + rotates)
-        confirms = not is_shown or now >= self._confirm_at
         persistence = self.dispatcher.persistence if confirms else None
         work = partial(_show, self.account, self.stream_key, body, rotates=rotates, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
@@ -333,19 +339,20 @@ class Activity:
 
     def _answered(self, answer: StreamAnswer, may_be_hit: bool, sending: _Sending, now: float) -> None:
         self._failures = 0
-        self._confirm_at = float("inf")
+        if sending.confirms:
+            self._confirm_at = float("inf")
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
             self.pace.start(now, sending.state.fraction, fresh=is_fresh)
             if sending.begins and (may_be_hit or self._is_in_doubt or not is_fresh):
-                self._confirm_at = now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS
+                self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
         elif answer.operation != "noop":
             before = self.sent
             is_transition = before is not None and before.transitions != sending.state.transitions
             self.pace.sent(now, sending.state.fraction, transition=is_transition)
-        unsure = self.account.unsure_until(self.stream_key)
-        if now < unsure < self._confirm_at:
-            self._confirm_at = unsure
+        late = self.account.may_change_until(self.stream_key)
+        if now < late:
+            self._confirm(late)
         if answer.warning:
             if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
                 self.pace.warned(now)
@@ -365,6 +372,10 @@ class Activity:
             self.dispatcher.retry_all(self.account)
         self.dispatcher.settle(self)
 
+    def _confirm(self, when: float) -> None:
+        """Have the card shown once more then, after all that may change it."""
+        self._confirm_at = when if self._confirm_at == float("inf") else max(when, self._confirm_at)
+
     def doubt(self) -> None:
         """Note that an earlier process may have something on its way that would overwrite this."""
         self._is_in_doubt = True
@@ -372,14 +383,14 @@ class Activity:
     def _failed(self, error: Exception, sending: _Sending, now: float) -> None:
         if isinstance(error, EndUnderWay):
             self.account.forget_requests(1)
-            self._retry_at = now + END_LOOK
+            self._retry_at = now + OLDER_END_POLL
             self._is_in_doubt = True
             self._move(self._life_between_requests)
             return
         self._failures += 1
         self.dispatcher.tell_failure("an update", error)
         if retry.may_arrive_late(error):
-            self.unsure_until = self.account.note_unsure(self.stream_key, now)
+            self.account.note_late(self.stream_key, now)
         if retry.may_have_arrived(error):
             if self.on_phone is OnPhone.NO:
                 self.on_phone = OnPhone.MAYBE

@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from .persistence import Persistence
     from .scheduler import Job
 
-END_LOOK = 0.25  # seconds between two looks whether another process has sent an older run's end
-START_LOOK = 0.05  # between two looks whether a watchdog that is being started stands
-GRACE = 1.0  # seconds that an end waits for an update of its own activity that is on its way
-AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
-HELD_LOOK = 2.0  # between two looks whether another process still has the copy of what this one owes
+OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
+WATCHDOG_POLL = 0.05  # between two looks whether a watchdog that is being started stands
+OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is on its way
+END_AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
+HELD_POLL = 2.0  # between two looks whether another process still has the copy of what this one owes
 UNKEPT_SECONDS = 1.0  # that it may wait to be sent without a copy
 FEW = 10  # deliveries for earlier processes under way, below which more are taken over
-CLAIM_LOOK = 1.0  # seconds between two looks whether there are few
+CLAIM_POLL = 1.0  # seconds between two looks whether there are few
 RENEWAL_SECONDS = 60.0  # between two renewals of the leases of what is tried
 LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
-WAITED_FOR = 2  # failures after which an end that a newer run waits for is tried again, however many there were
+PROMPT_FAILURES = 2  # as many as counted after which an end is tried again that a newer run waits for
 
 
 class EndUnderWay(Exception):
@@ -202,7 +202,7 @@ class Delivery:
     def _held_by_another(self, now: float) -> float | None:
         """Return when it is looked whether another process still has the copy."""
         self.stage = moved(self.stage, Stage.OWED)
-        return now + HELD_LOOK
+        return now + HELD_POLL
 
     def _perform(self, seconds: float) -> None:
         """Send it: the work of a job."""
@@ -343,11 +343,12 @@ class EndDelivery(Delivery):
             return None
         # An end before the start would find nothing, so it waits for that to the last, unless the job leaves.
         is_soon = activity.on_phone is OnPhone.YES or draining
-        grace = self._asked + (GRACE if is_soon else self.dispatcher.runtime.attempt_seconds)
+        grace = self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
         if activity.is_in_flight and now < grace:
             return grace
-        if self._goes_again and activity.successor is None and now < activity.unsure_until:
-            return activity.unsure_until
+        late = self.account.may_appear_until(activity.stream_key)
+        if self._goes_again and activity.successor is None and now < late:
+            return late
         is_shown = activity.on_phone is OnPhone.YES and not activity.may_be_overwritten
         can_open = not is_shown and not activity.is_in_flight
         self._opens = can_open and self._takes_slot(now)
@@ -434,12 +435,10 @@ class EndDelivery(Delivery):
         if isinstance(error, EndUnderWay):
             self.account.forget_requests(self._requests)
             self.stage = moved(self.stage, Stage.OWED)
-            return now + END_LOOK
+            return now + OLDER_END_POLL
         self._failures += 1
         if retry.may_arrive_late(error):
-            unsure_until = self.account.note_unsure(self.activity.stream_key, now)
-            if self._opens:
-                self.activity.unsure_until = unsure_until
+            self.account.note_late(self.activity.stream_key, now, ends=not self._opens)
         if self._finds_no_room(error):
             return self._refused(Stage.DELIVERED)
         if isinstance(error, NotFound):
@@ -448,7 +447,7 @@ class EndDelivery(Delivery):
         if isinstance(error, TooManyRequests):
             return self._silenced(error, now)
         if retry.is_transient(error):
-            return self._again_at(now, self._failures if self.activity.successor is None else WAITED_FOR)
+            return self._again_at(now, self._failures if self.activity.successor is None else PROMPT_FAILURES)
         self.dispatcher.lost += 1
         return self._refused(Stage.LOST)
 
@@ -464,11 +463,12 @@ class EndDelivery(Delivery):
         """
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
-        is_unsure = stage is Stage.DELIVERED and dispatcher.clock() < activity.unsure_until
-        if self._overtook or (is_unsure and activity.successor is None):
+        now, late = dispatcher.clock(), self.account.may_appear_until(activity.stream_key)
+        may_appear = stage is Stage.DELIVERED and now < late and activity.successor is None
+        if self._overtook or may_appear:
             self._overtook, self.has_arrived, self.entry, self._armed = False, False, None, None
             self.stage, self.copy_owner, self._goes_again = Stage.OWED, CopyOwner.NOBODY, True
-            return None if activity.is_in_flight else max(dispatcher.clock(), activity.unsure_until)
+            return None if activity.is_in_flight else max(now, late)
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
         self.persistence.goodbye(activity.number)
@@ -517,7 +517,7 @@ class PushDelivery(Delivery):
         if self.is_withdrawn:
             return self._withdraw()
         if now < self.not_before and not self.dispatcher.draining:
-            return min(self.not_before, now + START_LOOK) if starting else self.not_before
+            return min(self.not_before, now + WATCHDOG_POLL) if starting else self.not_before
         later = None if self.dispatcher.draining else self._opens_at(now)
         if later is not None:
             return self._wait(now, later)
@@ -648,7 +648,7 @@ class RecoveredDelivery(PushDelivery):
 
     def _failed(self, error: Exception, now: float) -> float | None:
         if self.stream_key and retry.may_arrive_late(error):
-            self.account.note_unsure(self.stream_key, now)
+            self.account.note_late(self.stream_key, now, ends=self.kind == "end")
         self._make_room()
         is_moot = isinstance(error, NotFound) and self.kind == "end"  # nothing is on the screen, or not yet
         if is_moot or self._is_late(now):
@@ -686,7 +686,7 @@ class RecoveredDelivery(PushDelivery):
             self._goes_again = self.has_arrived = False
             if self.copy_owner is CopyOwner.OUTBOX:  # else nobody could tell whether a newer run has the card by then
                 now = self.dispatcher.clock()
-                self.stage, self._tries_until = moved(self.stage, Stage.OWED), now + AGAIN_SECONDS
+                self.stage, self._tries_until = moved(self.stage, Stage.OWED), now + END_AGAIN_SECONDS
                 return now + self.dispatcher.runtime.attempt_seconds
         self._make_room()
         if self.account.recovered.get(self.stream_key) is self:
@@ -715,7 +715,7 @@ class OutboxRecovery:
         if self._job is None:
             self._under_way = {each for each in self._under_way if not (each.stage.is_final or each.is_withdrawn)}
             if len(self._under_way) >= FEW:
-                return now + CLAIM_LOOK
+                return now + CLAIM_POLL
             self.looked_at = now
             work = partial(self._persistence.claim, self._account)
             self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, work)
@@ -735,7 +735,7 @@ class OutboxRecovery:
             self._under_way.add(delivery)
             dispatcher.deliver(delivery)
         if claimed.is_part:
-            return now + CLAIM_LOOK
+            return now + CLAIM_POLL
         if claimed.again_in is None or not self._account.only_debts:
             dispatcher.settle(self)
         return None if claimed.again_in is None else now + claimed.again_in

@@ -111,7 +111,7 @@ class Runtime:
         with importing():
             from .._outbox import Outbox
 
-            return Outbox(directory, clock=self.wall)
+            return Outbox(directory, clock=self.wall, now=self.now)
 
     def watchdog(self, outbox: str | bool) -> Watchdog:
         """Return what speaks for the job when it cannot.
@@ -123,7 +123,7 @@ class Runtime:
             from .. import _outbox  # noqa: F401  # what is owed then need not wait until httpx is imported
             from .._watchdog import Watchdog
 
-        return Watchdog(outbox=outbox)
+        return Watchdog(outbox=outbox, now=self.now)
 
     # -- the log
 

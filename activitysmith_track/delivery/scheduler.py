@@ -77,7 +77,7 @@ class WorkerPool:
 
     @property
     def free(self) -> bool:
-        """True while an job would be begun at once."""
+        """True while a job would be begun at once."""
         return self.busy < self._most
 
     def send(self, task: Task, work: Callable[[], Any]) -> Job:
@@ -150,7 +150,7 @@ class Agenda:
         self._inbox.put(task)
 
     def report(self, job: Job) -> None:
-        """Hear of an job that was done."""
+        """Hear of a job that was done."""
         self._inbox.put(job)
 
     # -- for its tasks, and for whoever runs them
