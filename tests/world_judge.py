@@ -345,7 +345,7 @@ class Judge:
         process = run.process
         if process.watchdog is None or (run.kind is not None and run.ended < process.watchdog.stands_at):
             return False
-        return max(run.began, run.ended) < process.gone_at - HEARING
+        return max(run.began, run.ended, run.failed_at) < process.gone_at - HEARING
 
     def _judge_alarms(self) -> None:
         """Whoever was killed under a watchdog has somebody hear of it."""

@@ -344,7 +344,10 @@ class Activity:
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
             self.pace.start(now, sending.state.fraction, fresh=is_fresh)
-            if sending.begins and (may_be_hit or self._is_in_doubt or not is_fresh):
+            # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
+            # although this one had begun, something has ended it.
+            is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
+            if may_be_hit or (sending.begins and self._is_in_doubt) or not is_as_expected:
                 self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
         elif answer.operation != "noop":
             before = self.sent

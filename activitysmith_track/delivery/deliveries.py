@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .._outbox import Entry
+    from ..client.answers import StreamAnswer
     from ..client.requests import Call
     from .account import Account
     from .activity import Activity
@@ -78,12 +79,12 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
         yield older
     except Exception as error:
         if not (retry.is_transient(error) or isinstance(error, RateLimited)):
-            persistence.give_back(held)
+            persistence.let_go(stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
     later = persistence.hold_ends(account, stream_key)
     older.may_hit = older.may_hit or later != []
-    persistence.forget([*held, *(later or [])])
+    persistence.forget_held(stream_key)
 
 
 def without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,13 +285,21 @@ class Delivery:
         self.persistence.forget_copy(self)
 
     def _withdraw(self) -> float | None:
-        """Owe nothing any more, since it need not be sent; a copy is forgotten first, on a worker's thread."""
-        if self.copy_owner is CopyOwner.NOBODY:
+        """Owe nothing any more, since it need not be sent; what is on disk of it goes first, on a worker's thread."""
+        if not self._is_on_disk:
             return self._done(Stage.WITHDRAWN)
         self.stage = moved(self.stage, Stage.WITHDRAWN)
-        work = partial(self.persistence.forget_copy, self)
-        self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, work)
+        self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, self._clear)
         return None
+
+    @property
+    def _is_on_disk(self) -> bool:
+        """True while there is a copy, or something is held back for this."""
+        return self.copy_owner is not CopyOwner.NOBODY
+
+    def _clear(self) -> None:
+        """Forget what is on disk of it."""
+        self.persistence.forget_copy(self)
 
     def _again_at(self, now: float, failures: int) -> float:
         self.stage = moved(self.stage, Stage.OWED)
@@ -308,7 +317,18 @@ class Delivery:
 class EndDelivery(Delivery):
     """The end of an activity: a task that updates cannot hold up."""
 
-    __slots__ = ("_armed", "_asked", "_goes_again", "_opens", "_overtook", "_was_refused", "activity", "state")
+    __slots__ = (
+        "_armed",
+        "_asked",
+        "_goes_again",
+        "_has_tried",
+        "_is_overruled",
+        "_opens",
+        "_overtook",
+        "_was_refused",
+        "activity",
+        "state",
+    )
 
     def __init__(self, activity: Activity, state: EndState) -> None:
         super().__init__(activity.dispatcher, activity.account)
@@ -316,6 +336,8 @@ class EndDelivery(Delivery):
         self._asked = activity.dispatcher.clock()
         self._overtook = False  # it was sent while an update of its own activity was on its way
         self._goes_again = False  # it has arrived, and something may be carried out behind it
+        self._has_tried = False  # to end the card, so that it may be ended already
+        self._is_overruled = False  # the card had been ended by something else
         self._opens = False  # it has the card appear first
         self._was_refused = False  # the service would not show the activity
         self._armed: EndState | None = None  # what the watchdog says if the process is killed now
@@ -355,7 +377,7 @@ class EndDelivery(Delivery):
         if activity.on_phone is OnPhone.NO and can_open and not self._opens:
             if self._is_worth_showing and self.account.frees_slots:
                 return None
-            if self.copy_owner is not CopyOwner.OUTBOX or self.state.keep:
+            if self.copy_owner is not CopyOwner.OUTBOX:
                 return self._withdraw()
             # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
         later = None if draining else self._opens_at(now)
@@ -410,12 +432,23 @@ class EndDelivery(Delivery):
         body = late(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if state.keep:
             body = without_opening(body)
-        self.account.perform([owed_call(self.kind, activity.stream_key, body)], seconds)
+        tried, self._has_tried = self._has_tried, True
+        answer: StreamAnswer = self.account.perform([owed_call(self.kind, activity.stream_key, body)], seconds)
+        self._is_overruled = bool(answer.ignored) and not tried
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
         super().has_copy(entry, owner)
         self.persistence.goodbye(self.activity.number)
+
+    @property
+    def _is_on_disk(self) -> bool:
+        return super()._is_on_disk or self.persistence.holds_for(self.activity.stream_key)
+
+    def _clear(self) -> None:
+        super()._clear()
+        if self.persistence.let_go(self.activity.stream_key):  # it was not shown in the place of an older run
+            self.dispatcher.look_for_owed(self.account, again=True)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
         """Return what is to be kept of it."""
@@ -459,12 +492,16 @@ class EndDelivery(Delivery):
     def _done(self, stage: Stage) -> float | None:
         """Owe nothing any more; but an end goes once more after what may be carried out behind it.
 
-        That is an update that it has overtaken, or one that was given up: it would wake the card.
+        That is an update that it has overtaken, or one that was given up: it would wake the card. Where the end of an
+        older run was given up, and has come first, the card appears once more to end as this run did.
         """
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
         now, late = dispatcher.clock(), self.account.may_appear_until(activity.stream_key)
         may_appear = stage is Stage.DELIVERED and now < late and activity.successor is None
+        if self._is_overruled and now < self.account.may_change_until(activity.stream_key):
+            may_appear, activity.on_phone = activity.successor is None, OnPhone.NO
+        self._is_overruled = False
         if self._overtook or may_appear:
             self._overtook, self.has_arrived, self.entry, self._armed = False, False, None, None
             self.stage, self.copy_owner, self._goes_again = Stage.OWED, CopyOwner.NOBODY, True

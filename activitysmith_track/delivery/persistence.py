@@ -63,6 +63,7 @@ class Persistence:
         self._owner = f"{os.getpid()}-{runtime.token()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
         self._leased: set[str] = set()  # the ids of what this process has under a lease
+        self._held: dict[str, list[str]] = {}  # of these, what older runs owe a card that is to begin, by its key
         self._leaving = runtime.lock()  # lest an attempt takes a lease on what is left, and nobody gives it back
 
     @property
@@ -168,7 +169,7 @@ class Persistence:
         """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
 
         Returns:
-            The ids of what that is, for `forget` or `give_back`; `None` where it has to wait until another process
+            The ids of what that is, for `forget_held` or `let_go`; `None` where it has to wait until another process
             has sent it.
         """
         outbox = self._used_outbox()
@@ -178,8 +179,24 @@ class Persistence:
             if self._closed:  # it would take away what the exit has just left there of that very card
                 return []
             held = outbox.hold_ends(*_address(account), stream_key, self._owner, LEASE_SECONDS)
-            self._leased.update(held or ())
+            if held:
+                self._leased.update(held)
+                self._held[stream_key] = held
         return held
+
+    def holds_for(self, stream_key: str) -> bool:
+        """Tell whether something is held back for a card that is to begin."""
+        return stream_key in self._held
+
+    def forget_held(self, stream_key: str) -> None:
+        """Forget what was held back for a card that is shown by now, and has made it untrue."""
+        self.forget(self._held.pop(stream_key, []))
+
+    def let_go(self, stream_key: str) -> bool:
+        """Let others send again what was held back for a card; returns whether there was anything."""
+        held = self._held.pop(stream_key, [])
+        self.give_back(held)
+        return bool(held)
 
     def forget(self, ids: list[str]) -> None:
         """Forget what was delivered, or what a newer run's card has made untrue."""
