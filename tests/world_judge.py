@@ -373,6 +373,14 @@ class Judge:
         ):
             self.wrong("pushed twice", run=run.number)
 
+    def _was_crowded(self, run: Run) -> bool:
+        """Tell whether a short block found all slots of its process taken."""
+        own = [each for each in self.runs.values() if each.process is run.process and each.has_card]
+        beside = [
+            each for each in own if each.began <= run.ended and (not each.ended or each.ended > run.began - 15.0)
+        ]
+        return len(beside) > SLOTS
+
     def _judge_card(self, run: Run, cards: list[Any], is_newest: bool) -> None:
         world = self.world
         if run.process.killed and not self._was_heard(run):
@@ -402,7 +410,7 @@ class Judge:
         if not is_newest or run.key in self._overtaken:
             return  # a newer run has the card
         is_optional = run.kind == "stopped" or run.is_delayed or self._was_full or run.process.left_debts
-        is_optional = is_optional or run.process.killed
+        is_optional = is_optional or run.process.killed or self._was_crowded(run)
         is_optional = is_optional or self.world.jumped  # a lease seems to have run out, and another one takes the end
         if not cards and not is_optional:
             self.wrong("never shown", run=run.number, kind=run.kind)

@@ -355,7 +355,7 @@ class Activity:
             self.pace.sent(now, sending.state.fraction, transition=is_transition)
         late = self.account.may_change_until(self.stream_key)
         if now < late:
-            self._confirm(late)
+            self._confirm(max(late, self.pace.transition_at()))
         if answer.warning:
             if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
                 self.pace.warned(now)

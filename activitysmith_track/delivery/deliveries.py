@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
 WATCHDOG_POLL = 0.05  # between two looks whether a watchdog that is being started stands
+OLDER_SECONDS = 10.0  # after a card has begun, in which an older run may end it without being known
 OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is on its way
 END_AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
 HELD_POLL = 2.0  # between two looks whether another process still has the copy of what this one owes
@@ -493,13 +494,16 @@ class EndDelivery(Delivery):
         """Owe nothing any more; but an end goes once more after what may be carried out behind it.
 
         That is an update that it has overtaken, or one that was given up: it would wake the card. Where the end of an
-        older run was given up, and has come first, the card appears once more to end as this run did.
+        older run seems to have come first, the card appears once more to end as this run did.
         """
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
         now, late = dispatcher.clock(), self.account.may_appear_until(activity.stream_key)
         may_appear = stage is Stage.DELIVERED and now < late and activity.successor is None
-        if self._is_overruled and now < self.account.may_change_until(activity.stream_key):
+        is_recent = now < max(
+            activity.pace.started + OLDER_SECONDS, self.account.may_change_until(activity.stream_key)
+        )
+        if self._is_overruled and is_recent:
             may_appear, activity.on_phone = activity.successor is None, OnPhone.NO
         self._is_overruled = False
         if self._overtook or may_appear:
