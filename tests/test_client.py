@@ -198,6 +198,19 @@ def test_error_without_a_json_body(kind: str, httpx_mock: HTTPXMock) -> None:
         run(kind, post)
 
 
+@pytest.mark.parametrize("status", [302, 403, 404, 407, 408, 421, 425])
+def test_a_page_in_the_place_of_an_answer(kind: str, httpx_mock: HTTPXMock, waits: list[float], status: int) -> None:
+    """What a proxy, a portal or a firewall answers is no answer of the service, which is asked again."""
+    httpx_mock.add_response(status_code=status, html="<html>Please sign in</html>")
+    httpx_mock.add_response(json={"success": True})
+    assert run(kind, post).success
+    httpx_mock.add_response(status_code=status, html="<html>Please sign in</html>")
+    with pytest.raises(errors.StatusError) as caught:
+        run(kind, post, max_attempts=1)
+    assert type(caught.value) is errors.StatusError
+    assert (caught.value.foreign, caught.value.status, caught.value.body) == (True, status, {})
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -206,6 +219,7 @@ def test_error_without_a_json_body(kind: str, httpx_mock: HTTPXMock) -> None:
         errors.ConnectionFailed("gone"),
         errors.InvalidAnswer("odd", status=200, text="x"),
         errors.status_error(429, LIMIT, retry_after=3.0),
+        errors.status_error(404, None),
         errors.MissingAPIKey("no key"),
     ],
 )

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import tenacity
 
-from .requests import (
-    badge_call,
-    end_call,
-    end_stream_call,
-    metric_call,
-    replace_call,
-    send_call,
-    start_call,
-    stream_call,
-    update_call,
-)
+from . import requests
 from .transport import Attempt, Configured, explained, hidden
 
 if TYPE_CHECKING:
@@ -27,16 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from .answers import (
-        A,
-        BadgeAnswer,
-        EndAnswer,
-        MetricAnswer,
-        PushAnswer,
-        StartAnswer,
-        StreamAnswer,
-        UpdateAnswer,
-    )
+    from .answers import A, BadgeAnswer, EndAnswer, MetricAnswer, PushAnswer, StartAnswer, StreamAnswer, UpdateAnswer
     from .fields import (
         EndFields,
         EndStreamFields,
@@ -102,7 +83,7 @@ class AsyncActivitySmith(Configured):
         self, value: int, *, channels: Sequence[str] | str | None = None, at_least_once: bool = False
     ) -> BadgeAnswer:
         """Await `ActivitySmith.badge_count`."""
-        return await self.perform(badge_call(value, channels, at_least_once=at_least_once))
+        return await self.perform(requests.badge_call(value, channels, at_least_once=at_least_once))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -127,13 +108,13 @@ class AsyncNotifications:
         self, request: Object | None = None, /, *, at_least_once: bool = False, **given: Unpack[SendFields]
     ) -> PushAnswer:
         """Await `Notifications.send`."""
-        return await self._client.perform(send_call(request, given, at_least_once=at_least_once))
+        return await self._client.perform(requests.send_call(request, given, at_least_once=at_least_once))
 
     async def replace(
         self, notification_id: str, request: Object | None = None, /, **given: Unpack[PushFields]
     ) -> PushAnswer:
         """Await `Notifications.replace`."""
-        return await self._client.perform(replace_call(notification_id, request, given))
+        return await self._client.perform(requests.replace_call(notification_id, request, given))
 
 
 class AsyncLiveActivities:
@@ -146,19 +127,19 @@ class AsyncLiveActivities:
         self, stream_key: str, request: Object | None = None, /, **given: Unpack[StreamFields]
     ) -> StreamAnswer:
         """Await `LiveActivities.stream`."""
-        return await self._client.perform(stream_call(stream_key, request, given))
+        return await self._client.perform(requests.stream_call(stream_key, request, given))
 
     async def end_stream(
         self, stream_key: str, request: Object | None = None, /, **given: Unpack[EndStreamFields]
     ) -> StreamAnswer:
         """Await `LiveActivities.end_stream`."""
-        return await self._client.perform(end_stream_call(stream_key, request, given))
+        return await self._client.perform(requests.end_stream_call(stream_key, request, given))
 
     async def start(
         self, request: Object | None = None, /, *, at_least_once: bool = False, **given: Unpack[StartFields]
     ) -> StartAnswer:
         """Await `LiveActivities.start`."""
-        return await self._client.perform(start_call(request, given, at_least_once=at_least_once))
+        return await self._client.perform(requests.start_call(request, given, at_least_once=at_least_once))
 
     async def update(
         self,
@@ -171,7 +152,7 @@ class AsyncLiveActivities:
     ) -> UpdateAnswer:
         """Await `LiveActivities.update`."""
         fields = {"activity_id": activity_id, **given}
-        return await self._client.perform(update_call(request, fields, at_least_once=at_least_once))
+        return await self._client.perform(requests.update_call(request, fields, at_least_once=at_least_once))
 
     async def end(
         self,
@@ -184,7 +165,7 @@ class AsyncLiveActivities:
     ) -> EndAnswer:
         """Await `LiveActivities.end`."""
         fields = {"activity_id": activity_id, **given}
-        return await self._client.perform(end_call(request, fields, at_least_once=at_least_once))
+        return await self._client.perform(requests.end_call(request, fields, at_least_once=at_least_once))
 
 
 class AsyncMetrics:
@@ -202,4 +183,4 @@ class AsyncMetrics:
         at_least_once: bool = False,
     ) -> MetricAnswer:
         """Await `Metrics.update`."""
-        return await self._client.perform(metric_call(key, value, timestamp, at_least_once=at_least_once))
+        return await self._client.perform(requests.metric_call(key, value, timestamp, at_least_once=at_least_once))

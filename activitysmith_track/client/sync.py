@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import tenacity
 
-from .requests import (
-    badge_call,
-    end_call,
-    end_stream_call,
-    metric_call,
-    replace_call,
-    send_call,
-    start_call,
-    stream_call,
-    update_call,
-)
+from . import requests
 from .transport import Attempt, Configured, explained, hidden, running
 
 if TYPE_CHECKING:
@@ -27,16 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from .answers import (
-        A,
-        BadgeAnswer,
-        EndAnswer,
-        MetricAnswer,
-        PushAnswer,
-        StartAnswer,
-        StreamAnswer,
-        UpdateAnswer,
-    )
+    from .answers import A, BadgeAnswer, EndAnswer, MetricAnswer, PushAnswer, StartAnswer, StreamAnswer, UpdateAnswer
     from .fields import (
         EndFields,
         EndStreamFields,
@@ -59,8 +40,9 @@ class ActivitySmith(Configured):
         timeout: seconds for one attempt in all: connecting, sending, and the whole of its answer. Only what the
             operating system does not bound is left out: looking up the host's name, and trying its next address.
         max_attempts: how often one request is tried, 1 or more, within 60 s in all. PUT and DELETE are tried again
-            after connection failures, timeouts, rate limits, 502, 503 and 504; POST only where the request surely
-            was not carried out, unless the call says `at_least_once=True`. `Retry-After` is honoured.
+            after connection failures, timeouts, rate limits, 502, 503, 504 and answers of others than the service
+            (`StatusError.foreign`); POST only where the request surely was not carried out, unless the call says
+            `at_least_once=True`. `Retry-After` is honoured.
         transport: an httpx transport, for tests (`httpx.MockTransport`) or a proxy of one's own. It is closed with
             the client; what it raises that is neither httpx's nor an `OSError` comes out as it is.
 
@@ -121,7 +103,7 @@ class ActivitySmith(Configured):
         self, value: int, *, channels: Sequence[str] | str | None = None, at_least_once: bool = False
     ) -> BadgeAnswer:
         """Set the app icon's badge: 0 to 2147483647, 0 clears it (`POST /badge`)."""
-        return self.perform(badge_call(value, channels, at_least_once=at_least_once))
+        return self.perform(requests.badge_call(value, channels, at_least_once=at_least_once))
 
     @property
     def is_closed(self) -> bool:
@@ -162,7 +144,7 @@ class Notifications:
             StatusError: for an answer that is not a 2xx.
             DeliveryError: where no answer came.
         """
-        return self._client.perform(send_call(request, given, at_least_once=at_least_once))
+        return self._client.perform(requests.send_call(request, given, at_least_once=at_least_once))
 
     def replace(
         self, notification_id: str, request: Object | None = None, /, **given: Unpack[PushFields]
@@ -172,7 +154,7 @@ class Notifications:
         It arrives silently and keeps its id. Everything visible is overwritten, so `title` is required; tags and
         metadata stay where they are left out. Raises as `send` does.
         """
-        return self._client.perform(replace_call(notification_id, request, given))
+        return self._client.perform(requests.replace_call(notification_id, request, given))
 
 
 class LiveActivities:
@@ -193,19 +175,19 @@ class LiveActivities:
 
         `type` belongs in every call: after an end, the next one starts afresh.
         """
-        return self._client.perform(stream_call(stream_key, request, given))
+        return self._client.perform(requests.stream_call(stream_key, request, given))
 
     def end_stream(
         self, stream_key: str, request: Object | None = None, /, **given: Unpack[EndStreamFields]
     ) -> StreamAnswer:
         """End the activity of a stream, with a last state or as it stands (`DELETE`)."""
-        return self._client.perform(end_stream_call(stream_key, request, given))
+        return self._client.perform(requests.end_stream_call(stream_key, request, given))
 
     def start(
         self, request: Object | None = None, /, *, at_least_once: bool = False, **given: Unpack[StartFields]
     ) -> StartAnswer:
         """Start a Live Activity (`POST /live-activity/start`); `title` and `type` are required."""
-        return self._client.perform(start_call(request, given, at_least_once=at_least_once))
+        return self._client.perform(requests.start_call(request, given, at_least_once=at_least_once))
 
     def update(
         self,
@@ -218,7 +200,7 @@ class LiveActivities:
     ) -> UpdateAnswer:
         """Update a started Live Activity (`POST /live-activity/update`); `title` is required."""
         fields = {"activity_id": activity_id, **given}
-        return self._client.perform(update_call(request, fields, at_least_once=at_least_once))
+        return self._client.perform(requests.update_call(request, fields, at_least_once=at_least_once))
 
     def end(
         self,
@@ -231,7 +213,7 @@ class LiveActivities:
     ) -> EndAnswer:
         """End a started Live Activity (`POST /live-activity/end`); `title` is required."""
         fields = {"activity_id": activity_id, **given}
-        return self._client.perform(end_call(request, fields, at_least_once=at_least_once))
+        return self._client.perform(requests.end_call(request, fields, at_least_once=at_least_once))
 
 
 class Metrics:
@@ -256,4 +238,4 @@ class Metrics:
             timestamp: when it was measured, ISO 8601 or a datetime with a time zone; now by default.
             at_least_once: try again even where the value may have been delivered.
         """
-        return self._client.perform(metric_call(key, value, timestamp, at_least_once=at_least_once))
+        return self._client.perform(requests.metric_call(key, value, timestamp, at_least_once=at_least_once))
