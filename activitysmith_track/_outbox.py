@@ -228,7 +228,9 @@ class Outbox:
     def claim(
         self, hint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
     ) -> list[Entry]:
-        """Take entries under a lease, so that nobody else delivers them meanwhile; the oldest come first.
+        """Take entries under a lease, so that nobody else delivers them meanwhile.
+
+        What is on the screen comes before pushes, and the newest first: nothing old delays what has just happened.
 
         Call `begin` right before each attempt, and `delivered` or `release` after it.
 
@@ -463,7 +465,8 @@ class Outbox:
         taken: list[Entry] = []
         for _ in range(_ROUNDS):  # pragma: no branch  # only in a damaged file do they not suffice
             found = base.execute(
-                f"SELECT {_COLUMNS} FROM entries WHERE hint = ? AND base_url = ? AND {_FREE} ORDER BY seq LIMIT ?",
+                f"SELECT {_COLUMNS} FROM entries WHERE hint = ? AND base_url = ? AND {_FREE}"
+                " ORDER BY kind = 'push', seq DESC LIMIT ?",
                 (MAX_BODY_BYTES, *account, now, now + LONGEST_LEASE, most - len(taken)),
             ).fetchall()
             for seq, *values in found:

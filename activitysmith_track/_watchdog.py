@@ -431,7 +431,7 @@ class Watchdog:
 class _Line:
     """One process, and the pipe to it, which is never waited for. Used by the watchdog's thread alone."""
 
-    def __init__(self, outbox: str | bool, now: Callable[[], float]) -> None:
+    def __init__(self, outbox: str | bool = False, now: Callable[[], float] = time.monotonic) -> None:
         self.pid: int | None = None
         self._outbox, self._now = outbox, now
         self._pending: dict[tuple[str, int], _Item] = {}  # the newest of each key, to be written

@@ -135,10 +135,13 @@ class Service:
 
 
 class Unheard(Interpreter):
-    """An interpreter that calls no exit handler of ours by itself."""
+    """An interpreter that calls no exit handler of ours by itself, and is not taken down after one."""
 
     def call_at_exit(self, handler: Callable[[], None]) -> bool:
         return False
+
+    def shut_gates(self) -> None:
+        return
 
 
 class Loopless(Runtime):

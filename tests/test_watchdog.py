@@ -1293,8 +1293,8 @@ def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch:
     dog, written, write, ready = Watchdog(QUICK), list[bytes](), os.write, _watchdog._await_ready
     stands = threading.Event()
 
-    def slow(told: int, until: float) -> int:
-        pid = ready(told, until)
+    def slow(*given: Any) -> int:
+        pid = ready(*given)
         stands.set()
         while dog._inbox.empty():
             time.sleep(0.001)

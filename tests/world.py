@@ -844,7 +844,9 @@ class MemoryOutbox:
         self._world.disk()
         self._prune()
         self._keep_if(lambda row: not (_comes_once(row.entry) and row.begun and self._free(row)))
-        found = [row for row in self._shelf.rows if self._free(row)][:most]
+        rows = self._shelf.rows[::-1]
+        newest = sorted(rows, key=lambda row: row.entry.kind == "push")
+        found = [row for row in newest if self._free(row)][:most]
         for row in found:
             row.owner, row.until, row.begun = owner, now + min(lease_seconds, LONGEST_LEASE), 0
         return [row.entry for row in found]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
+YOUNG_SECONDS = 30.0  # of a process, in which the watchdog of an earlier one may still end that one's cards
 STRAGGLER_SECONDS = 1.0  # after the longest attempt, by which nothing of an earlier process arrives any more
 
 
@@ -58,11 +59,14 @@ class Activity:
 
     __slots__ = (
         "_confirm_at",
+        "_counted",
         "_epoch",
         "_failures",
         "_is_in_doubt",
         "_job",
         "_looked",
+        "_may_have_begun_at",
+        "_may_have_ended",
         "_ranges",
         "_retry_at",
         "_sending",
@@ -107,12 +111,15 @@ class Activity:
         self._visible_at = visible_at  # a delay keeps it off the screen until then
         self._retry_at = 0.0  # when a request that failed is tried again
         self._confirm_at = float("inf")  # when to make sure that nothing of an earlier process has overwritten it
+        self._may_have_begun_at: float | None = None  # by a start of which nobody knows whether it was carried out
+        self._may_have_ended = False  # by something of an earlier process, so that it is shown once more
         self._is_in_doubt = False  # an earlier process may yet have something on its way
         self._looked: tuple[object, ...] | None = None
         self._ranges: dict[str, Range] | None = None  # of the numbers on it
         self._sending: _Sending | None = None
         self._job: Job | None = None
         self._failures = 0
+        self._counted: Mapping[str, Any] | None = None  # what may be shown: sent once more, it is no further update
 
     @property
     def is_inherited(self) -> bool:
@@ -135,9 +142,9 @@ class Activity:
         return self.life is Life.ENDED
 
     @property
-    def may_be_overwritten(self) -> bool:
-        """True while something of an earlier process may have changed its card, and that was not made sure of yet."""
-        return self._confirm_at < float("inf")
+    def may_have_ended(self) -> bool:
+        """True while something of an earlier process may have ended its card, and that was not made sure of yet."""
+        return self._may_have_ended
 
     @property
     def must_wait(self) -> bool:
@@ -241,7 +248,8 @@ class Activity:
         """Return when to look again at a job that moves; until then its changes wake nobody, transitions excepted."""
         is_behind = self.sent is not None and state.transitions != self.sent.transitions
         self.attention = Attention.NONE if is_behind else Attention.TRANSITIONS
-        return min(self.pace.look_at(now) if due is None else due, self.pace.rotate_at, self._confirm_at)
+        confirm = self._confirm_at if self._confirm_at > now else float("inf")
+        return min(self.pace.look_at(now) if due is None else due, self.pace.rotate_at, confirm)
 
     def _rest(self, now: float, state: ActivityState | None, due: float | None) -> float | None:
         """Have the next change looked at; returns when to look again without one."""
@@ -249,16 +257,32 @@ class Activity:
         wait = self.source.rest(state)
         ahead = [due, None if wait is None else now + wait]
         if self.on_phone is OnPhone.YES:
-            ahead += [self.pace.rotate_at, None if self._confirm_at == float("inf") else self._confirm_at]
+            ahead += [self.pace.rotate_at, self._confirm_at if now < self._confirm_at < float("inf") else None]
         return min((when for when in ahead if when is not None), default=None)
 
     def _update_at(self, now: float, state: ActivityState) -> float | None:
-        """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
+        """Return when a state goes; `None` for not by itself."""
         sent = self.sent
-        if sent is None or now >= min(self.pace.rotate_at, self._confirm_at):
+        if sent is None or now >= self.pace.rotate_at:
             return now
+        confirm = self._confirm_due(now)
         if state.body == sent.body:
+            return confirm
+        change = self._change_at(now, state, sent)
+        return min((due for due in (confirm, change) if due is not None), default=None)
+
+    def _confirm_due(self, now: float) -> float | None:
+        """Return when the card is shown once more to be sure of it; `None` for not by now.
+
+        Where only an older state may have come late, that is an update, for which the budget must allow. A card that
+        may have been ended begins anew.
+        """
+        if now < self._confirm_at:
             return None
+        return now if self._may_have_ended else self.pace.transition_at()
+
+    def _change_at(self, now: float, state: ActivityState, sent: ActivityState) -> float | None:
+        """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
         if state.transitions != sent.transitions:
             return self.pace.transition_at()
         if state.fraction is not None and state.fraction != sent.fraction:
@@ -338,16 +362,21 @@ class Activity:
             self.life = moved(self.life, to)
 
     def _answered(self, answer: StreamAnswer, may_be_hit: bool, sending: _Sending, now: float) -> None:
-        self._failures = 0
+        self._failures, self._counted = 0, None
         if sending.confirms:
-            self._confirm_at = float("inf")
+            self._confirm_at, self._may_have_ended = float("inf"), False
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
             self.pace.start(now, sending.state.fraction, fresh=is_fresh)
             # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
             # although this one had begun, something has ended it.
             is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
-            if may_be_hit or (sending.begins and self._is_in_doubt) or not is_as_expected:
+            if not is_fresh and self._may_have_begun_at is not None:
+                self.pace.started = self._may_have_begun_at
+            is_young = self.is_armed and now < self.dispatcher.begun_at + YOUNG_SECONDS
+            doubts = self._is_in_doubt or is_young
+            if may_be_hit or (sending.begins and doubts) or not is_as_expected:
+                self._may_have_ended = self.end_delivery is None  # else it was this one's own end
                 self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
         elif answer.operation != "noop":
             before = self.sent
@@ -355,7 +384,7 @@ class Activity:
             self.pace.sent(now, sending.state.fraction, transition=is_transition)
         late = self.account.may_change_until(self.stream_key)
         if now < late:
-            self._confirm(max(late, self.pace.transition_at()))
+            self._confirm(late)
         if answer.warning:
             if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
                 self.pace.warned(now)
@@ -397,8 +426,10 @@ class Activity:
         if retry.may_have_arrived(error):
             if self.on_phone is OnPhone.NO:
                 self.on_phone = OnPhone.MAYBE
-            elif self.on_phone is OnPhone.YES:
+                self._may_have_begun_at = now - self.dispatcher.runtime.attempt_seconds
+            elif self.on_phone is OnPhone.YES and sending.state.body != self._counted:
                 self.pace.sent(now, self.pace.shown)  # it counts, then; who knows what is shown
+                self._counted = sending.state.body
         if self.account.failed(error, now):
             self.dispatcher.retry_all(self.account)
         again = self._again_at(error, now)
@@ -408,7 +439,7 @@ class Activity:
             self._retry_at = again
             self._move(self._life_between_requests)
             return
-        self._confirm_at = float("inf")
+        self._confirm_at, self._may_have_ended = float("inf"), False
         if self.on_phone is OnPhone.YES:
             self._move(Life.SHOWN)
             self.sent = sending.state
@@ -430,6 +461,8 @@ class Activity:
     def _again_at(self, error: Exception, now: float) -> float | None:
         """Return when a request that failed is tried again, with what is true by then; `None` for never."""
         if isinstance(error, ActivityLimitReached):
+            if self.on_phone is OnPhone.MAYBE:
+                self.on_phone = OnPhone.NO  # else this had been an update
             self.dispatcher.look_for_owed(self.account, again=True)  # an older run's end need not wait for that
             return self.account.slots_full(self, now, error.limit)
         if isinstance(error, TooManyRequests):

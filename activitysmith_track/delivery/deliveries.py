@@ -322,6 +322,7 @@ class EndDelivery(Delivery):
         "_armed",
         "_asked",
         "_goes_again",
+        "_has_opened",
         "_has_tried",
         "_is_overruled",
         "_opens",
@@ -337,6 +338,7 @@ class EndDelivery(Delivery):
         self._asked = activity.dispatcher.clock()
         self._overtook = False  # it was sent while an update of its own activity was on its way
         self._goes_again = False  # it has arrived, and something may be carried out behind it
+        self._has_opened = False  # the card has appeared by this
         self._has_tried = False  # to end the card, so that it may be ended already
         self._is_overruled = False  # the card had been ended by something else
         self._opens = False  # it has the card appear first
@@ -372,7 +374,7 @@ class EndDelivery(Delivery):
         late = self.account.may_appear_until(activity.stream_key)
         if self._goes_again and activity.successor is None and now < late:
             return late
-        is_shown = activity.on_phone is OnPhone.YES and not activity.may_be_overwritten
+        is_shown = activity.on_phone is OnPhone.YES and not activity.may_have_ended
         can_open = not is_shown and not activity.is_in_flight
         self._opens = can_open and self._takes_slot(now)
         if activity.on_phone is OnPhone.NO and can_open and not self._opens:
@@ -427,7 +429,7 @@ class EndDelivery(Delivery):
                     if activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
                         activity.on_phone = OnPhone.MAYBE
                     raise
-            activity.on_phone, self._opens = OnPhone.YES, False
+            activity.on_phone, self._opens, self._has_opened = OnPhone.YES, False, True
             if state.keep:
                 return
         body = late(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
@@ -500,9 +502,8 @@ class EndDelivery(Delivery):
         dispatcher.settle(activity)
         now, late = dispatcher.clock(), self.account.may_appear_until(activity.stream_key)
         may_appear = stage is Stage.DELIVERED and now < late and activity.successor is None
-        is_recent = now < max(
-            activity.pace.started + OLDER_SECONDS, self.account.may_change_until(activity.stream_key)
-        )
+        recent = max(activity.pace.started + OLDER_SECONDS, self.account.may_change_until(activity.stream_key))
+        is_recent = self._has_opened or now < recent
         if self._is_overruled and is_recent:
             may_appear, activity.on_phone = activity.successor is None, OnPhone.NO
         self._is_overruled = False
@@ -691,8 +692,7 @@ class RecoveredDelivery(PushDelivery):
         if self.stream_key and retry.may_arrive_late(error):
             self.account.note_late(self.stream_key, now, ends=self.kind == "end")
         self._make_room()
-        is_moot = isinstance(error, NotFound) and self.kind == "end"  # nothing is on the screen, or not yet
-        if is_moot or self._is_late(now):
+        if self._is_moot(error) or self._is_late(now):
             return self._done(Stage.DELIVERED)
         return super()._failed(error, now)
 
@@ -707,7 +707,15 @@ class RecoveredDelivery(PushDelivery):
     def _is_owed_after(self, error: Exception) -> bool:
         if self._goes_again and isinstance(error, NotFound):
             return True
-        return super()._is_owed_after(error) and not self._is_late(self.dispatcher.clock())
+        if self._is_moot(error) or self._is_late(self.dispatcher.clock()):
+            return False
+        return super()._is_owed_after(error)
+
+    def _is_moot(self, error: Exception) -> bool:
+        """Tell whether nothing is on the screen, or not yet, so that nothing there can be wrong."""
+        if self.kind == "end":
+            return isinstance(error, NotFound)
+        return self.kind == "keep" and isinstance(error, ActivityLimitReached)
 
     def _make_room(self) -> None:
         """Have a newer run's activity go on that has waited for this to land."""

@@ -73,6 +73,7 @@ class Dispatcher:
         self.persistence = Persistence(runtime)
         self._leases = LeaseRenewal(self)
         self._signals: Signals | None = None
+        self.begun_at = runtime.now()
         self.lost = 0
         self.draining = False
         self._deadline: float | None = None  # of the exit, once it has begun
