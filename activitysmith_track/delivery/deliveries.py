@@ -756,7 +756,12 @@ class OutboxRecovery:
         self._persistence = dispatcher.persistence  # a dispatcher that is closed begins with another one
         self._job: Job | None = None
         self._under_way: set[RecoveredDelivery] = set()
+        self._is_asked = False  # to look once more, whatever it is doing
         self.looked_at = dispatcher.clock()
+
+    def ask(self) -> None:
+        """Have it look, once more where it is looking at this moment; it is woken for that."""
+        self._is_asked = True
 
     def run(self, now: float) -> float | None:
         """Claim what is owed, and have it delivered; see `Task.run`."""
@@ -765,7 +770,7 @@ class OutboxRecovery:
             self._under_way = {each for each in self._under_way if not (each.stage.is_final or each.is_withdrawn)}
             if len(self._under_way) >= FEW:
                 return now + CLAIM_POLL
-            self.looked_at = now
+            self.looked_at, self._is_asked = now, False
             work = partial(self._persistence.claim, self._account)
             self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, work)
             return None
@@ -783,8 +788,8 @@ class OutboxRecovery:
                 self._account.recovered[entry.stream_key] = delivery
             self._under_way.add(delivery)
             dispatcher.deliver(delivery)
-        if claimed.is_part:
-            return now + CLAIM_POLL
+        if claimed.is_part or self._is_asked:
+            return now + (CLAIM_POLL if claimed.is_part else 0.0)
         if claimed.again_in is None or not self._account.only_debts:
             dispatcher.settle(self)
         return None if claimed.again_in is None else now + claimed.again_in

@@ -230,6 +230,7 @@ class Dispatcher:
             return
         if recovery is None:
             recovery = account.recovery = OutboxRecovery(self, account)
+        recovery.ask()
         self._debts[recovery] = None
         self._give(self.scheduler, recovery)
 
