@@ -19,6 +19,7 @@ from activitysmith_track import ActivitySmith, _outbox
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.delivery.account import DEBTS_AT_ONCE, Account
+from activitysmith_track.delivery.deliveries import EndUnderWay, PushDelivery
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
@@ -136,6 +137,7 @@ def test_an_end_is_owed_until_a_newer_run_is_shown(script: Script) -> None:
 
 def test_a_newer_run_waits_for_the_older_ones_end(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end that failed is tried again as soon as a newer run wants the card, and never after that is shown."""
+    monkeypatch.setattr("activitysmith_track.delivery.account.OUTAGE_AFTER", 1_000)  # no wait but that of the end
     monkeypatch.setattr(
         "activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 60.0 if failures == 1 else 0.2
     )
@@ -232,6 +234,24 @@ def test_a_short_run_that_is_refused_leaves_the_older_end_owed(script: Script, b
     assert script.wait(1, "DELETE")
     assert at.flush(60) is False  # the end of the short run is lost
     assert not box.exists()
+
+
+def test_waiting_for_another_process_leaves_the_copy_where_it_is(script: Script) -> None:
+    """Nothing was sent, so that whoever has a copy still speaks for a process that is killed now."""
+    dispatcher, account = default_tracker().dispatcher, default_tracker().account()
+    assert account is not None
+
+    class Waits(PushDelivery):
+        def _perform(self, seconds: float) -> None:
+            raise EndUnderWay
+
+    delivery = Waits(dispatcher, account, {"title": "x"}, at_least_once=True)
+    entry = delivery.copy()
+    assert entry is not None
+    delivery.has_copy(entry, CopyOwner.WATCHDOG)
+    with pytest.raises(EndUnderWay):
+        delivery._attempt(1.0)
+    assert delivery.copy_owner is CopyOwner.WATCHDOG
 
 
 def test_waiting_for_another_process_costs_nothing_of_the_rate(

@@ -11,7 +11,7 @@ from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
 from .account import Urgency
-from .deliveries import OLDER_END_POLL, EndDelivery, EndUnderWay, in_place_of_older, without_opening
+from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, OnPhone, StateProvider, moved
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Activity:
         sent: what it shows.
         attention: what change of the handle has it looked at.
         is_armed: whether a watchdog knows of it; `None` before that was asked.
+        may_have_ended: whether something of an earlier process may have ended its card, which is made sure of later.
     """
 
     __slots__ = (
@@ -66,7 +67,6 @@ class Activity:
         "_job",
         "_looked",
         "_may_have_begun_at",
-        "_may_have_ended",
         "_ranges",
         "_retry_at",
         "_sending",
@@ -77,6 +77,7 @@ class Activity:
         "end_delivery",
         "is_armed",
         "life",
+        "may_have_ended",
         "number",
         "on_phone",
         "pace",
@@ -112,7 +113,7 @@ class Activity:
         self._retry_at = 0.0  # when a request that failed is tried again
         self._confirm_at = float("inf")  # when to make sure that nothing of an earlier process has overwritten it
         self._may_have_begun_at: float | None = None  # by a start of which nobody knows whether it was carried out
-        self._may_have_ended = False  # by something of an earlier process, so that it is shown once more
+        self.may_have_ended = False
         self._is_in_doubt = False  # an earlier process may yet have something on its way
         self._looked: tuple[object, ...] | None = None
         self._ranges: dict[str, Range] | None = None  # of the numbers on it
@@ -140,11 +141,6 @@ class Activity:
     def has_ended(self) -> bool:
         """True when nothing more will be sent of it."""
         return self.life is Life.ENDED
-
-    @property
-    def may_have_ended(self) -> bool:
-        """True while something of an earlier process may have ended its card, and that was not made sure of yet."""
-        return self._may_have_ended
 
     @property
     def must_wait(self) -> bool:
@@ -279,7 +275,7 @@ class Activity:
         """
         if now < self._confirm_at:
             return None
-        return now if self._may_have_ended else self.pace.transition_at()
+        return now if self.may_have_ended else self.pace.transition_at()
 
     def _change_at(self, now: float, state: ActivityState, sent: ActivityState) -> float | None:
         """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
@@ -364,7 +360,7 @@ class Activity:
     def _answered(self, answer: StreamAnswer, may_be_hit: bool, sending: _Sending, now: float) -> None:
         self._failures, self._counted = 0, None
         if sending.confirms:
-            self._confirm_at, self._may_have_ended = float("inf"), False
+            self._confirm_at, self.may_have_ended = float("inf"), False
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
             self.pace.start(now, sending.state.fraction, fresh=is_fresh)
@@ -376,7 +372,7 @@ class Activity:
             is_young = self.is_armed and now < self.dispatcher.begun_at + YOUNG_SECONDS
             doubts = self._is_in_doubt or is_young
             if may_be_hit or (sending.begins and doubts) or not is_as_expected:
-                self._may_have_ended = self.end_delivery is None  # else it was this one's own end
+                self.may_have_ended = self.end_delivery is None  # else it was this one's own end
                 self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
         elif answer.operation != "noop":
             before = self.sent
@@ -415,7 +411,7 @@ class Activity:
     def _failed(self, error: Exception, sending: _Sending, now: float) -> None:
         if isinstance(error, EndUnderWay):
             self.account.forget_requests(1)
-            self._retry_at = now + OLDER_END_POLL
+            self._retry_at = now + error.seconds
             self._is_in_doubt = True
             self._move(self._life_between_requests)
             return
@@ -439,7 +435,7 @@ class Activity:
             self._retry_at = again
             self._move(self._life_between_requests)
             return
-        self._confirm_at, self._may_have_ended = float("inf"), False
+        self._confirm_at, self.may_have_ended = float("inf"), False
         if self.on_phone is OnPhone.YES:
             self._move(Life.SHOWN)
             self.sent = sending.state

@@ -40,12 +40,22 @@ LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at ag
 PROMPT_FAILURES = 2  # as many as counted after which an end is tried again that a newer run waits for
 
 
-class EndUnderWay(Exception):
+class Postponed(Exception):
+    """Another process is at it, so that nothing was sent; it is looked at again in so many seconds."""
+
+    seconds: float
+
+
+class EndUnderWay(Postponed):
     """Another process is sending the end of an older run, which would end a card that is begun now."""
 
+    seconds = OLDER_END_POLL
 
-class HeldByAnother(Exception):
+
+class HeldByAnother(Postponed):
     """Another process has the copy at this moment, and sends it, or keeps it back while a newer run begins."""
+
+    seconds = HELD_POLL
 
 
 class OlderEnds:
@@ -151,20 +161,19 @@ class Delivery:
         if job.error is None:
             self._arrived(was_sent=job.result)
             return self._done(Stage.DELIVERED)
-        if isinstance(job.error, HeldByAnother):
+        if isinstance(job.error, Postponed):
             self.account.forget_requests(self._requests)
-            return self._held_by_another(now)
+            return self._postponed(job.error, now)
         if self.account.failed(job.error, now):
             self.dispatcher.retry_all(self.account)
         return self._failed(job.error, now)
 
-    def _arrived(self, *, was_sent: bool | None) -> None:
-        """Note that the service has answered; or that nothing was sent, where somebody else has it (False)."""
-        if was_sent:
-            if self.account.answered():
-                self.dispatcher.retry_all(self.account)
-        elif was_sent is False:
+    def _arrived(self, *, was_sent: bool) -> None:
+        """Note that the service has answered; or that nothing was sent, where it is through without this process."""
+        if not was_sent:
             self.account.forget_requests(self._requests)
+        elif self.account.answered():
+            self.dispatcher.retry_all(self.account)
 
     def give_up(self) -> None:
         """Leave it undelivered; see `Task.give_up`."""
@@ -201,10 +210,10 @@ class Delivery:
         """Send it, or return when it may go."""
         raise NotImplementedError
 
-    def _held_by_another(self, now: float) -> float | None:
-        """Return when it is looked whether another process still has the copy."""
+    def _postponed(self, why: Postponed, now: float) -> float | None:
+        """Return when it is looked whether another process is still at it."""
         self.stage = moved(self.stage, Stage.OWED)
-        return now + HELD_POLL
+        return now + why.seconds
 
     def _perform(self, seconds: float) -> None:
         """Send it: the work of a job."""
@@ -261,7 +270,7 @@ class Delivery:
             False where it was not sent: a newer run has taken it away, or another process has delivered it.
 
         Raises:
-            HeldByAnother: where another process has the copy.
+            Postponed: where another process is at it.
         """
         persistence = self.persistence
         hold = persistence.begin(self)
@@ -271,6 +280,8 @@ class Delivery:
             return False
         try:
             self._perform(seconds)
+        except Postponed:
+            raise  # nothing was sent, and the copy stays what it is
         except Exception as error:
             if self._is_owed_after(error):
                 persistence.over(self)
@@ -468,10 +479,6 @@ class EndDelivery(Delivery):
         return self._opens and isinstance(error, ActivityLimitReached)
 
     def _failed(self, error: Exception, now: float) -> float | None:
-        if isinstance(error, EndUnderWay):
-            self.account.forget_requests(self._requests)
-            self.stage = moved(self.stage, Stage.OWED)
-            return now + OLDER_END_POLL
         self._failures += 1
         if retry.may_arrive_late(error):
             self.account.note_late(self.activity.stream_key, now, ends=not self._opens)
@@ -696,7 +703,7 @@ class RecoveredDelivery(PushDelivery):
             return self._done(Stage.DELIVERED)
         return super()._failed(error, now)
 
-    def _held_by_another(self, now: float) -> float | None:
+    def _postponed(self, why: Postponed, now: float) -> float | None:
         self.copy_owner = CopyOwner.NOBODY  # whoever has it delivers it
         return self._done(Stage.WITHDRAWN)
 
