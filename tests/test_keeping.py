@@ -21,8 +21,10 @@ from patience import PATIENCE, is_gone, until
 import activitysmith_track as at
 from activitysmith_track._outbox import Entry, Outbox, hint
 from activitysmith_track.configuration import default_tracker
+from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.deliveries import PushDelivery
 from activitysmith_track.delivery.dispatcher import Dispatcher
+from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.delivery.state import Hold
@@ -428,9 +430,6 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
 
 def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_path: Path) -> None:
     """A request that opens the card while the exit leaves its end does not take that for an older run's."""
-    from activitysmith_track.delivery.account import Account
-    from activitysmith_track.delivery.persistence import Persistence
-
     keeper, account = Persistence(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
     keeper.directory = tmp_path / "box"
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
@@ -442,11 +441,19 @@ def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_pat
     assert [each.id for each in next_one.claim(account).entries] == [entry.id]
 
 
+def test_what_is_kept_after_the_exit_is_free_for_the_next_run(sim: Simulator, tmp_path: Path) -> None:
+    """An attempt that fails after the exit keeps its copy, without a lease that nobody would give back."""
+    first, second = Persistence(Runtime()), Persistence(Runtime())
+    first.directory = second.directory = tmp_path / "box"
+    account = Account(sim.api_key, sim.base_url, Runtime())
+    owed: Any = Owed(account, first.entry(account, "push", {"title": "x"}, time.time(), at_least_once=True))
+    assert leave(first)
+    assert first.keep(owed, owed.entry)
+    assert [each.id for each in second.claim(account).entries] == [owed.entry.id]
+
+
 def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: Path) -> None:
     """Neither an attempt that begins while the exit leaves it, nor what was just taken over, keeps a lease on it."""
-    from activitysmith_track.delivery.account import Account
-    from activitysmith_track.delivery.persistence import Persistence
-
     keepers = [Persistence(Runtime()) for _ in range(3)]
     for each in keepers:
         each.directory = tmp_path / "box"
@@ -466,9 +473,6 @@ def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: 
 
 def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     """A card that is guarded while the exit writes to the disk has nobody who could say goodbye to its watchdog."""
-    from activitysmith_track.delivery.account import Account
-    from activitysmith_track.delivery.persistence import Persistence
-
     keeper = Persistence(Runtime())
     assert leave(keeper)
     keeper.guard(1, Account(sim.api_key, sim.base_url, Runtime()), "job", ({}, None))

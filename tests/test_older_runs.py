@@ -403,7 +403,7 @@ def test_what_is_refused_is_not_confirmed_again(script: Script) -> None:
     )
     with at.live_progress("job"):
         assert script.wait(2, "PUT")
-        time.sleep(0.5)
+        time.sleep(0.5)  # only time tells that no third one follows
         assert len(script.sent("PUT")) == 2
     assert at.flush(60)
 
@@ -420,7 +420,7 @@ def test_a_late_end_that_is_being_sent_is_waited_for(
         entry = owed(script)
         assert box.put([entry], "another", 60)
         assert box.begin(entry.id, "another", 60) is Hold.MINE
-        time.sleep(0.8)
+        time.sleep(0.8)  # only time tells that it is not shown once more while that goes on
         assert len(script.sent("PUT")) == 1
         assert box.over(entry.id, "another")
         assert script.wait(2, "PUT")

@@ -318,6 +318,22 @@ def test_a_flush_waits_for_what_a_killed_process_has(story: Story, seconds: floa
     assert (told, story.pushes == ["nightly failed"]) == ([delivered], delivered)
 
 
+def test_a_flush_hears_that_another_process_is_through(story: Story) -> None:
+    """Where a living process delivers what it owes itself, the command says so soon after, and waits for no lease."""
+    story.goes(lambda process, call: "refused" if story.now < 20 else "ok")
+    told: list[bool] = []
+
+    def work() -> None:
+        story.fail(story.block(Process(story.world, 0), "nightly"))
+        story.world.sleep(10.0)
+        process = Process(story.world, 0)
+        told.append(process.dispatcher.flush(100.0, process.tracker.account(), of_others=True))
+
+    story.play(work)
+    assert (told, story.pushes, story.owed) == ([True], ["nightly failed"], [])
+    assert story.now < 40.0
+
+
 def test_a_process_that_leaves_while_it_takes_over(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a claim brings while its process leaves is anybody's again."""
     claim = MemoryOutbox.claim

@@ -282,6 +282,7 @@ def test_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def slow(name: str) -> None:
         made = getattr(dispatcher, name)
+        # the moment in which the others may come is made longer; no verdict depends on how long
         monkeypatch.setattr(dispatcher, name, lambda *given: (time.sleep(0.001), made(*given))[1])
 
     def first(ask: Callable[[], object]) -> None:
@@ -682,7 +683,7 @@ class Task:
     def run(self, now: float) -> float | None:
         Task.inside += 1
         assert Task.inside == 1, "two threads run tasks of one scheduler"
-        time.sleep(self._pause)
+        time.sleep(self._pause)  # in which another thread may come
         self.runs += 1
         Task.inside -= 1
         return None if self.is_done else now
@@ -924,7 +925,7 @@ def test_threads_that_come_after_the_exit_and_its_time(tmp_path: Path, monkeypat
 
         def slow(outbox: Outbox, *given: Any) -> bool:
             storing.set()
-            time.sleep(0.05)
+            time.sleep(0.05)  # in which the other two come
             return leave(outbox, *given)
 
         def push() -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from activitysmith_track import _forks
 from activitysmith_track._last_words import Duty
 from activitysmith_track._outbox import ATTEMPT_SECONDS, KEPT_ENTRIES, KEPT_SECONDS, LONGEST_LEASE, Entry, Outbox
 from activitysmith_track.client.answers import read_answer
@@ -388,6 +389,8 @@ class Process:
         self.leaves_at = self.world.now
         self.leaves.at_exit()
         self.left_debts = self.dispatcher.owes
+        self.world.sleep(self.world.rng.random() * 0.1)  # until the interpreter is taken down, threads go on
+        self.world.judge.has_left(self)
         self.dead, self.gone_at = True, self.world.now
         if self.watchdog is not None:
             self.watchdog.hear_of_the_end()
@@ -635,8 +638,12 @@ class WorldScheduler(Agenda):
         if self._process.dead or planned != self._planned:
             return  # it is gone, or has had an earlier turn since
         self._planned = float("inf")
-        self.take_in()
-        self.run_due()
+        _forks.is_ours()
+        try:
+            self.take_in()
+            self.run_due()
+        finally:
+            _forks._thread.is_ours = False
         due = self.seconds_until_due()
         if due is not None:
             self._plan(self._world.now + due)

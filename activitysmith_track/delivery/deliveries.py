@@ -797,8 +797,9 @@ class OutboxRecovery:
             dispatcher.deliver(delivery)
         if claimed.is_part or self._is_asked:
             return now + (CLAIM_POLL if claimed.is_part else 0.0)
-        if claimed.again_in is None or not self._account.only_debts:
-            dispatcher.settle(self)
+        if claimed.again_in is not None and self._account.only_debts:
+            return now + min(claimed.again_in, HELD_POLL)  # who has it may be through long before the lease is over
+        dispatcher.settle(self)
         return None if claimed.again_in is None else now + claimed.again_in
 
     def give_up(self) -> None:

@@ -98,9 +98,11 @@ class Persistence:
             return False
         with self._leaving:
             if entry.id not in self._left:
-                if not outbox.put([entry], self._owner, LEASE_SECONDS):
+                owner = None if self._closed else self._owner  # nobody would give a lease back any more
+                if not outbox.put([entry], owner, LEASE_SECONDS):
                     return False
-                self._leased.add(entry.id)
+                if owner is not None:
+                    self._leased.add(entry.id)
         delivery.has_copy(entry, CopyOwner.OUTBOX)
         return True
 
