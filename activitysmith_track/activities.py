@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .delivery.account import Account
     from .delivery.activity import Activity
     from .delivery.persistence import CrashState
-    from .delivery.state import ActivityState, EndState
+    from .delivery.state import ActivityState, EndState, Mark
     from .payloads import Action, Badge, Icon, Metric, Push
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -968,25 +968,31 @@ class Handle(Watch):
 
     def snapshot(self) -> ActivityState | None:
         """Return the state to show; see `Source.snapshot`."""
-        mark = self._mark()  # first: what changes after that is seen to have changed
+        mark = self.mark()  # first: what changes after that is seen to have changed
         state = self._running()
         if state is None:
             return None
         body = self._body(state, "running")
         if self._stall is not None and self._stall.words:
             body["content_state"].update(self._look("stalled"), subtitle=self._stall.words)
-        return states.ActivityState(body, *mark)
+        return states.ActivityState(body, mark)
+
+    def mark(self) -> Mark:
+        """Return what tells this state from the next; see `Source.mark`."""
+        return states.Mark(self._fraction(), self.transitions(), self._detail(), self._numbers())
 
     def transitions(self) -> int:
         """Return how many transitions there were; see `Source.transitions`."""
         return self._transitions + (self._stall.turns if self._stall is not None else 0)
 
-    def rest(self, looked: ActivityState | None) -> float | None:
+    def rest(self, looked: Mark | None) -> float | None:
         """Ask to be woken by the next change; see `Source.rest`."""
         self._resting = True
         waits = [child.rest(None) for child in self._open_children()]
         again = min((wait for wait in waits if wait is not None), default=None)
-        return again if looked is None or self._is_as(looked) else 0.0
+        return (
+            again if looked is None or looked == self.mark() else 0.0
+        )  # what changes after this asks for another look
 
     def _progress_made(self) -> object:
         """Return what changes with every progress."""
@@ -998,14 +1004,6 @@ class Handle(Watch):
             return
         body = {"title": fit(f"{self.title} stands still"), "message": words, **self._shared()}
         self._tracker.dispatcher.push(self._account, body, at_least_once=False)
-
-    def _is_as(self, looked: ActivityState) -> bool:
-        """Tell whether nothing has changed since a look; what changes after this asks for another one."""
-        return looked[1:] == self._mark()
-
-    def _mark(self) -> tuple[float | None, int, object, Mapping[str, float]]:
-        """Return what tells one state from the next; see `ActivityState`."""
-        return self._fraction(), self.transitions(), self._detail(), self._numbers()
 
     def _numbers(self) -> Mapping[str, float]:
         """Return the numbers on the card by their labels, where it shows readings."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .activities import Kind
-    from .delivery.state import ActivityState, EndState
+    from .delivery.state import EndState, Mark
 
 __all__ = ["Track", "track"]
 
@@ -285,7 +285,7 @@ class _Loop(Handle):
             frame = frame.f_back
         return frame is not None
 
-    def rest(self, looked: ActivityState | None) -> float | None:
+    def rest(self, looked: Mark | None) -> float | None:
         """A loop wakes nobody: it is looked at again, ever less often."""
         return min(max(self.elapsed / 50, FIRST_LOOK), LONGEST_LOOK)
 

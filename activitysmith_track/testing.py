@@ -105,9 +105,9 @@ class Phone:
     def _tell_truth(self) -> None:
         """Tell the simulator how far the jobs really are, for the chart of true against shown."""
         for card in list(self._dispatcher._open):
-            snapshot = card.source.snapshot()
-            if snapshot is not None and snapshot.fraction is not None:
-                self.simulator.tell_truth(card.stream_key, 100 * snapshot.fraction)
+            fraction = card.source.mark().fraction
+            if fraction is not None:
+                self.simulator.tell_truth(card.stream_key, 100 * fraction)
 
     @staticmethod
     def _pass(scheduler: Scheduler, until: float) -> None:

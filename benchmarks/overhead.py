@@ -319,13 +319,13 @@ def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 def _considered(handle: Any) -> float:
     """Return the seconds until the dispatcher has looked at a handle that changed."""
     seen = threading.Event()
-    original = handle.snapshot
+    original = handle.transitions
 
-    def snapshot() -> Any:
+    def transitions() -> int:
         seen.set()
         return original()
 
-    handle.snapshot = snapshot
+    handle.transitions = transitions  # which every look asks for
     began = time.perf_counter()
     handle.update(color="orange")
     if not seen.wait(10):

@@ -357,3 +357,24 @@ def test_a_process_that_leaves_while_it_takes_over(story: Story, monkeypatch: py
     story.play(work)
     assert [row.owner for row in story.world.shelf.rows] == [None] * len(story.world.shelf.rows)
     assert story.owed.count("push") == 3
+
+
+@pytest.mark.parametrize("first", ["ok", "503"])
+def test_a_card_that_stays_up_after_a_killed_run(story: Story, first: str) -> None:
+    """A block of the next run that ends at once, and whose card stays: the end of the killed run comes behind it."""
+    fates = iter([Fate(first, 1.0, 0.05)])
+    story.goes(lambda process, call: next(fates, "ok") if call.method == "DELETE" else "ok")
+
+    def work() -> None:
+        older = Process(story.world, 0, watched=True)
+        story.block(older, "job", run="older")
+        story.world.sleep(5.0)
+        older.kill()
+        story.world.sleep(0.001)
+        process = Process(story.world, 0)
+        story.end(story.block(process, "job", run="newer", keep=True))
+        story.block(process, "next")
+        story.world.sleep(60.0)
+
+    story.play(work)
+    assert story.card() == (False, activities.LOOKS["done"][0], "newer")

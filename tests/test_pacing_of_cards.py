@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -298,6 +298,21 @@ def test_a_million_changes_of_any_kind_are_few_looks(phone: Phone) -> None:
         assert lane.ran - before < 300
 
 
+class Changing:
+    """A handle that changes just after each look at it."""
+
+    def __init__(self, handle: Any, change: Callable[[], object]) -> None:
+        self._handle, self._change = handle, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    def mark(self) -> Any:
+        looked = self._handle.mark()
+        self._change()
+        return looked
+
+
 def test_a_job_that_changes_during_each_look_is_not_looked_at_again_and_again(
     phone: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,14 +321,7 @@ def test_a_job_that_changes_during_each_look_is_not_looked_at_again_and_again(
         numbers = itertools.count()
 
         def then(handle: Any, change: Any) -> None:
-            look = handle.snapshot
-
-            def snapshot() -> Any:
-                looked = look()
-                change(next(numbers))
-                return looked
-
-            monkeypatch.setattr(handle, "snapshot", snapshot)
+            monkeypatch.setattr(handle._card, "source", Changing(handle, lambda: change(next(numbers))))
 
         then(value, value.set)
         then(steps, lambda number: steps.step(str(number)))
@@ -354,15 +362,9 @@ def test_a_transition_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.M
     with at.live_steps("s", steps=["a", "b", "c"]) as steps:
         steps.step("a")
         phone.advance(60)
-        look, names = steps.snapshot, iter(["b"])
-
-        def snapshot() -> Any:
-            looked = look()
-            for name in names:
-                steps.step(name)
-            return looked
-
-        monkeypatch.setattr(steps, "snapshot", snapshot)
+        names = iter(["b"])
+        changing = Changing(steps, lambda: [steps.step(name) for name in names])
+        monkeypatch.setattr(steps._card, "source", changing)
         default_tracker().dispatcher.scheduler.schedule(steps._card, phone.clock())
         phone.settle()
         assert phone.card("s").current_step == 2

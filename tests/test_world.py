@@ -6,10 +6,12 @@ import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from world import Conditions, DiskOutbox, MemoryOutbox, World
+from world import KEY, SECRET, Conditions, DiskOutbox, MemoryOutbox, Violation, World
+from world_judge import Judge
 from world_runs import run, run_many, tell
 
 from activitysmith_track._outbox import Entry
@@ -27,6 +29,33 @@ def test_nothing_untrue_is_ever_seen(part: int) -> None:
     seeds = range(SEED + part * each, SEED + (part + 1) * each)
     wrong = [found for found in run_many(seeds, 50) if found.violation]
     assert not wrong, "\n\n".join(tell(found, 50) for found in wrong[:3])
+
+
+def test_the_judge_counts_failures() -> None:
+    """A failure has rung, or is counted in the push of another one of its name in its process."""
+    judge = Judge(World(0, Conditions()))
+    process = SimpleNamespace(killed=False)
+    for number, name in enumerate(("job", "job", "job", "other"), 1):
+        made: Any = SimpleNamespace(number=number, name=name, process=process, owes_push=True)
+        made.kind, made.is_taken_over = "failed", False
+        judge.runs[number] = made
+    runs = list(judge.runs.values())
+    for title, told in (
+        ("job failed", [True, False, False, False]),
+        ("job failed 2 times, last: boom", [True, False, False, False]),  # one of two, and nobody knows which
+        ("job failed 3 times, last: boom", [True, True, True, False]),
+    ):
+        judge._push(runs[0], {"title": title})
+        assert [judge._is_told(each) for each in runs] == told
+
+
+def test_the_judge_finds_secrets() -> None:
+    """Whatever is sent or kept is searched for the key and for a password that errors name."""
+    judge = Judge(World(0, Conditions()))
+    judge.has_no_secret("nothing", "a body")
+    for secret in (KEY, SECRET):
+        with pytest.raises(Violation, match="a secret"):
+            judge.has_no_secret(f"with {secret} in it", "a body")
 
 
 def test_a_seed_gives_the_same_world_twice() -> None:
@@ -47,6 +76,7 @@ def test_the_outboxes_answer_alike(tmp_path: Path) -> None:
     rng = random.Random(20261127)
     for _ in range(30):
         world = World(0, Conditions(slow_disk=0.0), "disk", str(tmp_path / f"{rng.random()}"))
+        world.judge = Judge(world)
         memory, disk = MemoryOutbox(world), DiskOutbox(world)
         ids: list[str] = []
         for _ in range(60):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from world import OUTAGES, Child, Process, Trap, World
+from world import KEY, OUTAGES, SECRET, Child, Process, Trap, World
 
 from activitysmith_track import _pacing, activities, iteration
 
@@ -280,8 +280,9 @@ class Line:
         """Let an exception pass one to three blocks; one in seven is Ctrl-C."""
         thread = self._thread(x)
         kind = KeyboardInterrupt if y < 0.15 else RuntimeError
+        told = f" at https://user:{SECRET}@host/ with key={KEY}" if int(y * 100) % 3 == 0 else ""
         try:
-            raise kind(f"x{y}")
+            raise kind(f"x{y}{told}")
         except BaseException as caught:
             error = caught
         passed: list[Run] = []

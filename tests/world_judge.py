@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from world import KEY, URL, Heir, Process, Violation, World
+from world import KEY, SECRET, URL, Heir, Process, Violation, World
 
 from activitysmith_track.delivery.account import SLOTS
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from activitysmith_track.client.requests import Call
 
+MANY = re.compile(r"failed (\d+) times")
 COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
 SOON = 10.5  # seconds after which a card says how its job ended, once the service answers
 HEARING = 0.5  # seconds in which a watchdog has surely heard of what was said
@@ -35,6 +37,7 @@ class Judge:
         self._lasted = 0.0  # the longest time of trouble, in seconds
         self._ends: Counter[int] = Counter()  # those that took effect, by run
         self._pushes: Counter[int] = Counter()
+        self._told: Counter[int] = Counter()  # the failures of which they tell, of this run and others of its name
         self._spent: set[str] = set()  # cards whose budget a killed process had spent
         self._overtaken: set[str | None] = set()  # stream keys that a stray request of a dead process has touched
         self._strays: set[int] = set()  # runs with such a request
@@ -86,8 +89,8 @@ class Judge:
         run = self.runs.get(number)
         is_own = number != OLD and (run is None or run.process is process or isinstance(process, Heir))
         process.spoken.append((now, is_own))
-        # It is decided when a request goes, and leaves up to a slow disk later.
-        if not is_own and process.dispatcher.owes_own and now > process.leaves_at + 1.5:
+        # It is decided when a request goes, and leaves some calls of a slow disk later, one after the other.
+        if not is_own and process.dispatcher.owes_own and now > process.leaves_at + 3.5:
             self.wrong("a debt ahead of what a process has to say when it leaves", process=process.number)
         if call.method == "POST" and run is not None and self.told.get(_words(call)) is process:
             self.wrong("a push goes again that has arrived", run=number, process=process.number)
@@ -118,8 +121,7 @@ class Judge:
         status, answer = service.handle(call.method, call.path, f"Bearer {KEY}", content)
         if self.world.trace is not None:
             self._trace(process, call, status)
-        if KEY.encode() in content:
-            self.wrong("the key is in a body", path=call.path)
+        self.has_no_secret(content.decode(), "a body")
         if status == 429:
             self._was_full = True
         elif status == 400:
@@ -235,6 +237,8 @@ class Judge:
     def _push(self, run: Run, body: dict[str, Any]) -> None:
         self._pushes[run.number] += 1
         title = body["title"]
+        many = MANY.search(title)
+        self._told[run.number] = max(self._told[run.number], int(many[1]) if many else 1)
         if "stands still" in title:
             return
         if run.is_taken_over and not run.process.killed:
@@ -251,11 +255,14 @@ class Judge:
             if row.owner == owner and (row.entry.at_least_once or row.entry.kind != "push"):
                 self.wrong("a process that has left keeps a lease", process=process.number, entry=row.entry.id)
 
+    def has_no_secret(self, text: str, where: str) -> None:
+        """See to it that what is sent or kept names neither the key nor a password."""
+        if KEY in text or SECRET in text:
+            self.wrong("a secret", where=where, text=text)
+
     def look_at_the_disk(self) -> None:
-        """No secret is stored."""
+        """What is left in the outbox belongs to the account."""
         for row in self.world.shelf.rows:
-            if KEY in repr(row.entry):
-                self.wrong("the key is on the disk", entry=row.entry.id)
             if row.entry.base_url != URL:
                 self.wrong("an entry of nobody", entry=row.entry.id)
 
@@ -299,7 +306,7 @@ class Judge:
         if any(not card.ended for card in cards) and run.number not in self._strays and not kept:
             self.wrong("runs on the screen too long", run=run.number, kind=run.kind, since=since)
         since = max(since, run.failed_at)
-        if run.owes_push and not self._pushes[run.number] and self.world.now > since + self.soon + 3.0:
+        if run.owes_push and not self._is_told(run) and self.world.now > since + self.soon + 3.0:
             self.wrong("rings too late", run=run.number, since=since)
 
     # -- on the phone, when it must be right again
@@ -370,7 +377,7 @@ class Judge:
     def _judge_push(self, run: Run) -> None:
         if run.process.killed and not self._was_heard(run):
             return
-        if run.owes_push and not self._pushes[run.number]:
+        if run.owes_push and not self._is_told(run):
             self.wrong("a failure that nobody heard of", run=run.number)
         if (
             self._is_quiet
@@ -379,6 +386,14 @@ class Judge:
             and "stall_after" not in run.handle._options
         ):
             self.wrong("pushed twice", run=run.number)
+
+    def _is_told(self, run: Run) -> bool:
+        """Tell whether a failure has rung, or is counted in the push of another one of its name that has."""
+        if self._pushes[run.number]:
+            return True
+        same = [each for each in self.runs.values() if (each.process, each.name) == (run.process, run.name)]
+        counted = sum(max(0, self._told[each.number] - 1) for each in same)
+        return counted >= sum(each.owes_push and not self._pushes[each.number] for each in same)
 
     def _was_crowded(self, run: Run) -> bool:
         """Tell whether a short block found all slots of its process taken."""

@@ -12,7 +12,7 @@ from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
 from .account import Urgency
 from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_opening
-from .state import NOTHING, ActivityState, Attention, EndState, Life, OnPhone, StateProvider, moved
+from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +115,7 @@ class Activity:
         self._may_have_begun_at: float | None = None  # by a start of which nobody knows whether it was carried out
         self.may_have_ended = False
         self._is_in_doubt = False  # an earlier process may yet have something on its way
-        self._looked: tuple[object, ...] | None = None
+        self._looked: Mark | None = None
         self._ranges: dict[str, Range] | None = None  # of the numbers on it
         self._sending: _Sending | None = None
         self._job: Job | None = None
@@ -188,12 +188,12 @@ class Activity:
         is_shown = self.on_phone is OnPhone.YES
         if not is_shown and self.must_wait:
             return None  # woken when the older run's end is through
-        state = self.source.snapshot()
-        if state is None:
+        if is_shown:
+            return self._wait(now)
+        if self.source.snapshot() is None:
             self.listen()
-            state = self.source.snapshot()  # it may have had the first thing to show meanwhile
-        if state is None or is_shown:
-            return self._wait(now, state)
+            if self.source.snapshot() is None:  # it may have had the first thing to show meanwhile
+                return self._rest(now, None, None)
         self.dispatcher.owe(self)
         if self.account.take_slot(self, now):
             self.dispatcher.make_ready(self, now)
@@ -221,50 +221,48 @@ class Activity:
         """Wait no more after a failure: the service is back."""
         self._retry_at = 0.0
 
-    def _wait(self, now: float, state: ActivityState | None) -> float | None:
+    def _wait(self, now: float) -> float | None:
         """Have a state sent if it is due; else return when to look again."""
-        due = None if state is None else self._update_at(now, state)
+        mark = self.source.mark()
+        due = self._update_at(now, mark)
         if due is not None and due <= now:
             self.dispatcher.make_ready(self, now)
             return None
-        looked, self._looked = self._looked, state and state[1:]
-        if state is not None and looked is not None and looked != self._looked:
-            again: float | None = self._busy(now, state, due)
-        else:
-            again = self._rest(now, state, due)
-        if (
-            state is not None
-            and self.attention is not Attention.NONE
-            and self.source.transitions() != state.transitions
-        ):
+        looked, self._looked = self._looked, mark
+        again = self._rest(now, mark, due) if looked in (None, mark) else self._busy(now, mark, due)
+        if self.attention is not Attention.NONE and self.source.transitions() != mark.transitions:
             return now  # it came before this activity listened again
         return again
 
-    def _busy(self, now: float, state: ActivityState, due: float | None) -> float:
+    def _busy(self, now: float, mark: Mark, due: float | None) -> float:
         """Return when to look again at a job that moves; until then its changes wake nobody, transitions excepted."""
-        is_behind = self.sent is not None and state.transitions != self.sent.transitions
+        is_behind = self.sent is not None and mark.transitions != self.sent.mark.transitions
         self.attention = Attention.NONE if is_behind else Attention.TRANSITIONS
         confirm = self._confirm_at if self._confirm_at > now else float("inf")
         return min(self.pace.look_at(now) if due is None else due, self.pace.rotate_at, confirm)
 
-    def _rest(self, now: float, state: ActivityState | None, due: float | None) -> float | None:
+    def _rest(self, now: float, mark: Mark | None, due: float | None) -> float | None:
         """Have the next change looked at; returns when to look again without one."""
         self.listen()
-        wait = self.source.rest(state)
+        wait = self.source.rest(mark)
         ahead = [due, None if wait is None else now + wait]
         if self.on_phone is OnPhone.YES:
             ahead += [self.pace.rotate_at, self._confirm_at if now < self._confirm_at < float("inf") else None]
         return min((when for when in ahead if when is not None), default=None)
 
-    def _update_at(self, now: float, state: ActivityState) -> float | None:
-        """Return when a state goes; `None` for not by itself."""
+    def _update_at(self, now: float, mark: Mark) -> float | None:
+        """Return when a state goes; `None` for not by itself. It is built where that would be now."""
         sent = self.sent
         if sent is None or now >= self.pace.rotate_at:
             return now
         confirm = self._confirm_due(now)
-        if state.body == sent.body:
+        if confirm is not None and confirm <= now:
             return confirm
-        change = self._change_at(now, state, sent)
+        change = self._change_at(now, mark, sent.mark)
+        if change is not None and change <= now:
+            state = self.source.snapshot()
+            if state is None or state.body == sent.body:
+                return confirm
         return min((due for due in (confirm, change) if due is not None), default=None)
 
     def _confirm_due(self, now: float) -> float | None:
@@ -277,21 +275,21 @@ class Activity:
             return None
         return now if self.may_have_ended else self.pace.transition_at()
 
-    def _change_at(self, now: float, state: ActivityState, sent: ActivityState) -> float | None:
+    def _change_at(self, now: float, mark: Mark, sent: Mark) -> float | None:
         """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
-        if state.transitions != sent.transitions:
+        if mark.transitions != sent.transitions:
             return self.pace.transition_at()
-        if state.fraction is not None and state.fraction != sent.fraction:
-            return self.pace.progress_at(now, state.fraction)
-        change = self._change(state, sent)
+        if mark.fraction is not None and mark.fraction != sent.fraction:
+            return self.pace.progress_at(now, mark.fraction)
+        change = self._change(mark, sent)
         return self.pace.reading_at(change) if change else None  # what else has changed rides with the next update
 
-    def _change(self, state: ActivityState, sent: ActivityState) -> float:
+    def _change(self, mark: Mark, sent: Mark) -> float:
         """Return how far the readings are from those on the screen, 0 to 1 of the range seen; 1 for another text."""
-        if state.detail != sent.detail:
+        if mark.detail != sent.detail:
             return 1.0
         changes = [0.0]
-        for label, value in state.numbers.items():
+        for label, value in mark.numbers.items():
             self._ranges = self._ranges or {}
             seen = self._ranges.setdefault(label, Range())
             changes.append(seen.change(sent.numbers.get(label, value), value))
@@ -310,13 +308,13 @@ class Activity:
         `None` means that there is nothing to send any more.
         """
         sent = self.sent
-        if sent is None or state.transitions != sent.transitions:
+        if sent is None or state.mark.transitions != sent.mark.transitions:
             return 2.0
         if state.body == sent.body and now < min(self.pace.rotate_at, self._confirm_at):
             return None
-        if state.fraction is None or sent.fraction is None:
-            return self._change(state, sent)
-        return abs(state.fraction - sent.fraction)
+        if state.mark.fraction is None or sent.mark.fraction is None:
+            return self._change(state.mark, sent.mark)
+        return abs(state.mark.fraction - sent.mark.fraction)
 
     def launch(self, state: ActivityState | None, now: float) -> None:
         """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
@@ -363,21 +361,19 @@ class Activity:
             self._confirm_at, self.may_have_ended = float("inf"), False
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
-            self.pace.start(now, sending.state.fraction, fresh=is_fresh)
+            self.pace.start(now, sending.state.mark.fraction, fresh=is_fresh)
             # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
             # although this one had begun, something has ended it.
             is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
             if not is_fresh and self._may_have_begun_at is not None:
                 self.pace.started = self._may_have_begun_at
-            is_young = self.is_armed and now < self.dispatcher.begun_at + YOUNG_SECONDS
-            doubts = self._is_in_doubt or is_young
-            if may_be_hit or (sending.begins and doubts) or not is_as_expected:
+            if may_be_hit or (sending.begins and self.is_in_doubt) or not is_as_expected:
                 self.may_have_ended = self.end_delivery is None  # else it was this one's own end
-                self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
+                self._confirm(self.sure_from(now))
         elif answer.operation != "noop":
             before = self.sent
-            is_transition = before is not None and before.transitions != sending.state.transitions
-            self.pace.sent(now, sending.state.fraction, transition=is_transition)
+            is_transition = before is not None and before.mark.transitions != sending.state.mark.transitions
+            self.pace.sent(now, sending.state.mark.fraction, transition=is_transition)
         late = self.account.may_change_until(self.stream_key)
         if now < late:
             self._confirm(late)
@@ -403,6 +399,17 @@ class Activity:
     def _confirm(self, when: float) -> None:
         """Have the card shown once more then, after all that may change it."""
         self._confirm_at = when if self._confirm_at == float("inf") else max(when, self._confirm_at)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """True while an earlier process may have something on its way that nobody here knows of."""
+        return self._is_in_doubt or bool(
+            self.is_armed and self.dispatcher.clock() < self.dispatcher.begun_at + YOUNG_SECONDS
+        )
+
+    def sure_from(self, now: float) -> float:
+        """Return from when on nothing of an earlier process arrives any more that is on its way now."""
+        return now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS
 
     def doubt(self) -> None:
         """Note that an earlier process may have something on its way that would overwrite this."""

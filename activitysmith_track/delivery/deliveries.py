@@ -16,6 +16,7 @@ from .state import CopyOwner, EndState, Hold, Life, OnPhone, Stage, moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from .._outbox import Entry
     from ..client.answers import StreamAnswer
@@ -332,12 +333,14 @@ class EndDelivery(Delivery):
     __slots__ = (
         "_armed",
         "_asked",
-        "_goes_again",
+        "_confirms",
         "_has_opened",
         "_has_tried",
         "_is_overruled",
+        "_may_be_hit",
         "_opens",
         "_overtook",
+        "_repeats_at",
         "_was_refused",
         "activity",
         "state",
@@ -348,10 +351,12 @@ class EndDelivery(Delivery):
         self.activity, self.state = activity, state
         self._asked = activity.dispatcher.clock()
         self._overtook = False  # it was sent while an update of its own activity was on its way
-        self._goes_again = False  # it has arrived, and something may be carried out behind it
+        self._repeats_at = 0.0  # when it goes once more: it has arrived, and something may be carried out behind it
         self._has_opened = False  # the card has appeared by this
         self._has_tried = False  # to end the card, so that it may be ended already
         self._is_overruled = False  # the card had been ended by something else
+        self._may_be_hit = False  # an older run may yet end the card that stays up
+        self._confirms = False  # it goes once more for that
         self._opens = False  # it has the card appear first
         self._was_refused = False  # the service would not show the activity
         self._armed: EndState | None = None  # what the watchdog says if the process is killed now
@@ -382,9 +387,8 @@ class EndDelivery(Delivery):
         grace = self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
         if activity.is_in_flight and now < grace:
             return grace
-        late = self.account.may_appear_until(activity.stream_key)
-        if self._goes_again and activity.successor is None and now < late:
-            return late
+        if now < self._repeats_at and activity.successor is None:
+            return self._repeats_at
         is_shown = activity.on_phone is OnPhone.YES and not activity.may_have_ended
         can_open = not is_shown and not activity.is_in_flight
         self._opens = can_open and self._takes_slot(now)
@@ -431,9 +435,8 @@ class EndDelivery(Delivery):
     def _perform(self, seconds: float) -> None:
         activity, state = self.activity, self.state
         if self._opens:
-            replaces = self.copy_owner is not CopyOwner.OUTBOX  # else it has taken an older run's place there
-            older = in_place_of_older(self.persistence, self.account, activity.stream_key)
-            with older if replaces else contextlib.nullcontext():
+            # The copy in the outbox has taken an older run's place there.
+            with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
                 try:
                     self.account.perform([stream_call(activity.stream_key, None, state.opening or {})], seconds)
                 except Exception as error:
@@ -442,13 +445,21 @@ class EndDelivery(Delivery):
                     raise
             activity.on_phone, self._opens, self._has_opened = OnPhone.YES, False, True
             if state.keep:
+                self._may_be_hit = older.may_hit or activity.is_in_doubt  # else the end that follows hears of it
                 return
         body = late(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if state.keep:
             body = without_opening(body)
         tried, self._has_tried = self._has_tried, True
-        answer: StreamAnswer = self.account.perform([owed_call(self.kind, activity.stream_key, body)], seconds)
+        with self._in_place_of_older(self._confirms) as older:
+            answer: StreamAnswer = self.account.perform([owed_call(self.kind, activity.stream_key, body)], seconds)
+        self._may_be_hit = older.may_hit
         self._is_overruled = bool(answer.ignored) and not tried
+
+    def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
+        if not replaces:
+            return contextlib.nullcontext(OlderEnds(False))
+        return in_place_of_older(self.persistence, self.account, self.activity.stream_key)
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
@@ -502,12 +513,16 @@ class EndDelivery(Delivery):
     def _done(self, stage: Stage) -> float | None:
         """Owe nothing any more; but an end goes once more after what may be carried out behind it.
 
-        That is an update that it has overtaken, or one that was given up: it would wake the card. Where the end of an
-        older run seems to have come first, the card appears once more to end as this run did.
+        That is an update that it has overtaken, or one that was given up: it would wake the card. A card that stays
+        up is shown once more where an older run's end may be behind it. Where such an end seems to have come first,
+        the card appears once more to end as this run did.
         """
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
         now, late = dispatcher.clock(), self.account.may_appear_until(activity.stream_key)
+        self._confirms = self._may_be_hit
+        if self._may_be_hit:
+            self._may_be_hit, late = False, max(late, activity.sure_from(now))
         may_appear = stage is Stage.DELIVERED and now < late and activity.successor is None
         recent = max(activity.pace.started + OLDER_SECONDS, self.account.may_change_until(activity.stream_key))
         is_recent = self._has_opened or now < recent
@@ -516,8 +531,8 @@ class EndDelivery(Delivery):
         self._is_overruled = False
         if self._overtook or may_appear:
             self._overtook, self.has_arrived, self.entry, self._armed = False, False, None, None
-            self.stage, self.copy_owner, self._goes_again = Stage.OWED, CopyOwner.NOBODY, True
-            return None if activity.is_in_flight else max(now, late)
+            self.stage, self.copy_owner, self._repeats_at = Stage.OWED, CopyOwner.NOBODY, max(now, late)
+            return None if activity.is_in_flight else self._repeats_at
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
         self.persistence.goodbye(activity.number)

@@ -12,22 +12,32 @@ if TYPE_CHECKING:
     from .persistence import CrashState
 
 
-class ActivityState(NamedTuple):
-    """What an activity should show now.
+class Mark(NamedTuple):
+    """What tells one state of an activity from the next, for less than the state itself.
 
     Attributes:
-        body: the body of a stream PUT.
         fraction: the part done, 0 to 1, or `None` where there is no such thing.
         transitions: how many transitions there were; a new one goes at once.
         detail: what else is worth an update of its own when it changes.
         numbers: those on the card by their labels; how much they change decides when they go.
     """
 
-    body: Mapping[str, Any]
     fraction: float | None = None
     transitions: int = 0
     detail: object = None
     numbers: Mapping[str, float] = MappingProxyType({})
+
+
+class ActivityState(NamedTuple):
+    """What an activity should show now.
+
+    Attributes:
+        body: the body of a stream PUT.
+        mark: taken before it was built.
+    """
+
+    body: Mapping[str, Any]
+    mark: Mark = Mark()
 
 
 class EndState(NamedTuple):
@@ -54,13 +64,16 @@ class StateProvider(Protocol):
     def snapshot(self) -> ActivityState | None:
         """Return the state to show, or `None` where there is nothing to show yet."""
 
+    def mark(self) -> Mark:
+        """Return what tells this state from the next."""
+
     def transitions(self) -> int:
         """Return how many transitions there have been by now."""
 
     def last_words(self) -> CrashState | None:
         """Return what is to be said if the process dies now, or `None` where nobody watches."""
 
-    def rest(self, looked: ActivityState | None) -> float | None:
+    def rest(self, looked: Mark | None) -> float | None:
         """Ask to be woken by the next change after that look; else return the seconds after which to look again."""
 
     def opening(self) -> None:
@@ -76,13 +89,16 @@ class _Nothing:
     def snapshot(self) -> ActivityState | None:
         return None
 
+    def mark(self) -> Mark:
+        return Mark()
+
     def transitions(self) -> int:
         return 0
 
     def last_words(self) -> CrashState | None:
         return None
 
-    def rest(self, looked: ActivityState | None) -> float | None:
+    def rest(self, looked: Mark | None) -> float | None:
         return None
 
     def opening(self) -> None:
