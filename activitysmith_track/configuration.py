@@ -194,7 +194,8 @@ class Tracker:
         )  # which does not keep this one alive
         self._has_told_rank = False
         self._is_closed = self._has_delivered = False
-        weakref.finalize(self, self._dispatcher.drop).atexit = False
+        self._finalizer = weakref.finalize(self, self._dispatcher.drop)
+        self._finalizer.atexit = False
         if TYPE_CHECKING:  # made when they are first asked for
             from . import activities, decorators, iteration
 

@@ -31,7 +31,7 @@ def end_before_its_start() -> None:
     send = deliveries.EndDelivery._send
 
     def hurried(self: Any, now: float) -> None:
-        self._overtook = False
+        self._attempted.overtakes = False
         send(self, now)
 
     deliveries.EndDelivery._send = hurried  # type: ignore[method-assign]

@@ -378,3 +378,68 @@ def test_a_card_that_stays_up_after_a_killed_run(story: Story, first: str) -> No
 
     story.play(work)
     assert story.card() == (False, activities.LOOKS["done"][0], "newer")
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_an_answer_that_comes_after_a_late_request(story: Story, shown: bool) -> None:
+    """A state that was given up is carried out behind the end, whose answer takes longer still: it goes again."""
+    puts, ends = iter([Fate("late", 4.0, 0.0)]), iter([Fate("ok", 0.1, 4.85)])
+
+    def fate(process: Process, call: Call[Any]) -> Fate | str:
+        if shown and story.now < 6.0:
+            return "ok"
+        return next({"PUT": puts, "DELETE": ends}.get(call.method, iter(())), "ok")
+
+    story.goes(fate)
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job", delay=0.0 if shown else 60.0)
+        if shown:
+            story.world.sleep(6.0)
+            handle.update(subtitle="half", important=True)
+            story.world.sleep(5.5)
+        story.fail(handle)
+        story.world.sleep(60.0)
+
+    story.play(work)
+    assert story.card()[:2] == (True, "red")
+
+
+def test_an_end_that_finds_the_card_ended_after_a_failed_attempt(story: Story) -> None:
+    """An older run's watchdog may have ended the card, or this end's own first attempt: it is shown to be sure."""
+    ends = iter([Fate("ok", 0.9, 0.05), "503"])
+    story.goes(lambda process, call: next(ends, "ok") if call.method == "DELETE" else "ok")
+
+    def work() -> None:
+        older, process = (Process(story.world, line, watched=True) for line in (0, 1))
+        story.block(older, "job", run="older")
+        story.block(process, "another")
+        story.world.sleep(5.0)
+        older.kill()
+        story.world.sleep(0.001)
+        story.fail(story.block(process, "job", run="newer"))
+        story.world.sleep(60.0)
+
+    story.play(work)
+    card = story.world.service.cards["job"]
+    assert (card.metadata["run"], card.state["color"], card.ended) == ("newer", "red", True)
+    assert str(card.state["subtitle"]).startswith("Failed at 0 %")
+
+
+@pytest.mark.parametrize("which", ["start", "update"])
+def test_what_is_carried_out_late_counts(story: Story, which: str) -> None:
+    """A start behind another start, or an old update behind a newer one, is an update more for iOS."""
+    fates = iter([Fate("late", 2.0, 0.0)] if which == "start" else ["ok", "cut", Fate("late", 4.0, 0.0)])
+    story.goes(lambda process, call: next(fates, "ok"))
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job")
+        story.world.sleep(1.0)
+        handle.update(subtitle="first", important=True)
+        story.world.sleep(9.0)
+        for number in range(30):
+            handle.update(subtitle=f"now {number}", important=True)
+            story.world.sleep(5.3)
+
+    story.play(work)
+    assert all(not card.over_budget for card in story.world.service.activities.values())

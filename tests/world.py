@@ -168,6 +168,9 @@ class World:
         """Let go of everything."""
         for process in self.processes:
             process.dead = True
+            tracker = getattr(process, "tracker", None)
+            if tracker is not None:
+                tracker._finalizer.detach()  # which would keep this world alive
         for fiber in self.fibers:
             if not fiber.dead and fiber:
                 fiber.throw(GreenletExit)
@@ -201,7 +204,7 @@ class World:
         """Say what becomes of a request, or draw it."""
         told = self.fates(process, call)
         if told is not None:
-            return told if isinstance(told, Fate) else Fate(told, 0.05, 0.05)
+            return told if isinstance(told, Fate) else Fate(told, 2.0 if told == "late" else 0.05, 0.05)
         conditions, rng = self.conditions, self.rng
         quick = rng.random() * 0.15, rng.random() * 0.15
         if self.outage is not None:
@@ -209,7 +212,8 @@ class World:
         if rng.random() >= conditions.faults:
             slow = conditions.latency
             return Fate("ok", rng.random() ** 3 * slow, rng.random() ** 3 * slow) if slow else Fate("ok", *quick)
-        return Fate(rng.choice(FAULTS), *quick)
+        kind = rng.choice(FAULTS)
+        return Fate(kind, rng.random() * LATEST if kind == "late" else quick[0], quick[1])
 
     def request(self, process: Process, call: Call[Any], seconds: float) -> Any:
         """Carry a request to the service and its answer back, for who waits for it."""
@@ -226,7 +230,7 @@ class World:
             raise ConnectionFailed("reset", delivered=None)
         if fate.kind in ("swallowed", "late"):
             if fate.kind == "late":  # it is carried out when nobody waits for it any more
-                moment = self.now + seconds + self.rng.random() * LATEST
+                moment = self.now + seconds + fate.there
                 self.at(moment, lambda: self.judge.carry_out(process, call, is_late=True))
             self.sleep(seconds)
             raise RequestTimedOut("timed out", delivered=None)
@@ -317,7 +321,10 @@ PROFILES = (
 
 
 class Fate(NamedTuple):
-    """What becomes of a request, and the seconds until it arrives and until its answer does."""
+    """What becomes of a request, and the seconds until it arrives and until its answer does.
+
+    One that is late arrives so many seconds after it was given up.
+    """
 
     kind: str
     there: float

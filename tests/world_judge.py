@@ -396,11 +396,10 @@ class Judge:
         return counted >= sum(each.owes_push and not self._pushes[each.number] for each in same)
 
     def _was_crowded(self, run: Run) -> bool:
-        """Tell whether a short block found all slots of its process taken."""
+        """Tell whether a short block found all slots of its process taken, once it could be shown."""
         own = [each for each in self.runs.values() if each.process is run.process and each.has_card]
-        beside = [
-            each for each in own if each.began <= run.ended and (not each.ended or each.ended > run.began - 15.0)
-        ]
+        until = max(run.ended, self._healed_at) + self.soon if self.was_rough else run.ended
+        beside = [each for each in own if each.began <= until and (not each.ended or each.ended > run.began - 15.0)]
         return len(beside) > SLOTS
 
     def _judge_card(self, run: Run, cards: list[Any], is_newest: bool) -> None:

@@ -53,8 +53,8 @@ The user's threads and the scheduler's:
 The scheduler's and the workers':
 
 - `Job.result`, `.error`: written by the worker, read when the job has come back through the inbox; `done` and
-  `WorkerPool.busy` are the scheduler's. `Activity.on_phone` and `EndDelivery._opens` are the worker's while the job
-  of the end is on its way. [workers_report_each_job_once; test_threads]
+  `WorkerPool.busy` are the scheduler's. What an attempt at an end was to do and has done is the worker's while it is
+  on its way. [workers_report_each_job_once; test_threads]
 - `Delivery.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
   outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Delivery.id`), which
   outbox and `_handed` keep once. [test_keeping]

@@ -34,12 +34,14 @@ class _Sending(NamedTuple):
     """A request on its way.
 
     Attributes:
+        at: when it was sent, on the runtime's clock.
         state: what it shows.
         begins: whether the card appears by it.
         rotates: whether the card takes the place of an older one of this activity.
         confirms: whether it makes sure that nothing else has changed the card.
     """
 
+    at: float
     state: ActivityState
     begins: bool
     rotates: bool
@@ -327,11 +329,13 @@ class Activity:
         if state is None:
             return
         confirms = not is_shown or now >= self._confirm_at
-        self._sending = _Sending(state, not is_shown, rotates, confirms)
+        self._sending = _Sending(now, state, not is_shown, rotates, confirms)
         self.life = moved(self.life, Life.UPDATING if is_shown else Life.STARTING)
         self._arm()
         body = state.body if rotates or not is_shown else without_opening(state.body)
         self.account.note_request(now, 1 + rotates)
+        if self._counted not in (None, state.body) and now < self.account.may_change_until(self.stream_key):
+            self.pace.sent(now, self.pace.shown)  # what was sent once more may come behind this: then it counts
         persistence = self.dispatcher.persistence if confirms else None
         work = partial(_show, self.account, self.stream_key, body, rotates=rotates, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
@@ -375,8 +379,10 @@ class Activity:
             is_transition = before is not None and before.mark.transitions != sending.state.mark.transitions
             self.pace.sent(now, sending.state.mark.fraction, transition=is_transition)
         late = self.account.may_change_until(self.stream_key)
-        if now < late:
-            self._confirm(late)
+        if sending.at < late:
+            self._confirm(max(now, late))
+            if sending.begins:
+                self.pace.sent(now, sending.state.mark.fraction)  # a start that comes behind another is an update
         if answer.warning:
             if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
                 self.pace.warned(now)

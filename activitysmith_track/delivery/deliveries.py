@@ -159,6 +159,7 @@ class Delivery:
             self.dispatcher.look_after_leases()
         if job is None or self.stage is not Stage.IN_FLIGHT:
             return self._next(now)
+        self._landed()
         if job.error is None:
             self._arrived(was_sent=job.result)
             return self._done(Stage.DELIVERED)
@@ -168,6 +169,9 @@ class Delivery:
         if self.account.failed(job.error, now):
             self.dispatcher.retry_all(self.account)
         return self._failed(job.error, now)
+
+    def _landed(self) -> None:
+        """Note what is known of an attempt that is over, whether or not it has failed."""
 
     def _arrived(self, *, was_sent: bool) -> None:
         """Note that the service has answered; or that nothing was sent, where it is through without this process."""
@@ -327,19 +331,45 @@ class Delivery:
         return isinstance(error, TooManyRequests) or retry.is_transient(error)
 
 
+class _EndAttempt:
+    """One attempt at an end: what it is to do, and what came of it.
+
+    It is the worker's while it is on its way, and the scheduler's before and after.
+
+    Attributes:
+        at: when it was sent, on the runtime's clock.
+        opens: it has the card appear first.
+        overtakes: an update of the same activity is on its way.
+        has_opened: the card has appeared by it.
+        has_ended: it has asked for the end, or for the last state of a card that stays up.
+        is_ignored: the card had been ended before.
+        may_be_hit: an older run may yet end the card that it has shown.
+    """
+
+    __slots__ = ("at", "has_ended", "has_opened", "is_ignored", "may_be_hit", "opens", "overtakes")
+
+    def __init__(self, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
+        self.at, self.opens, self.overtakes = at, opens, overtakes
+        self.has_opened = self.has_ended = self.is_ignored = self.may_be_hit = False
+
+    @property
+    def is_opening(self) -> bool:
+        """True until the card has appeared that it is to open."""
+        return self.opens and not self.has_opened
+
+
 class EndDelivery(Delivery):
     """The end of an activity: a task that updates cannot hold up."""
 
     __slots__ = (
         "_armed",
         "_asked",
+        "_attempted",
         "_confirms",
         "_has_opened",
         "_has_tried",
         "_is_overruled",
         "_may_be_hit",
-        "_opens",
-        "_overtook",
         "_repeats_at",
         "_was_refused",
         "activity",
@@ -350,14 +380,13 @@ class EndDelivery(Delivery):
         super().__init__(activity.dispatcher, activity.account)
         self.activity, self.state = activity, state
         self._asked = activity.dispatcher.clock()
-        self._overtook = False  # it was sent while an update of its own activity was on its way
-        self._repeats_at = 0.0  # when it goes once more: it has arrived, and something may be carried out behind it
+        self._attempted = _EndAttempt()
         self._has_opened = False  # the card has appeared by this
         self._has_tried = False  # to end the card, so that it may be ended already
-        self._is_overruled = False  # the card had been ended by something else
-        self._may_be_hit = False  # an older run may yet end the card that stays up
-        self._confirms = False  # it goes once more for that
-        self._opens = False  # it has the card appear first
+        self._may_be_hit = False  # an older run may yet end the card, or have ended it
+        self._is_overruled = False  # something else has ended the card
+        self._repeats_at = 0.0  # when it goes once more: it has arrived, and something may be carried out behind it
+        self._confirms = False  # it does so because an older run may have ended the card that stays up
         self._was_refused = False  # the service would not show the activity
         self._armed: EndState | None = None  # what the watchdog says if the process is killed now
 
@@ -391,17 +420,17 @@ class EndDelivery(Delivery):
             return self._repeats_at
         is_shown = activity.on_phone is OnPhone.YES and not activity.may_have_ended
         can_open = not is_shown and not activity.is_in_flight
-        self._opens = can_open and self._takes_slot(now)
-        if activity.on_phone is OnPhone.NO and can_open and not self._opens:
+        opens = can_open and self._takes_slot(now)
+        if activity.on_phone is OnPhone.NO and can_open and not opens:
             if self._is_worth_showing and self.account.frees_slots:
                 return None
             if self.copy_owner is not CopyOwner.OUTBOX:
                 return self._withdraw()
             # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
+        self._attempted = _EndAttempt(now, opens=opens, overtakes=activity.is_in_flight)
         later = None if draining else self._opens_at(now)
         if later is not None:
             return self._wait(now, later)
-        self._overtook = activity.is_in_flight
         self._send(now)
         return None
 
@@ -416,7 +445,7 @@ class EndDelivery(Delivery):
 
     @property
     def _requests(self) -> int:
-        return 2 if self._opens and not self.state.keep else 1
+        return 2 if self._attempted.opens and not self.state.keep else 1
 
     @property
     def kind(self) -> str:
@@ -433,28 +462,23 @@ class EndDelivery(Delivery):
         return self._is_worth_showing and self.account.take_slot(self.activity, now)
 
     def _perform(self, seconds: float) -> None:
-        activity, state = self.activity, self.state
-        if self._opens:
+        attempt, key, state = self._attempted, self.activity.stream_key, self.state
+        if attempt.opens:
             # The copy in the outbox has taken an older run's place there.
             with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
-                try:
-                    self.account.perform([stream_call(activity.stream_key, None, state.opening or {})], seconds)
-                except Exception as error:
-                    if activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
-                        activity.on_phone = OnPhone.MAYBE
-                    raise
-            activity.on_phone, self._opens, self._has_opened = OnPhone.YES, False, True
+                self.account.perform([stream_call(key, None, state.opening or {})], seconds)
+                attempt.has_opened = True
+            attempt.may_be_hit = older.may_hit or self.activity.is_in_doubt
             if state.keep:
-                self._may_be_hit = older.may_hit or activity.is_in_doubt  # else the end that follows hears of it
                 return
         body = late(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if state.keep:
             body = without_opening(body)
-        tried, self._has_tried = self._has_tried, True
         with self._in_place_of_older(self._confirms) as older:
-            answer: StreamAnswer = self.account.perform([owed_call(self.kind, activity.stream_key, body)], seconds)
-        self._may_be_hit = older.may_hit
-        self._is_overruled = bool(answer.ignored) and not tried
+            attempt.has_ended = True
+            answer: StreamAnswer = self.account.perform([owed_call(self.kind, key, body)], seconds)
+        attempt.may_be_hit |= older.may_hit
+        attempt.is_ignored = bool(answer.ignored)
 
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
@@ -477,7 +501,7 @@ class EndDelivery(Delivery):
 
     def copy(self, *, failed: bool = False) -> Entry | None:
         """Return what is to be kept of it."""
-        if not self.state.body or (self.has_arrived and not self._overtook):
+        if not self.state.body or (self.has_arrived and not self._attempted.overtakes):
             return None
         key, body = self.activity.stream_key, self.state.body
         return self.persistence.entry(self.account, self.kind, body, self.occurred_at, id=self.id, stream_key=key)
@@ -487,12 +511,23 @@ class EndDelivery(Delivery):
 
     def _finds_no_room(self, error: Exception) -> bool:
         """Tell whether there is no slot for a card that has already ended."""
-        return self._opens and isinstance(error, ActivityLimitReached)
+        return self._attempted.is_opening and isinstance(error, ActivityLimitReached)
+
+    def _landed(self) -> None:
+        attempt = self._attempted
+        if attempt.has_opened:
+            self.activity.on_phone, self._has_opened, self._has_tried = OnPhone.YES, True, False
+        self._may_be_hit |= attempt.may_be_hit
+        self._is_overruled = attempt.is_ignored and (self._may_be_hit or not self._has_tried)
+        self._has_tried |= attempt.has_ended
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
+        is_opening = self._attempted.is_opening
+        if is_opening and self.activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
+            self.activity.on_phone = OnPhone.MAYBE
         if retry.may_arrive_late(error):
-            self.account.note_late(self.activity.stream_key, now, ends=not self._opens)
+            self.account.note_late(self.activity.stream_key, now, ends=not is_opening)
         if self._finds_no_room(error):
             return self._refused(Stage.DELIVERED)
         if isinstance(error, NotFound):
@@ -506,7 +541,7 @@ class EndDelivery(Delivery):
         return self._refused(Stage.LOST)
 
     def _refused(self, stage: Stage) -> float | None:
-        if self._opens:
+        if self._attempted.is_opening:
             self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, whose place it was to take
         return self._done(stage)
 
@@ -520,17 +555,18 @@ class EndDelivery(Delivery):
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
         now, late = dispatcher.clock(), self.account.may_appear_until(activity.stream_key)
-        self._confirms = self._may_be_hit
-        if self._may_be_hit:
-            self._may_be_hit, late = False, max(late, activity.sure_from(now))
-        may_appear = stage is Stage.DELIVERED and now < late and activity.successor is None
+        attempt, self._attempted = self._attempted, _EndAttempt()
+        self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
+        if self._confirms:
+            late = max(late, activity.sure_from(now))
+        may_appear = stage is Stage.DELIVERED and attempt.at < late and activity.successor is None
         recent = max(activity.pace.started + OLDER_SECONDS, self.account.may_change_until(activity.stream_key))
-        is_recent = self._has_opened or now < recent
+        is_recent = self._has_opened or attempt.at < recent
         if self._is_overruled and is_recent:
             may_appear, activity.on_phone = activity.successor is None, OnPhone.NO
         self._is_overruled = False
-        if self._overtook or may_appear:
-            self._overtook, self.has_arrived, self.entry, self._armed = False, False, None, None
+        if attempt.overtakes or may_appear:
+            self.has_arrived, self.entry, self._armed = False, None, None
             self.stage, self.copy_owner, self._repeats_at = Stage.OWED, CopyOwner.NOBODY, max(now, late)
             return None if activity.is_in_flight else self._repeats_at
         self.stage = moved(self.stage, stage)
