@@ -12,11 +12,12 @@ The frames, by their `frame`:
 - `hello`: the protocol's version, the job's pid, how to import this library, how long to try, and the outbox's
   directory (true for the user's own, false for none).
 - `account`: `id`, `api_key`, `base_url`; cards and what is owed name it by its id.
-- `card`: `id`, `account`, `stream_key`, and the last words: `end`, the body that ends the stream, and `push`, the
-  body of a push or null. It comes when a card opens and whenever its last words change; the newest counts.
+- `card`: `id`, `account`, `stream_key`, `began` (seconds since the epoch), and the last words: `end`, the body that
+  ends the stream, and `push`, the body of a push or null. It comes when a card opens and whenever its last words
+  change; the newest counts.
 - `goodbye`: `id`; the job has ended that card itself.
 - `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
-  (seconds since the epoch); to be delivered when the job is gone, in whatever way.
+  and `began` (seconds since the epoch); to be delivered when the job is gone, in whatever way.
 - `settled`: `id`; the job has delivered that itself.
 - `bye`: the job leaves in order. Cards without a goodbye are ended, and nobody is alarmed.
 """
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from .delivery.successor import Owed
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_FRAME = 1024 * 1024  # bytes of one frame
 MAX_HELD = 4 * MAX_FRAME  # bytes of frames that the process keeps
 MAX_ENTRIES = 200  # cards and owed requests that are kept at once
@@ -89,7 +90,14 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "outbox": (str, bool),
     },
     "account": {"id": (int,), "api_key": (str,), "base_url": (str,)},
-    "card": {"id": (int,), "account": (int,), "stream_key": (str,), "end": (dict,), "push": (dict, _NONE)},
+    "card": {
+        "id": (int,),
+        "account": (int,),
+        "stream_key": (str,),
+        "end": (dict,),
+        "push": (dict, _NONE),
+        "began": _NUMBER,
+    },
     "goodbye": {"id": (int,)},
     "owed": {
         "id": (int,),
@@ -99,6 +107,7 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "body": (dict,),
         "at_least_once": (bool,),
         "happened": _NUMBER,
+        "began": _NUMBER,
     },
     "settled": {"id": (int,)},
     "bye": {},
@@ -254,7 +263,8 @@ class Duty:
         from .delivery.successor import Owed
 
         account = self._accounts[frame["account"]]
-        return Owed(method, account, frame["stream_key"] or "", body, again, at)
+        began = frame["began"] if method != "push" else 0.0
+        return Owed(method, account, frame["stream_key"] or "", body, again, at, began)
 
 
 def _stream(frame: Mapping[str, Any]) -> tuple[int, str | None]:

@@ -42,14 +42,14 @@ TURN_SECONDS = 5.0  # that one thread waits for another one's call: for a disk t
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
 
-_FILE = "outbox-1.sqlite"  # the figure is the table's: another table gets another file
+_FILE = "outbox-2.sqlite"  # the figure is the table's: another table gets another file
 _PAGE = 4096  # bytes: the size of a drained file, which is one page
 _STEPS, _MOST_STEPS = 10_000, 2_000_000  # of SQLite's machine; a thousand entries take a tenth of that
 _TABLE = """CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, hint TEXT NOT NULL, base_url TEXT NOT NULL,
     stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, happened REAL NOT NULL, run TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL NOT NULL DEFAULT 0,
-    begun INTEGER NOT NULL DEFAULT 0)"""
+    begun INTEGER NOT NULL DEFAULT 0, began REAL NOT NULL DEFAULT 0)"""
 _SCHEMA = {("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)}
 _LOCKED = "database is locked"
 _READ_ONLY = "attempt to write a readonly database"  # a file that says so itself, or lies in a place that does
@@ -98,6 +98,7 @@ class Entry:
         run: names the process and the block that it comes from.
         id: putting the same id twice keeps it once.
         attempts: how often it was released after a failure.
+        began: seconds since the epoch, when the run began whose end it is; 0 for a push.
     """
 
     kind: str
@@ -110,6 +111,7 @@ class Entry:
     run: str = ""
     id: str = field(default_factory=lambda: os.urandom(12).hex())
     attempts: int = 0
+    began: float = 0.0
 
 
 def hint(api_key: str) -> str:
@@ -180,8 +182,9 @@ class Outbox:
             owner: who goes on trying to deliver them, so that nobody else claims them meanwhile; see `claim`.
             lease_seconds: how long from now, at most five minutes; `begin` renews it.
 
-        An `end` or `keep` takes the place of one of the same stream that happened before it. What is older than 24
-        hours is dropped, and of more than 1,000 the oldest.
+        An `end` or `keep` takes the place of one of the same stream whose run began before its own, or has happened
+        before it in the same run: when a job was killed is known a moment later only, and a next run may be over by
+        then. What is older than 24 hours is dropped, and of more than 1,000 the oldest.
 
         Returns:
             True when every one of them is safely on disk.
@@ -416,14 +419,14 @@ class Outbox:
             self._tell_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
             return None
         account = entry.hint, entry.base_url, entry.stream_key
-        details = int(entry.at_least_once), float(entry.happened), entry.run, entry.attempts
+        details = int(entry.at_least_once), float(entry.happened), entry.run, entry.attempts, float(entry.began)
         return entry.id, entry.kind, *account, text, *details
 
     def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
         self._prune(base, self._clock())
         known = {key for (key,) in base.execute("SELECT id FROM entries")}
-        of_streams = "SELECT hint, base_url, stream_key, happened, id FROM entries WHERE kind != 'push'"
-        ends = {tuple(found[:3]): (found[3], found[4]) for found in base.execute(of_streams)}
+        of_streams = "SELECT hint, base_url, stream_key, began, happened, id FROM entries WHERE kind != 'push'"
+        ends = {tuple(found[:3]): (found[3:5], found[5]) for found in base.execute(of_streams)}
         for row in rows:
             if row[0] not in known and self._supersedes(base, ends, row):
                 known.add(row[0])
@@ -437,14 +440,14 @@ class Outbox:
     @staticmethod
     def _supersedes(base: sqlite3.Connection, ends: dict[Any, tuple[Any, str]], row: tuple[Any, ...]) -> bool:
         """Let an end take the place of an older one of its stream; False where there is a newer one already."""
-        key, kind, stream, happened = row[0], row[1], row[2:5], row[7]
+        key, kind, stream, times = row[0], row[1], row[2:5], (row[10], row[7])
         if kind == "push":
             return True
-        before, older = ends.get(stream, (0.0, ""))
-        if older and isinstance(before, float) and before > happened:
+        before, older = ends.get(stream, (times, ""))
+        if all(isinstance(each, float) for each in before) and before > times:
             return False
         base.execute("DELETE FROM entries WHERE id = ?", (older,))
-        ends[stream] = happened, key
+        ends[stream] = times, key
         return True
 
     def _prune(self, base: sqlite3.Connection, now: float) -> None:
@@ -551,8 +554,8 @@ class Outbox:
 
 
 _INSERT = (
-    "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts, began)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _RELEASE = (
     "UPDATE entries SET owner = NULL, leased_until = 0, begun = 0, attempts = attempts + 1"
@@ -560,7 +563,7 @@ _RELEASE = (
 )
 _COLUMNS = (
     "seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, happened, stream_key, at_least_once, run,"
-    " id, attempts"
+    " id, attempts, began"
 )
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 
@@ -604,6 +607,7 @@ def _checked(entry: Entry) -> Entry:
     if not isinstance(entry.happened, (int, float)) or not math.isfinite(entry.happened):
         raise ValueError("no time at which it happened")
     attempts = entry.attempts if isinstance(entry.attempts, int) else 0
+    began = float(entry.began) if isinstance(entry.began, (int, float)) and math.isfinite(entry.began) else 0.0
     return Entry(
         entry.kind,
         entry.hint,
@@ -615,6 +619,7 @@ def _checked(entry: Entry) -> Entry:
         entry.run,
         entry.id,
         attempts,
+        began,
     )
 
 

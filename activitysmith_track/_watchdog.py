@@ -126,6 +126,7 @@ class Watchdog:
         *,
         end: Mapping[str, Any],
         push: Mapping[str, Any] | None,
+        began: float = 0.0,
     ) -> None:
         """Say what is to be told about a card if the job dies now; the newest call counts.
 
@@ -136,9 +137,10 @@ class Watchdog:
             stream_key: the card's stream.
             end: the body that ends the stream.
             push: the body of a push, or `None` for a card that alarms nobody.
+            began: seconds since the epoch, when the run began.
         """
         account = self._account(api_key, base_url)
-        words = {"end": dict(end), "push": None if push is None else dict(push)}
+        words = {"end": dict(end), "push": None if push is None else dict(push), "began": began}
         self._feed(("card", card), True, "card", id=card, account=account, stream_key=stream_key, **words)
 
     def goodbye(self, card: int) -> None:
@@ -156,6 +158,7 @@ class Watchdog:
         stream_key: str | None = None,
         at_least_once: bool = False,
         happened: float,
+        began: float = 0.0,
     ) -> None:
         """Have a request delivered once the job is gone, in whatever way, unless `settled` takes it back.
 
@@ -168,6 +171,7 @@ class Watchdog:
             stream_key: the stream, for `end` and `keep`.
             at_least_once: True where a push may be repeated although it may have arrived.
             happened: seconds since the epoch, which late words name.
+            began: the same of the run whose end it is; see `Entry`.
         """
         self._feed(
             ("owed", owed),
@@ -180,6 +184,7 @@ class Watchdog:
             body=dict(body),
             at_least_once=at_least_once,
             happened=happened,
+            began=began,
         )
 
     def settled(self, owed: int) -> None:

@@ -29,15 +29,15 @@ from activitysmith_track.errors import ActivitySmithError
 def files(rng: random.Random, directory: Path, sound: list[bytes]) -> bool:
     """Use an outbox whose file is damaged."""
     fuzzing.clean(directory)
-    (directory / "outbox-1.sqlite").write_bytes(fuzzing.damage(rng, rng.choice(sound)))
+    (directory / "outbox-2.sqlite").write_bytes(fuzzing.damage(rng, rng.choice(sound)))
     return bool(fuzzing.use(directory))
 
 
 def rows(rng: random.Random, directory: Path, sound: list[bytes]) -> bool:
     """Use an outbox whose rows hold odd values."""
     fuzzing.clean(directory)
-    (directory / "outbox-1.sqlite").write_bytes(sound[1])
-    fuzzing.tamper(rng, directory / "outbox-1.sqlite")
+    (directory / "outbox-2.sqlite").write_bytes(sound[1])
+    fuzzing.tamper(rng, directory / "outbox-2.sqlite")
     return bool(fuzzing.use(directory))
 
 

@@ -377,6 +377,7 @@ def main() -> int:
     """Draw, try and report; fail where too few are noticed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=200, help="mutations to draw (%(default)s)")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many of these, tried before (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the draw; else one is drawn")
     parser.add_argument("--layer", choices=LAYERS, default="pure", help="whose modules are damaged (%(default)s)")
     parser.add_argument("--module", choices=CHECKS, action="append", help="only this one; may be given again")
@@ -388,7 +389,8 @@ def main() -> int:
     modules = given.module or LAYERS[given.layer]
     print(f"seed {given.seed}", flush=True)
     results = []
-    for result in attempts(draw(modules, given.count, given.seed, given.uniform), modules, given.jobs):
+    drawn = draw(modules, given.count, given.seed, given.uniform)[given.skip :]
+    for result in attempts(drawn, modules, given.jobs):
         results.append(result)
         if given.list:
             took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.checks.items())

@@ -15,7 +15,19 @@ from activitysmith_track._outbox import Entry, Outbox
 
 BASE_URL = "https://service.example/api"
 COLUMNS = (
-    *("id", "kind", "hint", "base_url", "stream_key", "body", "at_least_once", "happened", "run", "attempts"),
+    *(
+        "id",
+        "kind",
+        "hint",
+        "base_url",
+        "stream_key",
+        "body",
+        "at_least_once",
+        "happened",
+        "run",
+        "attempts",
+        "began",
+    ),
     *("owner", "leased_until", "begun"),
 )
 NOW = 1_790_000_000.0

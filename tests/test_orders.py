@@ -244,7 +244,7 @@ def test_a_lot_that_is_owed(story: Story, owed: int) -> None:
 
     story.play(work)
     assert (told, len(story.pushes), story.owed) == ([True], owed, [])
-    assert story.now == pytest.approx(60.0 * ((owed - 1) // 30), abs=5.0)  # half of the account's rate
+    assert story.now == pytest.approx(60.0 * ((owed - 1) // 20), abs=5.0)  # a third of the account's rate
 
 
 def test_a_lot_that_a_flush_delivers(story: Story) -> None:
@@ -405,9 +405,10 @@ def test_an_answer_that_comes_after_a_late_request(story: Story, shown: bool) ->
     assert story.card()[:2] == (True, "red")
 
 
-def test_an_end_that_finds_the_card_ended_after_a_failed_attempt(story: Story) -> None:
+@pytest.mark.parametrize("first", ["503", "502 after"])
+def test_an_end_that_finds_the_card_ended_after_a_failed_attempt(story: Story, first: str) -> None:
     """An older run's watchdog may have ended the card, or this end's own first attempt: it is shown to be sure."""
-    ends = iter([Fate("ok", 0.9, 0.05), "503"])
+    ends = iter([Fate("ok", 0.9, 0.05), Fate(first, 1.0, 0.05)])
     story.goes(lambda process, call: next(ends, "ok") if call.method == "DELETE" else "ok")
 
     def work() -> None:
@@ -443,3 +444,65 @@ def test_what_is_carried_out_late_counts(story: Story, which: str) -> None:
 
     story.play(work)
     assert all(not card.over_budget for card in story.world.service.activities.values())
+
+
+def test_the_death_of_an_older_run_is_known_late(story: Story) -> None:
+    """A watchdog hears that a job was killed when its next run is over already, whose end is the newer one."""
+    story.goes(lambda process, call: "503" if story.now < 8.0 and process.number > 1 else "ok")
+
+    def work() -> None:
+        older = Process(story.world, 0, watched=True)
+        story.block(older, "job", run="older")
+        story.world.sleep(5.0)
+        older.kill()
+        story.world.sleep(0.001)
+        story.end(story.block(Process(story.world, 0), "job", run="newer"))
+        story.world.sleep(60.0)
+
+    story.play(work)
+    assert story.card() == (True, activities.LOOKS["done"][0], "newer")
+
+
+def test_killed_while_an_end_is_to_go_once_more(story: Story) -> None:
+    """What the end of a block waits for, to go again behind it, the watchdog does instead where the job is killed."""
+    puts, ends = iter([Fate("late", 4.0, 0.0)]), iter(["503"])
+
+    def fate(process: Process, call: Call[Any]) -> Fate | str:
+        return next({"PUT": puts, "DELETE": ends}.get(call.method, iter(())), "ok") if story.now > 5.0 else "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        process = Process(story.world, 0, watched=True)
+        handle = story.block(process, "job")
+        story.block(process, "other")
+        story.world.sleep(6.0)
+        handle.update(subtitle="half", important=True)
+        story.world.sleep(5.5)
+        story.end(handle)
+        story.world.sleep(2.8)  # by then the end has arrived
+        assert story.card()[0]
+        process.kill()
+        story.world.sleep(60.0)
+
+    story.play(work)
+    assert story.card()[:2] == (True, activities.LOOKS["done"][0])
+
+
+def test_a_card_that_is_to_appear_while_much_is_sent(story: Story) -> None:
+    """Where old debts and updates have taken most of the minute, a new card appears all the same."""
+    story.owe(60)
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        handles = [story.block(process, f"job {number}") for number in range(3)]
+        for number in range(12):
+            story.world.sleep(2.0)
+            for handle in handles:
+                handle.update(subtitle=f"now {number}", important=True)
+        story.block(process, "new")
+        story.world.sleep(2.0)
+
+    story.play(work)
+    assert story.now < 30.0
+    assert not story.card("new")[0]

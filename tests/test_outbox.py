@@ -662,7 +662,7 @@ def test_damaged_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     work.mkdir(mode=0o700)
     for _ in range(2_000):
         clean(work)
-        (work / "outbox-1.sqlite").write_bytes(damage(rng, rng.choice(sound)))
+        (work / "outbox-2.sqlite").write_bytes(damage(rng, rng.choice(sound)))
         for entry in use(work):
             assert check_body("send" if entry.kind == "push" else "end_stream", entry.body) == entry.body
 
@@ -677,8 +677,8 @@ def test_tampered_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     work.mkdir(mode=0o700)
     for _ in range(1_000):
         clean(work)
-        (work / "outbox-1.sqlite").write_bytes(sound)
-        tamper(rng, work / "outbox-1.sqlite")
+        (work / "outbox-2.sqlite").write_bytes(sound)
+        tamper(rng, work / "outbox-2.sqlite")
         for entry in use(work):
             json.dumps(entry.body, allow_nan=False)
 

@@ -565,7 +565,7 @@ def told(sim: Simulator, *, push: Any = PUSH, owed: tuple[dict[str, Any], ...] =
     """Build the frames of one account with one card."""
     return [
         encode("account", id=1, api_key=sim.api_key, base_url=sim.base_url),
-        encode("card", id=1, account=1, stream_key="job", end=END, push=push),
+        encode("card", id=1, account=1, stream_key="job", end=END, push=push, began=1.0),
         *(encode("owed", **{"id": n, "account": 1, "at_least_once": False, **each}) for n, each in enumerate(owed)),
     ]
 
@@ -657,7 +657,7 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
 def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) -> None:
     """What the process cannot deliver in its time a next process finds on disk, free to take, without the key."""
     guard = Guard()
-    owed = {"method": "keep", "stream_key": "other", "body": END, "happened": time.time()}
+    owed = {"method": "keep", "stream_key": "other", "body": END, "happened": time.time(), "began": 0.0}
     timing = list(QUICK._replace(retry=0.2))
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, owed=(owed,))):
         guard.duty.take(*next(Decoder().feed(frame)))
@@ -820,7 +820,8 @@ def test_several_accounts() -> None:
         duty.take({"frame": "account", "id": number, "api_key": key, "base_url": "u"}, b"")
     pushes: list[Any] = [None, PUSH, PUSH, {"title": "t"}, {"title": "t"}, None, PUSH]
     for number, (account, push) in enumerate(zip((1, 1, 1, 2, 2, 3, 9), pushes, strict=True)):
-        content = encode("card", id=number, account=account, stream_key=f"k{number}", end={}, push=push)[4:]
+        words = {"end": {}, "push": push, "began": 1.0}
+        content = encode("card", id=number, account=account, stream_key=f"k{number}", **words)[4:]
         duty.take(json.loads(content), content)
     found = [each for each in duty.owed(5.0) if each.method == "push"]
     assert found == [
@@ -834,13 +835,21 @@ def test_the_newest_card_of_a_stream_counts() -> None:
     """What an older block owes a card that a newer one of the same name shows is not told in its place."""
     duty = Duty()
     duty.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
-    older = {"account": 1, "method": "end", "stream_key": "k", "body": {}, "at_least_once": True, "happened": 1.0}
+    older = {
+        "account": 1,
+        "method": "end",
+        "stream_key": "k",
+        "body": {},
+        "at_least_once": True,
+        "happened": 1.0,
+        "began": 0.5,
+    }
     for content in (
         encode("owed", id=1, **older),
         encode("owed", id=3, **{**older, "stream_key": "other"}),
         encode("owed", id=2, **{**older, "stream_key": "other", "method": "keep"}),
-        encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH),
-        encode("card", id=3, account=1, stream_key="k", end={}, push=None),
+        encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH, began=1.0),
+        encode("card", id=3, account=1, stream_key="k", end={}, push=None, began=1.0),
     ):
         duty.take(json.loads(content[4:]), content[4:])
     owed = [(each.method, each.stream_key, each.body) for each in duty.owed(5.0)]
@@ -1149,9 +1158,19 @@ def frames() -> list[bytes]:
     return [
         hello(),
         encode("account", id=1, api_key="k", base_url="http://127.0.0.1:1/api"),
-        encode("card", id=1, account=1, stream_key="job", end=END, push=PUSH),
+        encode("card", id=1, account=1, stream_key="job", end=END, push=PUSH, began=1.0),
         encode("goodbye", id=1),
-        encode("owed", id=1, account=1, method="end", stream_key="k", body={}, at_least_once=True, happened=1.5),
+        encode(
+            "owed",
+            id=1,
+            account=1,
+            method="end",
+            stream_key="k",
+            body={},
+            at_least_once=True,
+            happened=1.5,
+            began=1.0,
+        ),
         encode("settled", id=1),
         encode("bye"),
     ]
@@ -1211,7 +1230,7 @@ def test_what_is_held_is_bounded() -> None:
     duty, big = Duty(), {"x": "y" * 500_000}
     for number in range(1_000):
         duty.take({"frame": "account", "id": number, "api_key": "k", "base_url": "u"}, b"")
-        content = encode("card", id=number, account=1, stream_key="k", end=big, push=None)[4:]
+        content = encode("card", id=number, account=1, stream_key="k", end=big, push=None, began=1.0)[4:]
         duty.take({"frame": "card", "id": number}, content)
     assert duty._held <= _last_words.MAX_HELD
     assert len(duty._accounts) <= _last_words.MAX_ENTRIES

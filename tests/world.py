@@ -109,9 +109,11 @@ class World:
 
     def run_while(self, goes_on: Callable[[], bool], most: float) -> None:
         """Let everything happen while something holds, for so many seconds at most."""
-        until = self.now + most
-        while goes_on() and self._events and self._events[0][0] <= until:
-            self.run(self._events[0][0])
+        until, events = self.now + most, self._events
+        while goes_on() and events and events[0][0] <= until:
+            when, _, _, event = heapq.heappop(events)
+            self.now = max(self.now, when)
+            event()
         if goes_on():
             raise Violation("hangs: the jobs do not come to their end")
 
@@ -149,6 +151,7 @@ class World:
         """Wait for a waker."""
         if getcurrent() is self.hub:
             raise Violation("waits: the scheduler waits for something")
+        self.die_if_dead()
         self.hub.switch()
         self.die_if_dead()
 
@@ -475,9 +478,11 @@ class WorldWatchdog:
 
         self._world.at(moment, arrive)
 
-    def guard(self, card: int, api_key: str, base_url: str, stream_key: str, *, end: Any, push: Any) -> None:
+    def guard(
+        self, card: int, api_key: str, base_url: str, stream_key: str, *, end: Any, push: Any, began: float
+    ) -> None:
         self._duty._accounts[1] = api_key, base_url
-        words = {"end": dict(end), "push": None if push is None else dict(push)}
+        words = {"end": dict(end), "push": None if push is None else dict(push), "began": began}
         self._say("card", id=card, account=1, stream_key=stream_key, **words)
 
     def goodbye(self, card: int) -> None:
@@ -832,7 +837,7 @@ class MemoryOutbox:
             if any(row.entry.id == entry.id for row in rows):
                 continue
             older = next((row for row in rows if _is_same_card(row.entry, entry)), None)
-            if older is not None and older.entry.happened > entry.happened:
+            if older is not None and (older.entry.began, older.entry.happened) > (entry.began, entry.happened):
                 continue
             if older is not None:
                 rows.remove(older)

@@ -31,8 +31,9 @@ DEBTS_AT_ONCE = 2  # requests for earlier processes that may be on their way at 
 class Urgency(Enum):
     """How many of the account's requests a minute something leaves to what is more urgent."""
 
-    DEBT = 30  # what an earlier process owes: it never delays what this one has to say
+    DEBT = 40  # what an earlier process owes: it never delays what this one has to say
     UPDATE = 10
+    START = 5  # of a card that is to appear
     END = 0  # and pushes
 
 

@@ -57,6 +57,7 @@ class Activity:
         sent: what it shows.
         attention: what change of the handle has it looked at.
         is_armed: whether a watchdog knows of it; `None` before that was asked.
+        began_at: seconds since the epoch.
         may_have_ended: whether something of an earlier process may have ended its card, which is made sure of later.
     """
 
@@ -75,6 +76,7 @@ class Activity:
         "_visible_at",
         "account",
         "attention",
+        "began_at",
         "dispatcher",
         "end_delivery",
         "is_armed",
@@ -109,6 +111,7 @@ class Activity:
         self.predecessor: Activity | None = None
         self.successor: Activity | None = None
         self.number = next(dispatcher.order)
+        self.began_at = dispatcher.runtime.wall()
         self.is_armed: bool | None = None
         self._epoch = dispatcher.epoch
         self._visible_at = visible_at  # a delay keeps it off the screen until then
@@ -212,7 +215,8 @@ class Activity:
         if older is not None and older.end_delivery is not None and not older.has_ended:
             # what is on the screen is the older run's
             crash_state = older.end_delivery.state.body or crash_state[0], crash_state[1]
-        self.dispatcher.persistence.guard(self.number, self.account, self.stream_key, crash_state)
+        persistence = self.dispatcher.persistence
+        persistence.guard(self.number, self.account, self.stream_key, crash_state, self.began_at)
 
     def give_up(self) -> None:
         """Send no more states; see `Task.give_up`."""
@@ -372,7 +376,7 @@ class Activity:
             if not is_fresh and self._may_have_begun_at is not None:
                 self.pace.started = self._may_have_begun_at
             if may_be_hit or (sending.begins and self.is_in_doubt) or not is_as_expected:
-                self.may_have_ended = self.end_delivery is None  # else it was this one's own end
+                self.may_have_ended |= self.end_delivery is None  # else it was this one's own end
                 self._confirm(self.sure_from(now))
         elif answer.operation != "noop":
             before = self.sent
@@ -504,7 +508,8 @@ class UpdateQueue:
             return None  # woken when a request has landed
         later: float | None = None
         for activity, state in self._by_staleness(now):
-            open_at = activity.account.open_at(now, Urgency.UPDATE)
+            urgency = Urgency.UPDATE if activity.on_phone is OnPhone.YES else Urgency.START
+            open_at = activity.account.open_at(now, urgency)
             if open_at > now:
                 later = open_at if later is None else min(later, open_at)
             elif self._dispatcher.update_workers.free:

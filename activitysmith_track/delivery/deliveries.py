@@ -159,7 +159,7 @@ class Delivery:
             self.dispatcher.look_after_leases()
         if job is None or self.stage is not Stage.IN_FLIGHT:
             return self._next(now)
-        self._landed()
+        self._landed(job.error)
         if job.error is None:
             self._arrived(was_sent=job.result)
             return self._done(Stage.DELIVERED)
@@ -170,8 +170,8 @@ class Delivery:
             self.dispatcher.retry_all(self.account)
         return self._failed(job.error, now)
 
-    def _landed(self) -> None:
-        """Note what is known of an attempt that is over, whether or not it has failed."""
+    def _landed(self, error: Exception | None) -> None:
+        """Note what is known of an attempt that is over."""
 
     def _arrived(self, *, was_sent: bool) -> None:
         """Note that the service has answered; or that nothing was sent, where it is through without this process."""
@@ -343,14 +343,16 @@ class _EndAttempt:
         has_opened: the card has appeared by it.
         has_ended: it has asked for the end, or for the last state of a card that stays up.
         is_ignored: the card had been ended before.
+        repeats_at: when it goes once more, since something may be carried out behind it; `None` for never.
         may_be_hit: an older run may yet end the card that it has shown.
     """
 
-    __slots__ = ("at", "has_ended", "has_opened", "is_ignored", "may_be_hit", "opens", "overtakes")
+    __slots__ = ("at", "has_ended", "has_opened", "is_ignored", "may_be_hit", "opens", "overtakes", "repeats_at")
 
     def __init__(self, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
         self.at, self.opens, self.overtakes = at, opens, overtakes
         self.has_opened = self.has_ended = self.is_ignored = self.may_be_hit = False
+        self.repeats_at: float | None = None
 
     @property
     def is_opening(self) -> bool:
@@ -416,8 +418,10 @@ class EndDelivery(Delivery):
         grace = self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
         if activity.is_in_flight and now < grace:
             return grace
-        if now < self._repeats_at and activity.successor is None:
-            return self._repeats_at
+        if self._repeats_at and activity.successor is None:
+            repeats_at = max(self._repeats_at, self.account.may_appear_until(activity.stream_key))
+            if now < repeats_at:
+                return repeats_at
         is_shown = activity.on_phone is OnPhone.YES and not activity.may_have_ended
         can_open = not is_shown and not activity.is_in_flight
         opens = can_open and self._takes_slot(now)
@@ -441,7 +445,10 @@ class EndDelivery(Delivery):
             activity.is_armed = activity.source.last_words() is not None
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
-            self.persistence.guard(activity.number, activity.account, activity.stream_key, (self.state.body, None))
+            crash_state = self.state.body, None
+            self.persistence.guard(
+                activity.number, activity.account, activity.stream_key, crash_state, activity.began_at
+            )
 
     @property
     def _requests(self) -> int:
@@ -462,6 +469,10 @@ class EndDelivery(Delivery):
         return self._is_worth_showing and self.account.take_slot(self.activity, now)
 
     def _perform(self, seconds: float) -> None:
+        self._show_and_end(seconds)
+        self._attempted.repeats_at = self._repeat_at()
+
+    def _show_and_end(self, seconds: float) -> None:
         attempt, key, state = self._attempted, self.activity.stream_key, self.state
         if attempt.opens:
             # The copy in the outbox has taken an older run's place there.
@@ -479,6 +490,27 @@ class EndDelivery(Delivery):
             answer: StreamAnswer = self.account.perform([owed_call(self.kind, key, body)], seconds)
         attempt.may_be_hit |= older.may_hit
         attempt.is_ignored = bool(answer.ignored)
+
+    def _repeat_at(self) -> float | None:
+        """Return when an end that has arrived goes once more, after what may be carried out behind it.
+
+        That is an update that it has overtaken, or one that was given up: it would wake the card. A card that stays
+        up is shown once more where an older run's end may be behind it.
+        """
+        activity, attempt, now = self.activity, self._attempted, self.dispatcher.clock()
+        repeats_at = now if attempt.overtakes else None
+        late = self.account.may_appear_until(activity.stream_key)
+        if attempt.at < late and activity.successor is None:
+            repeats_at = max(now, late)
+        if self.state.keep and (self._may_be_hit or attempt.may_be_hit) and activity.successor is None:
+            repeats_at = max(late, activity.sure_from(now))
+        return repeats_at
+
+    def _settle_copy(self) -> None:
+        if self._attempted.repeats_at is None:
+            super()._settle_copy()
+        else:
+            self.persistence.over(self)  # should this process be killed before it has gone once more
 
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
@@ -501,25 +533,30 @@ class EndDelivery(Delivery):
 
     def copy(self, *, failed: bool = False) -> Entry | None:
         """Return what is to be kept of it."""
-        if not self.state.body or (self.has_arrived and not self._attempted.overtakes):
+        if not self.state.body or (self.has_arrived and self._attempted.repeats_at is None):
             return None
-        key, body = self.activity.stream_key, self.state.body
-        return self.persistence.entry(self.account, self.kind, body, self.occurred_at, id=self.id, stream_key=key)
+        key, body, began = self.activity.stream_key, self.state.body, self.activity.began_at
+        return self.persistence.entry(
+            self.account, self.kind, body, self.occurred_at, id=self.id, stream_key=key, began=began
+        )
 
     def _is_owed_after(self, error: Exception) -> bool:
+        if isinstance(error, NotFound):  # nothing is on the screen, yet
+            self._attempted.repeats_at = self._repeat_at()
+            return self._attempted.repeats_at is not None
         return super()._is_owed_after(error) and not self._finds_no_room(error)
 
     def _finds_no_room(self, error: Exception) -> bool:
         """Tell whether there is no slot for a card that has already ended."""
         return self._attempted.is_opening and isinstance(error, ActivityLimitReached)
 
-    def _landed(self) -> None:
+    def _landed(self, error: Exception | None) -> None:
         attempt = self._attempted
         if attempt.has_opened:
             self.activity.on_phone, self._has_opened, self._has_tried = OnPhone.YES, True, False
         self._may_be_hit |= attempt.may_be_hit
         self._is_overruled = attempt.is_ignored and (self._may_be_hit or not self._has_tried)
-        self._has_tried |= attempt.has_ended
+        self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
@@ -546,29 +583,27 @@ class EndDelivery(Delivery):
         return self._done(stage)
 
     def _done(self, stage: Stage) -> float | None:
-        """Owe nothing any more; but an end goes once more after what may be carried out behind it.
+        """Owe nothing any more, unless it goes once more.
 
-        That is an update that it has overtaken, or one that was given up: it would wake the card. A card that stays
-        up is shown once more where an older run's end may be behind it. Where such an end seems to have come first,
-        the card appears once more to end as this run did.
+        Where the end of an older run seems to have come first, the card appears once more to end as this run did.
         """
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
         now, late = dispatcher.clock(), self.account.may_appear_until(activity.stream_key)
         attempt, self._attempted = self._attempted, _EndAttempt()
         self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
-        if self._confirms:
-            late = max(late, activity.sure_from(now))
-        may_appear = stage is Stage.DELIVERED and attempt.at < late and activity.successor is None
+        repeats_at = attempt.repeats_at
         recent = max(activity.pace.started + OLDER_SECONDS, self.account.may_change_until(activity.stream_key))
         is_recent = self._has_opened or attempt.at < recent
         if self._is_overruled and is_recent:
-            may_appear, activity.on_phone = activity.successor is None, OnPhone.NO
+            activity.on_phone = OnPhone.NO
+            if activity.successor is None:
+                repeats_at = max(now, late)
         self._is_overruled = False
-        if attempt.overtakes or may_appear:
-            self.has_arrived, self.entry, self._armed = False, None, None
-            self.stage, self.copy_owner, self._repeats_at = Stage.OWED, CopyOwner.NOBODY, max(now, late)
-            return None if activity.is_in_flight else self._repeats_at
+        if repeats_at is not None:
+            self.has_arrived, self._armed = False, None
+            self.stage, self._repeats_at = Stage.OWED, repeats_at
+            return None if activity.is_in_flight else repeats_at
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
         self.persistence.goodbye(activity.number)

@@ -306,11 +306,14 @@ class Persistence:
             stream_key=entry.stream_key,
             at_least_once=entry.at_least_once,
             happened=entry.happened,
+            began=entry.began,
         )
         delivery.has_copy(entry, CopyOwner.WATCHDOG)
         return True
 
-    def guard(self, number: int, account: Account, stream_key: str, crash_state: CrashState) -> None:
+    def guard(
+        self, number: int, account: Account, stream_key: str, crash_state: CrashState, began_at: float = 0.0
+    ) -> None:
         """Have the watchdog end a card if the job dies; starts it with the first one."""
         watchdog = self._watchdog
         if watchdog is None:
@@ -322,7 +325,7 @@ class Persistence:
         if self._closed:
             return
         end, push = crash_state
-        watchdog.guard(number, account.secret, account.base_url, stream_key, end=end, push=push)
+        watchdog.guard(number, account.secret, account.base_url, stream_key, end=end, push=push, began=began_at)
 
     def goodbye(self, number: int) -> None:
         """Tell the watchdog that a card was ended."""

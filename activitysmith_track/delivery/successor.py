@@ -39,6 +39,7 @@ class Owed(NamedTuple):
         body: the request's body.
         at_least_once: True where a push may be sent again although it may have arrived.
         occurred_at: seconds since the epoch.
+        began_at: the same of the run whose end it is; 0 for a push.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Owed(NamedTuple):
     body: Mapping[str, Any]
     at_least_once: bool
     occurred_at: float
+    began_at: float = 0.0
 
 
 class _Unheard(Interpreter):
@@ -128,6 +130,7 @@ class Successor:
                 each.occurred_at,
                 stream_key=key,
                 at_least_once=each.at_least_once,
+                began=each.began_at,
             )
             made.append((account, entry))
         stored = dispatcher.persistence.adopt([entry for _, entry in made])
