@@ -359,11 +359,19 @@ def test_a_process_that_leaves_while_it_takes_over(story: Story, monkeypatch: py
     assert story.owed.count("push") == 3
 
 
-@pytest.mark.parametrize("first", ["ok", "503"])
-def test_a_card_that_stays_up_after_a_killed_run(story: Story, first: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "lasts", "quick"),
+    [
+        ("ok", 0.0, 0.05),
+        ("503", 0.0, 0.05),
+        ("ok", 0.02, 0.05),  # its start is on its way when it ends
+        ("ok", 0.0, 0.005),  # it has been shown before the watchdog says anything
+    ],
+)
+def test_a_card_that_stays_up_after_a_killed_run(story: Story, first: str, lasts: float, quick: float) -> None:
     """A block of the next run that ends at once, and whose card stays: the end of the killed run comes behind it."""
     fates = iter([Fate(first, 1.0, 0.05)])
-    story.goes(lambda process, call: next(fates, "ok") if call.method == "DELETE" else "ok")
+    story.goes(lambda process, call: next(fates, "ok") if call.method == "DELETE" else Fate("ok", quick, quick))
 
     def work() -> None:
         older = Process(story.world, 0, watched=True)
@@ -371,8 +379,11 @@ def test_a_card_that_stays_up_after_a_killed_run(story: Story, first: str) -> No
         story.world.sleep(5.0)
         older.kill()
         story.world.sleep(0.001)
-        process = Process(story.world, 0)
-        story.end(story.block(process, "job", run="newer", keep=True))
+        process = Process(story.world, 0, watched=True)
+        handle = story.block(process, "job", run="newer", keep=True)
+        if lasts:
+            story.world.sleep(lasts)
+        story.end(handle)
         story.block(process, "next")
         story.world.sleep(60.0)
 

@@ -204,7 +204,10 @@ class Judge:
         if run.handle.type != "stats" and shown != run.kind and not (killed and shown == "failed"):
             self.wrong("a false end", run=run.number, shown=shown, true=run.kind)
         other = self.runs.get(was)
-        if other is not None and other is not run and other.kind is None and other.began >= run.ended:
+        is_up = other is not None and (
+            other.kind is None or (other.kind == "done" and other.handle._options.get("keep"))
+        )
+        if other is not None and is_up and other is not run and other.began >= run.ended:
             if process.dead:
                 self._overtaken.add(run.key)
                 self.notes["a stray end"] += 1

@@ -375,7 +375,10 @@ class Activity:
             is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
             if not is_fresh and self._may_have_begun_at is not None:
                 self.pace.started = self._may_have_begun_at
-            if may_be_hit or (sending.begins and self.is_in_doubt) or not is_as_expected:
+            may_be_hit = may_be_hit or (sending.begins and self.is_in_doubt)
+            if may_be_hit and self.end_delivery is not None:
+                self.end_delivery.doubt()
+            if may_be_hit or not is_as_expected:
                 self.may_have_ended |= self.end_delivery is None  # else it was this one's own end
                 self._confirm(self.sure_from(now))
         elif answer.operation != "noop":
@@ -412,10 +415,13 @@ class Activity:
 
     @property
     def is_in_doubt(self) -> bool:
-        """True while an earlier process may have something on its way that nobody here knows of."""
-        return self._is_in_doubt or bool(
-            self.is_armed and self.dispatcher.clock() < self.dispatcher.begun_at + YOUNG_SECONDS
-        )
+        """True while an earlier process may have something on its way that nobody here knows of.
+
+        Where this one is watched an earlier one was, and a watchdog takes a moment to say that its job was killed.
+        """
+        if self._is_in_doubt or self.dispatcher.clock() >= self.dispatcher.begun_at + YOUNG_SECONDS:
+            return self._is_in_doubt
+        return self.source.last_words() is not None if self.is_armed is None else self.is_armed
 
     def sure_from(self, now: float) -> float:
         """Return from when on nothing of an earlier process arrives any more that is on its way now."""

@@ -397,6 +397,10 @@ class EndDelivery(Delivery):
         self.state = state
         self.dispatcher.hand_in(self)
 
+    def doubt(self) -> None:
+        """Note that an older run may yet end the card, or has ended it."""
+        self._may_be_hit = True
+
     def _next(self, now: float) -> float | None:
         activity, draining = self.activity, self.dispatcher.draining
         if activity.has_ended:
@@ -432,6 +436,7 @@ class EndDelivery(Delivery):
                 return self._withdraw()
             # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
         self._attempted = _EndAttempt(now, opens=opens, overtakes=activity.is_in_flight)
+        self._attempted.may_be_hit = opens and activity.is_in_doubt
         later = None if draining else self._opens_at(now)
         if later is not None:
             return self._wait(now, later)
@@ -479,7 +484,7 @@ class EndDelivery(Delivery):
             with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
                 self.account.perform([stream_call(key, None, state.opening or {})], seconds)
                 attempt.has_opened = True
-            attempt.may_be_hit = older.may_hit or self.activity.is_in_doubt
+            attempt.may_be_hit |= older.may_hit
             if state.keep:
                 return
         body = late(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
