@@ -10,7 +10,7 @@ import pytest
 from world import KEY, URL, Conditions, Fate, MemoryOutbox, Process, Row, World
 from world_judge import Judge
 
-from activitysmith_track import activities
+from activitysmith_track import _pacing, activities
 from activitysmith_track._outbox import Entry, hint
 from activitysmith_track.client.requests import Call
 
@@ -517,3 +517,38 @@ def test_a_card_that_is_to_appear_while_much_is_sent(story: Story) -> None:
     story.play(work)
     assert story.now < 30.0
     assert not story.card("new")[0]
+
+
+def test_a_card_that_its_own_change_for_a_fresh_one_may_have_ended(story: Story) -> None:
+    """The end of the old card that was given up ends the fresh one: it appears again, however much else is sent."""
+    ends = iter([Fate("late", 4.0, 0.0)])
+    night = "DELETE", "/live-activity/stream/night"
+    story.goes(lambda process, call: next(ends, "ok") if (call.method, call.path) == night else "ok")
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        story.block(process, "night")
+        story.world.sleep(_pacing.ROTATE_AFTER - 10.0)
+        for number in range(25):
+            story.world.sleep(0.4 if number != 22 else 8.0)
+            story.end(story.block(process, f"short {number}"))
+        story.world.sleep(10.0)
+
+    story.play(work)
+    assert next(ends, None) is None
+    assert not story.card("night")[0]
+
+
+def test_an_outage_in_which_a_job_goes_on(story: Story) -> None:
+    """Each update that may have arrived counts once, whatever it showed: afterwards the card goes on."""
+    story.goes(lambda process, call: "swallowed" if 1.0 < story.now < 45.0 else "ok")
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job")
+        story.world.sleep(1.5)
+        for _ in range(19):
+            handle.advance()
+            story.world.sleep(5.0)
+
+    story.play(work)
+    assert story.world.service.cards["job"].state["percentage"] >= 75

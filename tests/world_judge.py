@@ -39,6 +39,7 @@ class Judge:
         self._pushes: Counter[int] = Counter()
         self._told: Counter[int] = Counter()  # the failures of which they tell, of this run and others of its name
         self._spent: set[str] = set()  # cards whose budget a killed process had spent
+        self._taken_over: set[str] = set()  # cards of other runs, whose age nobody knows
         self._overtaken: set[str | None] = set()  # stream keys that a stray request of a dead process has touched
         self._strays: set[int] = set()  # runs with such a request
         self._was_full = False
@@ -158,6 +159,8 @@ class Judge:
             self._push(run, body)
             return
         card = service.cards[key]
+        if was in self.runs and was != run.number:
+            self._taken_over.add(card.activity_id)
         if was in self.runs and was != run.number and self.runs[was].process.killed:
             self._spent.add(card.activity_id)  # nobody knows how many updates it has had
         if (
@@ -350,7 +353,8 @@ class Judge:
 
     def _has_killed_heirs(self, process: Process) -> bool:
         """Tell whether a program was killed later, which may have had its debts under a lease."""
-        return any(each.killed and each.gone_at >= process.gone_at for each in self.world.processes)
+        killed = [each for each in self.world.processes if each.killed]  # to which a lease that runs may seem over
+        return any(each.gone_at >= process.gone_at or self.world.jumped for each in killed)
 
     @property
     def _is_quiet(self) -> bool:
@@ -420,6 +424,8 @@ class Judge:
                 len(own) > SLOTS or len([each for each in others if not each.process.dead]) > world.conditions.slots
             )
             if run.process.dead or self._was_full or crowded or run.key in self._overtaken:
+                return
+            if cards and cards[-1].activity_id in self._taken_over and cards[-1].ended_by != "request":
                 return
             if world.now - run.began > 12.0 and all(card.ended for card in cards):
                 self.wrong("runs, and is not on the screen", run=run.number, cards=len(cards))

@@ -155,9 +155,13 @@ class Account:
         """Return until when a stream's card may appear by a request that was given up."""
         return self._late_states.get(stream_key, 0.0)
 
+    def may_end_until(self, stream_key: str) -> float:
+        """Return until when a stream's card may be ended by a request that was given up."""
+        return self._late_ends.get(stream_key, 0.0)
+
     def may_change_until(self, stream_key: str) -> float:
         """Return until when a stream's card may be changed, or ended, by a request that was given up."""
-        return max(self._late_states.get(stream_key, 0.0), self._late_ends.get(stream_key, 0.0))
+        return max(self.may_appear_until(stream_key), self.may_end_until(stream_key))
 
     # -- what earlier processes owe goes a little at a time
 

@@ -71,6 +71,7 @@ class Activity:
         "_looked",
         "_may_have_begun_at",
         "_ranges",
+        "_repeated_until",
         "_retry_at",
         "_sending",
         "_visible_at",
@@ -126,6 +127,7 @@ class Activity:
         self._job: Job | None = None
         self._failures = 0
         self._counted: Mapping[str, Any] | None = None  # what may be shown: sent once more, it is no further update
+        self._repeated_until = 0.0  # until when what was sent once more may come behind what is sent then
 
     @property
     def is_inherited(self) -> bool:
@@ -338,8 +340,9 @@ class Activity:
         self._arm()
         body = state.body if rotates or not is_shown else without_opening(state.body)
         self.account.note_request(now, 1 + rotates)
-        if self._counted not in (None, state.body) and now < self.account.may_change_until(self.stream_key):
+        if now < self._repeated_until and state.body != self._counted:
             self.pace.sent(now, self.pace.shown)  # what was sent once more may come behind this: then it counts
+            self._repeated_until = 0.0
         persistence = self.dispatcher.persistence if confirms else None
         work = partial(_show, self.account, self.stream_key, body, rotates=rotates, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
@@ -388,6 +391,8 @@ class Activity:
         late = self.account.may_change_until(self.stream_key)
         if sending.at < late:
             self._confirm(max(now, late))
+            is_over = self.end_delivery is not None
+            self.may_have_ended |= sending.at < self.account.may_end_until(self.stream_key) and not is_over
             if sending.begins:
                 self.pace.sent(now, sending.state.mark.fraction)  # a start that comes behind another is an update
         if answer.warning:
@@ -442,11 +447,15 @@ class Activity:
         self.dispatcher.tell_failure("an update", error)
         if retry.may_arrive_late(error):
             self.account.note_late(self.stream_key, now)
+            if sending.rotates:
+                self.account.note_late(self.stream_key, now, ends=True)
         if retry.may_have_arrived(error):
             if self.on_phone is OnPhone.NO:
                 self.on_phone = OnPhone.MAYBE
                 self._may_have_begun_at = now - self.dispatcher.runtime.attempt_seconds
-            elif self.on_phone is OnPhone.YES and sending.state.body != self._counted:
+            elif sending.state.body == self._counted:
+                self._repeated_until = self.account.may_change_until(self.stream_key)
+            elif self.on_phone is OnPhone.YES:
                 self.pace.sent(now, self.pace.shown)  # it counts, then; who knows what is shown
                 self._counted = sending.state.body
         if self.account.failed(error, now):
@@ -514,7 +523,8 @@ class UpdateQueue:
             return None  # woken when a request has landed
         later: float | None = None
         for activity, state in self._by_staleness(now):
-            urgency = Urgency.UPDATE if activity.on_phone is OnPhone.YES else Urgency.START
+            is_shown = activity.on_phone is OnPhone.YES and not activity.may_have_ended
+            urgency = Urgency.UPDATE if is_shown else Urgency.START
             open_at = activity.account.open_at(now, urgency)
             if open_at > now:
                 later = open_at if later is None else min(later, open_at)
