@@ -438,10 +438,17 @@ def test_an_end_that_finds_the_card_ended_after_a_failed_attempt(story: Story, f
     assert str(card.state["subtitle"]).startswith("Failed at 0 %")
 
 
-@pytest.mark.parametrize("which", ["start", "update"])
-def test_what_is_carried_out_late_counts(story: Story, which: str) -> None:
-    """A start behind another start, or an old update behind a newer one, is an update more for iOS."""
-    fates = iter([Fate("late", 2.0, 0.0)] if which == "start" else ["ok", "cut", Fate("late", 4.0, 0.0)])
+@pytest.mark.parametrize(
+    "what",
+    [
+        [Fate("late", 2.0, 0.0)],  # a start behind another start
+        ["ok", "cut", Fate("late", 4.0, 0.0)],  # an old update behind a newer one
+        ["ok", Fate("late", 4.0, 0.0), "cut", Fate("late", 4.0, 0.0)],  # one between another and its repetition
+    ],
+)
+def test_what_is_carried_out_late_counts(story: Story, what: list[Fate | str]) -> None:
+    """What iOS takes for an update more counts, though nobody was told of it."""
+    fates = iter(what)
     story.goes(lambda process, call: next(fates, "ok"))
 
     def work() -> None:
@@ -451,7 +458,7 @@ def test_what_is_carried_out_late_counts(story: Story, which: str) -> None:
         story.world.sleep(9.0)
         for number in range(30):
             handle.update(subtitle=f"now {number}", important=True)
-            story.world.sleep(5.3)
+            story.world.sleep(25.0 if number == 1 else 5.3)
 
     story.play(work)
     assert all(not card.over_budget for card in story.world.service.activities.values())
@@ -552,3 +559,57 @@ def test_an_outage_in_which_a_job_goes_on(story: Story) -> None:
 
     story.play(work)
     assert story.world.service.cards["job"].state["percentage"] >= 75
+
+
+def test_a_late_start_and_a_next_block_that_is_never_shown(story: Story) -> None:
+    """A block that ends before its delay is over does not take the place of the one before it."""
+    puts = iter([Fate("late", 4.0, 0.0)])
+    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        handle = story.block(process, "job")
+        story.world.sleep(0.02)
+        story.fail(handle)
+        story.end(story.block(process, "job", delay=60.0))
+        story.world.sleep(60.0)
+
+    story.play(work)
+    assert story.card()[:2] == (True, "red")
+
+
+def test_a_late_end_of_a_killed_run(story: Story) -> None:
+    """What the watchdog of an older run has given up may still end the card of a newer one: it appears again."""
+    ends = iter([Fate("late", 4.0, 0.0)])
+    story.goes(lambda process, call: next(ends, "ok") if call.method == "DELETE" else "ok")
+
+    def work() -> None:
+        older = Process(story.world, 0, watched=True)
+        story.block(older, "job", run="older")
+        story.world.sleep(5.0)
+        older.kill()
+        story.world.sleep(0.001)
+        story.block(Process(story.world, 0, watched=True), "job", run="newer")
+        story.world.sleep(15.0)
+
+    story.play(work)
+    assert next(ends, None) is None
+    assert story.card() == (False, None, "newer")
+
+
+def test_a_late_start_and_a_next_block_whose_card_stays(story: Story) -> None:
+    """What an older block's end would do once more, a newer one that has been shown does by itself."""
+    puts = iter([Fate("late", 4.0, 0.0)])
+    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        handle = story.block(process, "job", run="older")
+        story.world.sleep(0.02)
+        story.fail(handle)
+        story.world.sleep(5.2)
+        story.end(story.block(process, "job", run="newer", keep=True))
+        story.world.sleep(60.0)
+
+    story.play(work)
+    assert story.card() == (False, activities.LOOKS["done"][0], "newer")

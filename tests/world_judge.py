@@ -300,7 +300,8 @@ class Judge:
         if run.handle.type != "progress" or self.world.now < since + 600.0:
             return
         for card in cards:
-            is_known = card.activity_id not in self._spent and not card.over_budget and card.updates < 12
+            is_known = card.activity_id not in self._spent | self._taken_over
+            is_known = is_known and not card.over_budget and card.updates < 12
             if not card.ended and is_known:
                 shown, true = card.state.get("percentage"), run.handle.percentage
                 if shown != true:

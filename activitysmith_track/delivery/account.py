@@ -61,6 +61,7 @@ class Account:
         self.slots = SLOTS
         self.activities: dict[str, Activity] = {}  # by their stream keys
         self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
+        self.repeats: dict[str, dict[EndDelivery, None]] = {}  # ends that go once more, by their stream keys
         self.recovery: OutboxRecovery | None = None
         self.only_debts = False  # this process is there for what others owe, and has nothing to say itself
         self._late_states: dict[str, float] = {}  # until when a state of a stream may yet be carried out

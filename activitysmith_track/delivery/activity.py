@@ -10,7 +10,7 @@ from .._pacing import DEFAULT_BUDGET, Pace, Range
 from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
-from .account import Urgency
+from .account import LATE_SECONDS, Urgency
 from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
 
@@ -66,7 +66,9 @@ class Activity:
         "_counted",
         "_epoch",
         "_failures",
+        "_hit_until",
         "_is_in_doubt",
+        "_is_mixed",
         "_job",
         "_looked",
         "_may_have_begun_at",
@@ -127,6 +129,8 @@ class Activity:
         self._job: Job | None = None
         self._failures = 0
         self._counted: Mapping[str, Any] | None = None  # what may be shown: sent once more, it is no further update
+        self._hit_until = 0.0  # until when something of an earlier process may come that was given up there
+        self._is_mixed = False  # something else may come between what was counted and its repetition
         self._repeated_until = 0.0  # until when what was sent once more may come behind what is sent then
 
     @property
@@ -152,8 +156,18 @@ class Activity:
     @property
     def must_wait(self) -> bool:
         """True while the end of an older run has not arrived, which would end this one's card."""
-        older, recovered = self.predecessor, self.account.recovered.get(self.stream_key)
-        return (older is not None and not older.has_ended) or (recovered is not None and recovered.is_in_flight)
+        recovered = self.account.recovered.get(self.stream_key)
+        return self.is_preceded or (recovered is not None and recovered.is_in_flight)
+
+    @property
+    def is_preceded(self) -> bool:
+        """True while the end of an older run in this process has yet to arrive, or is on its way once more."""
+        older = self.predecessor
+        if any(end.is_in_flight for end in self.account.repeats.get(self.stream_key, ()) if end.activity is not self):
+            return True
+        if older is None or older.has_ended:
+            return False
+        return older.is_in_flight or older.end_delivery is None or not older.end_delivery.repeats
 
     # -- the user's side: never blocks
 
@@ -370,6 +384,9 @@ class Activity:
         self._failures, self._counted = 0, None
         if sending.confirms:
             self._confirm_at, self.may_have_ended = float("inf"), False
+            if sending.at < self._hit_until and self.end_delivery is None:
+                self.may_have_ended = True
+                self._confirm(self._hit_until)
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
             self.pace.start(now, sending.state.mark.fraction, fresh=is_fresh)
@@ -383,7 +400,8 @@ class Activity:
                 self.end_delivery.doubt()
             if may_be_hit or not is_as_expected:
                 self.may_have_ended |= self.end_delivery is None  # else it was this one's own end
-                self._confirm(self.sure_from(now))
+                self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
+                self._hit_until = self.sure_from(now)
         elif answer.operation != "noop":
             before = self.sent
             is_transition = before is not None and before.mark.transitions != sending.state.mark.transitions
@@ -406,13 +424,20 @@ class Activity:
                 "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
             )
         if self.on_phone is not OnPhone.YES:
-            self.on_phone = OnPhone.YES
+            self.appear()
             self.dispatcher.wake_waiting(self.account)
         self._move(Life.SHOWN)
         self.sent = sending.state
         if self.account.answered():
             self.dispatcher.retry_all(self.account)
         self.dispatcher.settle(self)
+
+    def appear(self) -> None:
+        """Note that the phone shows it: what an older run's end would do once more is done by that."""
+        self.on_phone = OnPhone.YES
+        for end in list(self.account.repeats.get(self.stream_key, ())):
+            if end.activity is not self:
+                end.give_way()
 
     def _confirm(self, when: float) -> None:
         """Have the card shown once more then, after all that may change it."""
@@ -429,8 +454,8 @@ class Activity:
         return self.source.last_words() is not None if self.is_armed is None else self.is_armed
 
     def sure_from(self, now: float) -> float:
-        """Return from when on nothing of an earlier process arrives any more that is on its way now."""
-        return now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS
+        """Return from when on nothing of an earlier process arrives any more, not even what it has given up."""
+        return now + self.dispatcher.runtime.attempt_seconds + LATE_SECONDS + STRAGGLER_SECONDS
 
     def doubt(self) -> None:
         """Note that an earlier process may have something on its way that would overwrite this."""
@@ -445,6 +470,7 @@ class Activity:
             return
         self._failures += 1
         self.dispatcher.tell_failure("an update", error)
+        late = self.account.may_change_until(self.stream_key)
         if retry.may_arrive_late(error):
             self.account.note_late(self.stream_key, now)
             if sending.rotates:
@@ -453,11 +479,8 @@ class Activity:
             if self.on_phone is OnPhone.NO:
                 self.on_phone = OnPhone.MAYBE
                 self._may_have_begun_at = now - self.dispatcher.runtime.attempt_seconds
-            elif sending.state.body == self._counted:
-                self._repeated_until = self.account.may_change_until(self.stream_key)
             elif self.on_phone is OnPhone.YES:
-                self.pace.sent(now, self.pace.shown)  # it counts, then; who knows what is shown
-                self._counted = sending.state.body
+                self._count(sending, late, now)
         if self.account.failed(error, now):
             self.dispatcher.retry_all(self.account)
         again = self._again_at(error, now)
@@ -481,6 +504,26 @@ class Activity:
             self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, which this was to replace
             self.sent = None
         self.dispatcher.settle(self)
+
+    def _count(self, sending: _Sending, late: float, now: float) -> None:
+        """Count what may have arrived, although nobody knows what is shown.
+
+        What is sent once more, as it was, is no further update; unless another one may have come between, or
+        something newer comes before it.
+
+        Args:
+            sending: the request that failed.
+            late: until when an earlier one may come.
+            now: seconds.
+        """
+        if sending.state.body != self._counted:
+            self.pace.sent(now, self.pace.shown)
+            self._counted, self._is_mixed = sending.state.body, sending.at < late
+            return
+        self._repeated_until = self.account.may_change_until(self.stream_key)
+        if self._is_mixed:
+            self.pace.sent(now, self.pace.shown)
+            self._is_mixed = False
 
     @property
     def _life_between_requests(self) -> Life:

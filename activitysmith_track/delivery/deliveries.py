@@ -368,6 +368,7 @@ class EndDelivery(Delivery):
         "_asked",
         "_attempted",
         "_confirms",
+        "_gives_way",
         "_has_opened",
         "_has_tried",
         "_is_overruled",
@@ -389,6 +390,7 @@ class EndDelivery(Delivery):
         self._is_overruled = False  # something else has ended the card
         self._repeats_at = 0.0  # when it goes once more: it has arrived, and something may be carried out behind it
         self._confirms = False  # it does so because an older run may have ended the card that stays up
+        self._gives_way = False  # a newer run has the card
         self._was_refused = False  # the service would not show the activity
         self._armed: EndState | None = None  # what the watchdog says if the process is killed now
 
@@ -413,7 +415,7 @@ class EndDelivery(Delivery):
         if now < self.state.not_before and not draining:
             return self.state.not_before
         self.stage = moved(self.stage, Stage.OWED)
-        if activity.predecessor is not None and not activity.predecessor.has_ended:
+        if activity.is_preceded:
             return None
         if activity.must_wait and activity.on_phone is OnPhone.NO and not self._was_refused:
             return None
@@ -422,7 +424,9 @@ class EndDelivery(Delivery):
         grace = self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
         if activity.is_in_flight and now < grace:
             return grace
-        if self._repeats_at and activity.successor is None:
+        if self._repeats_at:
+            if self._gives_way or self._is_succeeded:
+                return self._withdraw()
             repeats_at = max(self._repeats_at, self.account.may_appear_until(activity.stream_key))
             if now < repeats_at:
                 return repeats_at
@@ -442,6 +446,28 @@ class EndDelivery(Delivery):
             return self._wait(now, later)
         self._send(now)
         return None
+
+    @property
+    def repeats(self) -> bool:
+        """True where it has arrived and goes once more, so that a newer run need not wait for it."""
+        return bool(self._repeats_at)
+
+    def give_way(self) -> None:
+        """Go no more: a newer run has the card."""
+        self._gives_way = True
+        self.dispatcher.scheduler.wake(self)
+
+    @property
+    def _newest(self) -> Activity | None:
+        """The newest run under the same key, where it is another one."""
+        newest = self.account.activities.get(self.activity.stream_key)
+        return newest if newest is not self.activity else None
+
+    @property
+    def _is_succeeded(self) -> bool:
+        """True where a newer run has the card, or is about to."""
+        newer = self._newest
+        return newer is not None and (newer.is_in_flight or newer.on_phone is not OnPhone.NO)
 
     def _arm(self) -> None:
         """Where a watchdog stands guard, have it end the activity as it did, should the process be killed by now."""
@@ -505,9 +531,9 @@ class EndDelivery(Delivery):
         activity, attempt, now = self.activity, self._attempted, self.dispatcher.clock()
         repeats_at = now if attempt.overtakes else None
         late = self.account.may_appear_until(activity.stream_key)
-        if attempt.at < late and activity.successor is None:
+        if attempt.at < late:
             repeats_at = max(now, late)
-        if self.state.keep and (self._may_be_hit or attempt.may_be_hit) and activity.successor is None:
+        if self.state.keep and (self._may_be_hit or attempt.may_be_hit):
             repeats_at = max(late, activity.sure_from(now))
         return repeats_at
 
@@ -529,11 +555,18 @@ class EndDelivery(Delivery):
 
     @property
     def _is_on_disk(self) -> bool:
-        return super()._is_on_disk or self.persistence.holds_for(self.activity.stream_key)
+        return super()._is_on_disk or self._holds
+
+    @property
+    def _holds(self) -> bool:
+        """True while something of an older run is held back for this, and not for a newer run."""
+        return not self._is_succeeded and self.persistence.holds_for(self.activity.stream_key)
 
     def _clear(self) -> None:
         super()._clear()
-        if self.persistence.let_go(self.activity.stream_key):  # it was not shown in the place of an older run
+        if self._holds and self.persistence.let_go(
+            self.activity.stream_key
+        ):  # it was not shown in the place of an older run
             self.dispatcher.look_for_owed(self.account, again=True)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
@@ -558,10 +591,13 @@ class EndDelivery(Delivery):
     def _landed(self, error: Exception | None) -> None:
         attempt = self._attempted
         if attempt.has_opened:
-            self.activity.on_phone, self._has_opened, self._has_tried = OnPhone.YES, True, False
+            self.activity.appear()
+            self._has_opened, self._has_tried = True, False
         self._may_be_hit |= attempt.may_be_hit
         self._is_overruled = attempt.is_ignored and (self._may_be_hit or not self._has_tried)
         self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
+        if self._repeats_at and self._newest is not None:
+            self.dispatcher.wake_both(self._newest)  # which has waited for this
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
@@ -608,13 +644,23 @@ class EndDelivery(Delivery):
         if repeats_at is not None:
             self.has_arrived, self._armed = False, None
             self.stage, self._repeats_at = Stage.OWED, repeats_at
+            self.account.repeats.setdefault(activity.stream_key, {})[self] = None
+            if self._newest is not None:
+                dispatcher.wake_both(self._newest)
             return None if activity.is_in_flight else repeats_at
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
         self.persistence.goodbye(activity.number)
+        self._repeat_no_more()
         dispatcher.release(activity)
         dispatcher.settle(self)  # at last: the exit, which waits for it, counts on the rest
         return None
+
+    def _repeat_no_more(self) -> None:
+        others = self.account.repeats.get(self.activity.stream_key, {})
+        others.pop(self, None)
+        if not others:
+            self.account.repeats.pop(self.activity.stream_key, None)
 
 
 class PushDelivery(Delivery):
