@@ -613,3 +613,28 @@ def test_a_late_start_and_a_next_block_whose_card_stays(story: Story) -> None:
 
     story.play(work)
     assert story.card() == (False, activities.LOOKS["done"][0], "newer")
+
+
+def test_what_an_older_run_owes_and_two_newer_ones(story: Story) -> None:
+    """Where the newer one may be on the screen, its end waits, though there is a yet newer one that is not."""
+    puts = iter([Fate("lost", 3.0, 0.0)])
+    body = {"content_state": {"title": "job", "type": "progress", "color": "red"}, "metadata": {"run": "older"}}
+    entry = Entry("end", hint(KEY), URL, body, story.world.wall() - 60.0, "job", run="old", id="old")
+    story.world.shelf.rows.append(Row(entry))
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        story.block(process, "other")
+        story.world.sleep(0.5)
+        story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+        handle = story.block(process, "job", run="newer", keep=True)
+        story.world.sleep(0.02)
+        story.end(handle)
+        story.world.sleep(0.5)
+        story.block(process, "job", run="newest", delay=60.0)
+        story.world.sleep(30.0)
+
+    story.goes(lambda process, call: "503" if call.method == "DELETE" else "ok")
+    story.play(work)
+    assert story.card() == (False, activities.LOOKS["done"][0], "newer")
+    assert not [each for each in story.world.service.requests if each.method == "DELETE"]

@@ -797,14 +797,16 @@ class RecoveredDelivery(PushDelivery):
         return Urgency.END if self.account.only_debts else Urgency.DEBT
 
     @property
-    def _newer(self) -> Activity | None:
-        """The activity of a newer run under the same key, where this is the end of an older one's."""
-        return self.account.activities.get(self.stream_key) if self.stream_key else None
+    def _newer(self) -> Iterator[Activity]:
+        """The activities of newer runs under the same key, where this is the end of an older one's."""
+        newer = self.account.activities.get(self.stream_key) if self.stream_key else None
+        while newer is not None:
+            yield newer
+            newer = newer.predecessor
 
     def _next(self, now: float) -> float | None:
         self.stage = moved(self.stage, Stage.OWED)
-        newer = self._newer
-        if newer is not None:
+        for newer in self._newer:
             newer.doubt()
             if newer.on_phone is OnPhone.YES:
                 return self._withdraw()
@@ -863,10 +865,8 @@ class RecoveredDelivery(PushDelivery):
 
     def _make_room(self) -> None:
         """Have a newer run's activity go on that has waited for this to land."""
-        newer = self._newer
-        while newer is not None:
+        for newer in self._newer:
             self.dispatcher.wake_both(newer)
-            newer = newer.predecessor
 
     def _settle_copy(self) -> None:
         if self._goes_again:
