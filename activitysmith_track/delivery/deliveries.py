@@ -636,7 +636,7 @@ class EndDelivery(Delivery):
         repeats_at = attempt.repeats_at
         recent = max(activity.pace.started + OLDER_SECONDS, self.account.may_change_until(activity.stream_key))
         is_recent = self._has_opened or attempt.at < recent
-        if self._is_overruled and is_recent:
+        if self._is_overruled and is_recent and not self.persistence.is_closed:  # else nobody would end it again
             activity.on_phone = OnPhone.NO
             if activity.successor is None:
                 repeats_at = max(now, late)

@@ -232,6 +232,11 @@ class Persistence:
         return ids
 
     @property
+    def is_closed(self) -> bool:
+        """True when the exit has taken stock of what this process owes."""
+        return self._closed
+
+    @property
     def has_leases(self) -> bool:
         """True while something on disk is under a lease of this process."""
         return bool(self._leased)
