@@ -114,6 +114,8 @@ class Pace:
         "_progress",
         "_seen",
         "_seen_at",
+        "_withheld",
+        "_withheld_until",
         "budget",
         "last",
         "reserve",
@@ -132,6 +134,7 @@ class Pace:
         self.shown: float | None = None
         self.wakes = False
         self._not_before = -math.inf
+        self._withheld, self._withheld_until = 0, 0.0
         self._penalty = FIRST_PENALTY
         self._begun: float | None = None
         self._forget(0.0, 0.0)
@@ -161,9 +164,16 @@ class Pace:
             self._forget(now, fraction or 0.0)
         self._area, self._flush = 0.0, math.inf
 
-    def sent(self, now: float, fraction: float | None, *, transition: bool = False) -> None:
-        """Note an update that reached the service, or may have."""
-        self.updates += 1
+    def sent(self, now: float, fraction: float | None, *, transition: bool = False, updates: int = 1) -> None:
+        """Note an update that reached the service, or may have.
+
+        Args:
+            now: seconds.
+            fraction: what the phone shows, 0 to 1.
+            transition: whether it was one.
+            updates: as how many iOS may count it, 0 where it changed nothing.
+        """
+        self.updates += updates
         self.transitions += transition
         self.last, self.shown = now, fraction
         self._area, self._flush = 0.0, math.inf
@@ -179,11 +189,19 @@ class Pace:
         if until > self._not_before:
             self._not_before = until
 
+    def withhold(self, updates: int, until: float) -> None:
+        """Keep updates in hand until a time, for what may have to be counted by then."""
+        self._withheld, self._withheld_until = updates, until
+
     # -- when may it go?
 
     def allowed_at(self, ahead: int) -> float:
         """Return the earliest time at which the budget allows the `ahead`-th update from now on."""
-        return max(self.started + self.budget.legal_at(self.updates + ahead), self._not_before)
+        legal = self.started + self.budget.legal_at(self.updates + ahead)
+        if self._withheld:
+            withheld = self.started + self.budget.legal_at(self.updates + self._withheld + ahead)
+            legal = min(withheld, max(legal, self._withheld_until))
+        return max(legal, self._not_before)
 
     def transition_at(self) -> float:
         """Return when a transition may go: at once while the budget allows."""

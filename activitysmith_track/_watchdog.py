@@ -126,7 +126,7 @@ class Watchdog:
         *,
         end: Mapping[str, Any],
         push: Mapping[str, Any] | None,
-        began: float = 0.0,
+        began: float,
     ) -> None:
         """Say what is to be told about a card if the job dies now; the newest call counts.
 

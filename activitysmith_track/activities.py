@@ -990,9 +990,9 @@ class Handle(Watch):
         self._resting = True
         waits = [child.rest(None) for child in self._open_children()]
         again = min((wait for wait in waits if wait is not None), default=None)
-        return (
-            again if looked is None or looked == self.mark() else 0.0
-        )  # what changes after this asks for another look
+        if looked is None or looked == self.mark():
+            return again  # what changes after this asks for another look
+        return 0.0
 
     def _progress_made(self) -> object:
         """Return what changes with every progress."""

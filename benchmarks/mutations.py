@@ -100,7 +100,7 @@ PYTEST = ("-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hy
 # what has failed is not put aside until all the others are done, and what hangs fails by itself
 ALONE = ("-p", "no:again", "-o", "markers=real\nonce\nfirst", "--timeout=60")
 
-ORDERS = Check("orders", (*PYTEST, "-n0", "tests/test_orders.py", "tests/test_retry.py"))
+ORDERS = Check("orders", (*PYTEST, "-n0", *(f"tests/test_{each}.py" for each in ("orders", "retry", "unanswered"))))
 WORLD = [schedules(0, 50), schedules(50, 250)]  # in two parts, so that what hangs is stopped soon
 LONG_WORLD = schedules(300, 1_500)
 QUICK = real_tests(
@@ -110,7 +110,10 @@ QUICK = real_tests(
 SLOW = real_tests("slow tests", "keeping", "shutdown", "processes", "deaths", "forks")
 
 PURE = {name: [own_tests(f"test_{name.strip('_')}")] for name in ("_pacing", "_failure", "iteration")}
-SIMULATED = ("account", "activity", "deliveries", "dispatcher", "persistence", "scheduler", "shutdown", "state")
+SIMULATED = (
+    *("account", "activity", "deliveries", "dispatcher", "persistence", "scheduler", "shutdown", "state"),
+    "unanswered",
+)
 NOT_SIMULATED = ("interpreter", "runtime", "transport")  # the world has its own in their place
 DELIVERY = {
     **{f"delivery/{name}": [ORDERS, *WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "successor")},

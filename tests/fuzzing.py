@@ -14,22 +14,8 @@ from typing import Any
 from activitysmith_track._outbox import Entry, Outbox
 
 BASE_URL = "https://service.example/api"
-COLUMNS = (
-    *(
-        "id",
-        "kind",
-        "hint",
-        "base_url",
-        "stream_key",
-        "body",
-        "at_least_once",
-        "happened",
-        "run",
-        "attempts",
-        "began",
-    ),
-    *("owner", "leased_until", "begun"),
-)
+_OF_ENTRIES = "id kind hint base_url stream_key body at_least_once happened run attempts began"
+COLUMNS = (*_OF_ENTRIES.split(), "owner", "leased_until", "begun")
 NOW = 1_790_000_000.0
 ODD: tuple[Any, ...] = (
     *(None, 0, 1, -1, 2**63 - 1, 1e308, -1e308, float("inf"), "", "x", "end", "push", "keep", b"\xff\x00", "\x00"),

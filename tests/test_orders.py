@@ -464,6 +464,32 @@ def test_what_is_carried_out_late_counts(story: Story, what: list[Fate | str]) -
     assert all(not card.over_budget for card in story.world.service.activities.values())
 
 
+def test_a_state_that_was_sent_once_more_and_comes_behind_a_newer_one(story: Story) -> None:
+    """It may be the update too many: one is kept in hand while it may come."""
+    requests = 0
+
+    def fates(process: Process, call: Call[Any]) -> Fate | str:
+        nonlocal requests
+        requests += 1
+        return {12: "cut", 13: Fate("late", 4.9, 0.0)}.get(requests, "ok")
+
+    story.goes(fates)
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job")
+        for number in range(12):
+            story.world.sleep(1.0)
+            handle.update(subtitle=f"now {number}", important=True)
+            while requests < 14 and number == 10:
+                story.world.sleep(0.01)
+        story.world.sleep(60.0)
+
+    story.play(work)
+    card = story.world.service.cards["job"]
+    assert (card.updates, card.over_budget) == (12, False)
+    assert card.state["subtitle"] == "now 11"
+
+
 def test_the_death_of_an_older_run_is_known_late(story: Story) -> None:
     """A watchdog hears that a job was killed when its next run is over already, whose end is the newer one."""
     story.goes(lambda process, call: "503" if story.now < 8.0 and process.number > 1 else "ok")

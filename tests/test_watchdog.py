@@ -419,7 +419,7 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
     dog = Watchdog(QUICK, interpreter=python)
     with caplog.at_level(logging.WARNING):
         assert not dog.start(PATIENCE)
-        dog.guard(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH)
+        dog.guard(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH, began=0.0)
         dog.goodbye(1)
         assert not dog.start(PATIENCE)
         assert dog.close(PATIENCE)
@@ -948,7 +948,7 @@ def dog(sim: Simulator) -> Iterator[Watchdog]:
 
 def guard(dog: Watchdog, sim: Simulator, note: str = "") -> None:
     """Have a card guarded."""
-    dog.guard(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None)
+    dog.guard(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None, began=0.0)
 
 
 def is_full(line: _watchdog._Line) -> bool:
@@ -979,7 +979,7 @@ def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
     guard(dog, sim)
     assert dog.start(PATIENCE)
     for number in range(2, 300):
-        dog.guard(number, sim.api_key, sim.base_url, "job", end=END, push=None)
+        dog.guard(number, sim.api_key, sim.base_url, "job", end=END, push=None, began=0.0)
         dog.goodbye(number)
     assert dog.tell(PATIENCE)
     line = dog._line
@@ -1095,7 +1095,7 @@ def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
     dog = Watchdog(QUICK)
     monkeypatch.setattr(dog, "_look_after", lambda: 1 / 0)
     assert not dog.start(PATIENCE)
-    dog.guard(1, "k", "u", "job", end={}, push=None)
+    dog.guard(1, "k", "u", "job", end={}, push=None, began=0.0)
     assert dog.close(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "activitysmith_track: the watchdog is off: ZeroDivisionError: division by zero"
@@ -1301,8 +1301,8 @@ def test_frames_that_cannot_be_built(caplog: pytest.LogCaptureFixture) -> None:
     dog = Watchdog(QUICK)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            dog.guard(1, "k", "u", "job", end={"x": object()}, push=None)
-            dog.guard(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None)
+            dog.guard(1, "k", "u", "job", end={"x": object()}, push=None, began=0.0)
+            dog.guard(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None, began=0.0)
     assert len(caplog.records) == 2
     assert dog.close(PATIENCE)
 

@@ -99,6 +99,11 @@ class Run:
             self._seen, self.changed_at = self.handle.percentage, self.process.world.now
         self.most = max(self.most, self.handle.percentage) if self.handle.type == "progress" else 100
 
+    @property
+    def keeps_card(self) -> bool:
+        """True where it went well, and its card is to stay up."""
+        return self.kind == "done" and bool(self.handle._options.get("keep"))
+
     def end(self, kind: str, now: float) -> None:
         """Note how it ended, if it has not."""
         if self.kind is None:

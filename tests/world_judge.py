@@ -207,9 +207,7 @@ class Judge:
         if run.handle.type != "stats" and shown != run.kind and not (killed and shown == "failed"):
             self.wrong("a false end", run=run.number, shown=shown, true=run.kind)
         other = self.runs.get(was)
-        is_up = other is not None and (
-            other.kind is None or (other.kind == "done" and other.handle._options.get("keep"))
-        )
+        is_up = other is not None and (other.kind is None or other.keeps_card)
         if other is not None and is_up and other is not run and other.began >= run.ended:
             if process.dead:
                 self._overtaken.add(run.key)
@@ -309,8 +307,7 @@ class Judge:
 
     def _has_ended(self, run: Run, cards: list[Any], since: float) -> None:
         """Judge what is to be seen and heard of a job that is over."""
-        kept = run.kind == "done" and run.handle._options.get("keep")
-        if any(not card.ended for card in cards) and run.number not in self._strays and not kept:
+        if any(not card.ended for card in cards) and run.number not in self._strays and not run.keeps_card:
             self.wrong("runs on the screen too long", run=run.number, kind=run.kind, since=since)
         since = max(since, run.failed_at)
         if run.owes_push and not self._is_told(run) and self.world.now > since + self.soon + 3.0:
@@ -432,12 +429,10 @@ class Judge:
                 self.wrong("runs, and is not on the screen", run=run.number, cards=len(cards))
             return
         for card in cards:
-            kept = run.kind == "done" and run.handle._options.get("keep")
-            if not card.ended and run.number not in self._strays and not kept:
+            if not card.ended and run.number not in self._strays and not run.keeps_card:
                 self.wrong("still running on the screen", run=run.number, kind=run.kind)
-        cards = [
-            card for card in cards if not card.ended or card.dismiss_after
-        ]  # the others were changed for fresh ones
+        # The others were changed for fresh ones.
+        cards = [card for card in cards if not card.ended or card.dismiss_after]
         if not is_newest or run.key in self._overtaken:
             return  # a newer run has the card
         is_optional = run.kind == "stopped" or run.is_delayed or self._was_full or run.process.left_debts

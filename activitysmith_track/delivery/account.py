@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ..client import retry
+from .unanswered import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,6 @@ SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
 LONGEST_FOREIGN = 60.0  # seconds of silence after a 429 that is not the service's own
-LATE_SECONDS = 5.0  # in which a request may be carried out that was given up
 OUTAGE_AFTER = 3  # failures in a row after which one request at a time asks whether the service is back
 DEBTS_AT_ONCE = 2  # requests for earlier processes that may be on their way at the same time
 
@@ -59,13 +59,11 @@ class Account:
         self._debts: dict[RecoveredDelivery, None] = {}  # of earlier processes, that may be on their way
         self._debts_waiting: dict[RecoveredDelivery, None] = {}
         self.slots = SLOTS
-        self.activities: dict[str, Activity] = {}  # by their stream keys
+        self.activities: dict[str, Activity] = {}  # the newest by their stream keys
         self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
-        self.repeats: dict[str, dict[EndDelivery, None]] = {}  # ends that go once more, by their stream keys
         self.recovery: OutboxRecovery | None = None
         self.only_debts = False  # this process is there for what others owe, and has nothing to say itself
-        self._late_states: dict[str, float] = {}  # until when a state of a stream may yet be carried out
-        self._late_ends: dict[str, float] = {}  # the same of an end
+        self._unanswered: dict[str, Unanswered] = {}  # by their stream keys
 
     @property
     def secret(self) -> str:
@@ -143,26 +141,15 @@ class Account:
         self._closed_until = max(self._closed_until, now + seconds)
         return self._closed_until
 
-    # -- requests without an answer
-
-    def note_late(self, stream_key: str, now: float, *, ends: bool = False) -> None:
-        """Note that a state of a stream, or its end, has had no answer and may yet be carried out."""
-        late = self._late_ends if ends else self._late_states
-        for key in [key for key, until in late.items() if until <= now]:
-            del late[key]
-        late[stream_key] = now + LATE_SECONDS
-
-    def may_appear_until(self, stream_key: str) -> float:
-        """Return until when a stream's card may appear by a request that was given up."""
-        return self._late_states.get(stream_key, 0.0)
-
-    def may_end_until(self, stream_key: str) -> float:
-        """Return until when a stream's card may be ended by a request that was given up."""
-        return self._late_ends.get(stream_key, 0.0)
-
-    def may_change_until(self, stream_key: str) -> float:
-        """Return until when a stream's card may be changed, or ended, by a request that was given up."""
-        return max(self.may_appear_until(stream_key), self.may_end_until(stream_key))
+    def unanswered(self, stream_key: str, now: float) -> Unanswered:
+        """Return what was given up of a stream; of those that nobody needs to know of any more, nothing is kept."""
+        found = self._unanswered.get(stream_key)
+        if found is None:
+            for key, each in list(self._unanswered.items()):
+                if key not in self.activities and each.is_over(now):
+                    del self._unanswered[key]
+            found = self._unanswered[stream_key] = Unanswered()
+        return found
 
     # -- what earlier processes owe goes a little at a time
 

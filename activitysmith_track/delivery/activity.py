@@ -10,12 +10,13 @@ from .._pacing import DEFAULT_BUDGET, Pace, Range
 from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
-from .account import LATE_SECONDS, Urgency
+from .account import Urgency
 from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
+from .unanswered import LATE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .._pacing import Budget
     from ..client.answers import StreamAnswer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .persistence import Persistence
     from .scheduler import Job
+    from .unanswered import Unanswered
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
@@ -36,6 +38,7 @@ class _Sending(NamedTuple):
     Attributes:
         at: when it was sent, on the runtime's clock.
         state: what it shows.
+        body: what was sent of that.
         begins: whether the card appears by it.
         rotates: whether the card takes the place of an older one of this activity.
         confirms: whether it makes sure that nothing else has changed the card.
@@ -43,6 +46,7 @@ class _Sending(NamedTuple):
 
     at: float
     state: ActivityState
+    body: Mapping[str, Any]
     begins: bool
     rotates: bool
     confirms: bool
@@ -59,21 +63,21 @@ class Activity:
         is_armed: whether a watchdog knows of it; `None` before that was asked.
         began_at: seconds since the epoch.
         may_have_ended: whether something of an earlier process may have ended its card, which is made sure of later.
+        is_replaced: whether a newer run has taken its place on the screen.
+        predecessor: the next older one under the same stream key that is not through.
+        successor: the next newer one.
     """
 
     __slots__ = (
         "_confirm_at",
-        "_counted",
         "_epoch",
         "_failures",
         "_hit_until",
         "_is_in_doubt",
-        "_is_mixed",
         "_job",
         "_looked",
         "_may_have_begun_at",
         "_ranges",
-        "_repeated_until",
         "_retry_at",
         "_sending",
         "_visible_at",
@@ -83,6 +87,7 @@ class Activity:
         "dispatcher",
         "end_delivery",
         "is_armed",
+        "is_replaced",
         "life",
         "may_have_ended",
         "number",
@@ -113,6 +118,7 @@ class Activity:
         self.end_delivery: EndDelivery | None = None
         self.predecessor: Activity | None = None
         self.successor: Activity | None = None
+        self.is_replaced = False
         self.number = next(dispatcher.order)
         self.began_at = dispatcher.runtime.wall()
         self.is_armed: bool | None = None
@@ -128,10 +134,7 @@ class Activity:
         self._sending: _Sending | None = None
         self._job: Job | None = None
         self._failures = 0
-        self._counted: Mapping[str, Any] | None = None  # what may be shown: sent once more, it is no further update
         self._hit_until = 0.0  # until when something of an earlier process may come that was given up there
-        self._is_mixed = False  # something else may come between what was counted and its repetition
-        self._repeated_until = 0.0  # until when what was sent once more may come behind what is sent then
 
     @property
     def is_inherited(self) -> bool:
@@ -142,6 +145,11 @@ class Activity:
     def is_delayed(self) -> bool:
         """True while a delay keeps it off the screen."""
         return self.dispatcher.clock() < self._visible_at
+
+    @property
+    def unanswered(self) -> Unanswered:
+        """What was given up under its stream key, by whatever run."""
+        return self.account.unanswered(self.stream_key, self.dispatcher.clock())
 
     @property
     def is_in_flight(self) -> bool:
@@ -162,12 +170,46 @@ class Activity:
     @property
     def is_preceded(self) -> bool:
         """True while the end of an older run in this process has yet to arrive, or is on its way once more."""
+        for older in self.older:
+            end = older.end_delivery
+            if older.is_in_flight or end is None or end.is_in_flight or not end.repeats:
+                return True
+        return False
+
+    @property
+    def older(self) -> Iterator[Activity]:
+        """Those of older runs under the same stream key that are not through, the newest first."""
         older = self.predecessor
-        if any(end.is_in_flight for end in self.account.repeats.get(self.stream_key, ()) if end.activity is not self):
-            return True
-        if older is None or older.has_ended:
-            return False
-        return older.is_in_flight or older.end_delivery is None or not older.end_delivery.repeats
+        while older is not None:
+            yield older
+            older = older.predecessor
+
+    @property
+    def newer(self) -> Iterator[Activity]:
+        """Those of newer runs under the same stream key that are not through, the oldest first."""
+        newer = self.successor
+        while newer is not None:
+            yield newer
+            newer = newer.successor
+
+    @property
+    def is_succeeded(self) -> bool:
+        """True where a newer run has the card, or is about to."""
+        return self.is_replaced or any(each.is_in_flight or each.on_phone is not OnPhone.NO for each in self.newer)
+
+    def unlink(self) -> None:
+        """Leave the row of those under the same stream key; the dispatcher's lock is held."""
+        older, newer = self.predecessor, self.successor
+        if newer is not None:
+            newer.predecessor = older
+        if older is not None:
+            older.successor = newer
+        if self.account.activities.get(self.stream_key) is self:
+            if older is None:
+                del self.account.activities[self.stream_key]
+            else:
+                self.account.activities[self.stream_key] = older
+        self.predecessor = self.successor = None
 
     # -- the user's side: never blocks
 
@@ -349,14 +391,11 @@ class Activity:
         if state is None:
             return
         confirms = not is_shown or now >= self._confirm_at
-        self._sending = _Sending(now, state, not is_shown, rotates, confirms)
+        body = state.body if rotates or not is_shown else without_opening(state.body)
+        self._sending = _Sending(now, state, body, not is_shown, rotates, confirms)
         self.life = moved(self.life, Life.UPDATING if is_shown else Life.STARTING)
         self._arm()
-        body = state.body if rotates or not is_shown else without_opening(state.body)
         self.account.note_request(now, 1 + rotates)
-        if now < self._repeated_until and state.body != self._counted:
-            self.pace.sent(now, self.pace.shown)  # what was sent once more may come behind this: then it counts
-            self._repeated_until = 0.0
         persistence = self.dispatcher.persistence if confirms else None
         work = partial(_show, self.account, self.stream_key, body, rotates=rotates, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
@@ -381,7 +420,8 @@ class Activity:
             self.life = moved(self.life, to)
 
     def _answered(self, answer: StreamAnswer, may_be_hit: bool, sending: _Sending, now: float) -> None:
-        self._failures, self._counted = 0, None
+        self._failures = 0
+        unanswered, fraction = self.unanswered, sending.state.mark.fraction
         if sending.confirms:
             self._confirm_at, self.may_have_ended = float("inf"), False
             if sending.at < self._hit_until and self.end_delivery is None:
@@ -389,7 +429,8 @@ class Activity:
                 self._confirm(self._hit_until)
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
-            self.pace.start(now, sending.state.mark.fraction, fresh=is_fresh)
+            self.pace.start(now, fraction, fresh=is_fresh)
+            self.pace.sent(now, fraction, updates=unanswered.began(sending.body, sending.at))
             # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
             # although this one had begun, something has ended it.
             is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
@@ -402,17 +443,16 @@ class Activity:
                 self.may_have_ended |= self.end_delivery is None  # else it was this one's own end
                 self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
                 self._hit_until = self.sure_from(now)
-        elif answer.operation != "noop":
+        else:
             before = self.sent
             is_transition = before is not None and before.mark.transitions != sending.state.mark.transitions
-            self.pace.sent(now, sending.state.mark.fraction, transition=is_transition)
-        late = self.account.may_change_until(self.stream_key)
+            updates = unanswered.answered(sending.body, sending.at, changed=answer.operation != "noop")
+            self.pace.sent(now, fraction, transition=is_transition, updates=updates)
+        self.pace.withhold(*unanswered.kept)
+        late = unanswered.may_change_until
         if sending.at < late:
             self._confirm(max(now, late))
-            is_over = self.end_delivery is not None
-            self.may_have_ended |= sending.at < self.account.may_end_until(self.stream_key) and not is_over
-            if sending.begins:
-                self.pace.sent(now, sending.state.mark.fraction)  # a start that comes behind another is an update
+            self.may_have_ended |= sending.at < unanswered.may_end_until and self.end_delivery is None
         if answer.warning:
             if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
                 self.pace.warned(now)
@@ -435,9 +475,10 @@ class Activity:
     def appear(self) -> None:
         """Note that the phone shows it: what an older run's end would do once more is done by that."""
         self.on_phone = OnPhone.YES
-        for end in list(self.account.repeats.get(self.stream_key, ())):
-            if end.activity is not self:
-                end.give_way()
+        for older in self.older:
+            older.is_replaced = True
+            if older.end_delivery is not None:
+                self.dispatcher.scheduler.wake(older.end_delivery)
 
     def _confirm(self, when: float) -> None:
         """Have the card shown once more then, after all that may change it."""
@@ -470,17 +511,8 @@ class Activity:
             return
         self._failures += 1
         self.dispatcher.tell_failure("an update", error)
-        late = self.account.may_change_until(self.stream_key)
-        if retry.may_arrive_late(error):
-            self.account.note_late(self.stream_key, now)
-            if sending.rotates:
-                self.account.note_late(self.stream_key, now, ends=True)
         if retry.may_have_arrived(error):
-            if self.on_phone is OnPhone.NO:
-                self.on_phone = OnPhone.MAYBE
-                self._may_have_begun_at = now - self.dispatcher.runtime.attempt_seconds
-            elif self.on_phone is OnPhone.YES:
-                self._count(sending, late, now)
+            self._count(sending, now, may_be_late=retry.may_arrive_late(error))
         if self.account.failed(error, now):
             self.dispatcher.retry_all(self.account)
         again = self._again_at(error, now)
@@ -505,25 +537,21 @@ class Activity:
             self.sent = None
         self.dispatcher.settle(self)
 
-    def _count(self, sending: _Sending, late: float, now: float) -> None:
-        """Count what may have arrived, although nobody knows what is shown.
-
-        What is sent once more, as it was, is no further update; unless another one may have come between, or
-        something newer comes before it.
-
-        Args:
-            sending: the request that failed.
-            late: until when an earlier one may come.
-            now: seconds.
-        """
-        if sending.state.body != self._counted:
-            self.pace.sent(now, self.pace.shown)
-            self._counted, self._is_mixed = sending.state.body, sending.at < late
+    def _count(self, sending: _Sending, now: float, *, may_be_late: bool) -> None:
+        """Note a request that may have been carried out, although nobody knows what is shown."""
+        unanswered = self.unanswered
+        if may_be_late and sending.rotates:
+            unanswered.note(None, now)
+        if self.on_phone is OnPhone.YES:
+            updates = unanswered.failed(sending.body, sending.at, now, may_be_late=may_be_late)
+            self.pace.sent(now, self.pace.shown, updates=updates)
+            self.pace.withhold(*unanswered.kept)
             return
-        self._repeated_until = self.account.may_change_until(self.stream_key)
-        if self._is_mixed:
-            self.pace.sent(now, self.pace.shown)
-            self._is_mixed = False
+        if may_be_late:
+            unanswered.note(sending.body, now)
+        if self.on_phone is OnPhone.NO:
+            self.on_phone = OnPhone.MAYBE
+            self._may_have_begun_at = now - self.dispatcher.runtime.attempt_seconds
 
     @property
     def _life_between_requests(self) -> Life:

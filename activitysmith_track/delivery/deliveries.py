@@ -368,7 +368,6 @@ class EndDelivery(Delivery):
         "_asked",
         "_attempted",
         "_confirms",
-        "_gives_way",
         "_has_opened",
         "_has_tried",
         "_is_overruled",
@@ -390,7 +389,6 @@ class EndDelivery(Delivery):
         self._is_overruled = False  # something else has ended the card
         self._repeats_at = 0.0  # when it goes once more: it has arrived, and something may be carried out behind it
         self._confirms = False  # it does so because an older run may have ended the card that stays up
-        self._gives_way = False  # a newer run has the card
         self._was_refused = False  # the service would not show the activity
         self._armed: EndState | None = None  # what the watchdog says if the process is killed now
 
@@ -425,9 +423,9 @@ class EndDelivery(Delivery):
         if activity.is_in_flight and now < grace:
             return grace
         if self._repeats_at:
-            if self._gives_way or self._is_succeeded:
+            if activity.is_succeeded:
                 return self._withdraw()
-            repeats_at = max(self._repeats_at, self.account.may_appear_until(activity.stream_key))
+            repeats_at = max(self._repeats_at, self._may_appear_until)
             if now < repeats_at:
                 return repeats_at
         is_shown = activity.on_phone is OnPhone.YES and not activity.may_have_ended
@@ -452,23 +450,6 @@ class EndDelivery(Delivery):
         """True where it has arrived and goes once more, so that a newer run need not wait for it."""
         return bool(self._repeats_at)
 
-    def give_way(self) -> None:
-        """Go no more: a newer run has the card."""
-        self._gives_way = True
-        self.dispatcher.scheduler.wake(self)
-
-    @property
-    def _newest(self) -> Activity | None:
-        """The newest run under the same key, where it is another one."""
-        newest = self.account.activities.get(self.activity.stream_key)
-        return newest if newest is not self.activity else None
-
-    @property
-    def _is_succeeded(self) -> bool:
-        """True where a newer run has the card, or is about to."""
-        newer = self._newest
-        return newer is not None and (newer.is_in_flight or newer.on_phone is not OnPhone.NO)
-
     def _arm(self) -> None:
         """Where a watchdog stands guard, have it end the activity as it did, should the process be killed by now."""
         activity = self.activity
@@ -491,10 +472,30 @@ class EndDelivery(Delivery):
         return "keep" if self.state.keep else "end"
 
     @property
+    def _last_state(self) -> Mapping[str, Any] | None:
+        """What it shows on a card that stays up; `None` where it ends the card."""
+        return self.state.body if self.state.keep else None
+
+    @property
+    def _may_appear_until(self) -> float:
+        """Until when something else may appear by what was given up."""
+        return self.activity.unanswered.may_appear_until(self._last_state)
+
+    @property
     def _is_worth_showing(self) -> bool:
         """True where an activity that was never on the screen is to appear with its end."""
         wanted = self.state.show and self.state.opening is not None
-        return wanted and self.activity.successor is None and not self._was_refused
+        return wanted and not self._has_newer and not self._was_refused
+
+    @property
+    def _has_newer(self) -> bool:
+        """True where there is a newer run, which has the card or is to have it."""
+        return self.activity.is_replaced or self.activity.successor is not None
+
+    def _make_room(self) -> None:
+        """Have those look again that have waited for what became of this."""
+        for newer in self.activity.newer:
+            self.dispatcher.wake_both(newer)
 
     def _takes_slot(self, now: float) -> bool:
         return self._is_worth_showing and self.account.take_slot(self.activity, now)
@@ -530,7 +531,7 @@ class EndDelivery(Delivery):
         """
         activity, attempt, now = self.activity, self._attempted, self.dispatcher.clock()
         repeats_at = now if attempt.overtakes else None
-        late = self.account.may_appear_until(activity.stream_key)
+        late = self._may_appear_until
         if attempt.at < late:
             repeats_at = max(now, late)
         if self.state.keep and (self._may_be_hit or attempt.may_be_hit):
@@ -560,13 +561,11 @@ class EndDelivery(Delivery):
     @property
     def _holds(self) -> bool:
         """True while something of an older run is held back for this, and not for a newer run."""
-        return not self._is_succeeded and self.persistence.holds_for(self.activity.stream_key)
+        return not self.activity.is_succeeded and self.persistence.holds_for(self.activity.stream_key)
 
     def _clear(self) -> None:
-        super()._clear()
-        if self._holds and self.persistence.let_go(
-            self.activity.stream_key
-        ):  # it was not shown in the place of an older run
+        super()._clear()  # it was not shown in the place of an older run, so that what that owes is to be sent
+        if self._holds and self.persistence.let_go(self.activity.stream_key):
             self.dispatcher.look_for_owed(self.account, again=True)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
@@ -596,8 +595,8 @@ class EndDelivery(Delivery):
         self._may_be_hit |= attempt.may_be_hit
         self._is_overruled = attempt.is_ignored and (self._may_be_hit or not self._has_tried)
         self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
-        if self._repeats_at and self._newest is not None:
-            self.dispatcher.wake_both(self._newest)  # which has waited for this
+        if self._repeats_at:
+            self._make_room()
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
@@ -605,7 +604,8 @@ class EndDelivery(Delivery):
         if is_opening and self.activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
             self.activity.on_phone = OnPhone.MAYBE
         if retry.may_arrive_late(error):
-            self.account.note_late(self.activity.stream_key, now, ends=not is_opening)
+            shown = (self.state.opening or {}) if is_opening else self._last_state
+            self.activity.unanswered.note(shown, now)
         if self._finds_no_room(error):
             return self._refused(Stage.DELIVERED)
         if isinstance(error, NotFound):
@@ -614,7 +614,7 @@ class EndDelivery(Delivery):
         if isinstance(error, TooManyRequests):
             return self._silenced(error, now)
         if retry.is_transient(error):
-            return self._again_at(now, self._failures if self.activity.successor is None else PROMPT_FAILURES)
+            return self._again_at(now, PROMPT_FAILURES if self._has_newer else self._failures)
         self.dispatcher.lost += 1
         return self._refused(Stage.LOST)
 
@@ -630,37 +630,28 @@ class EndDelivery(Delivery):
         """
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
-        now, late = dispatcher.clock(), self.account.may_appear_until(activity.stream_key)
+        now, late = dispatcher.clock(), self._may_appear_until
         attempt, self._attempted = self._attempted, _EndAttempt()
         self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
         repeats_at = attempt.repeats_at
-        recent = max(activity.pace.started + OLDER_SECONDS, self.account.may_change_until(activity.stream_key))
+        recent = max(activity.pace.started + OLDER_SECONDS, activity.unanswered.may_change_until)
         is_recent = self._has_opened or attempt.at < recent
         if self._is_overruled and is_recent and not self.persistence.is_closed:  # else nobody would end it again
             activity.on_phone = OnPhone.NO
-            if activity.successor is None:
+            if not self._has_newer:
                 repeats_at = max(now, late)
         self._is_overruled = False
         if repeats_at is not None:
             self.has_arrived, self._armed = False, None
             self.stage, self._repeats_at = Stage.OWED, repeats_at
-            self.account.repeats.setdefault(activity.stream_key, {})[self] = None
-            if self._newest is not None:
-                dispatcher.wake_both(self._newest)
+            self._make_room()
             return None if activity.is_in_flight else repeats_at
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
         self.persistence.goodbye(activity.number)
-        self._repeat_no_more()
         dispatcher.release(activity)
         dispatcher.settle(self)  # at last: the exit, which waits for it, counts on the rest
         return None
-
-    def _repeat_no_more(self) -> None:
-        others = self.account.repeats.get(self.activity.stream_key, {})
-        others.pop(self, None)
-        if not others:
-            self.account.repeats.pop(self.activity.stream_key, None)
 
 
 class PushDelivery(Delivery):
@@ -798,11 +789,11 @@ class RecoveredDelivery(PushDelivery):
 
     @property
     def _newer(self) -> Iterator[Activity]:
-        """The activities of newer runs under the same key, where this is the end of an older one's."""
-        newer = self.account.activities.get(self.stream_key) if self.stream_key else None
-        while newer is not None:
-            yield newer
-            newer = newer.predecessor
+        """The activities of this process under the same key, where this is the end of an earlier one's."""
+        newest = self.account.activities.get(self.stream_key) if self.stream_key else None
+        if newest is not None:
+            yield newest
+            yield from newest.older
 
     def _next(self, now: float) -> float | None:
         self.stage = moved(self.stage, Stage.OWED)
@@ -836,7 +827,7 @@ class RecoveredDelivery(PushDelivery):
 
     def _failed(self, error: Exception, now: float) -> float | None:
         if self.stream_key and retry.may_arrive_late(error):
-            self.account.note_late(self.stream_key, now, ends=self.kind == "end")
+            self.account.unanswered(self.stream_key, now).note(None if self.kind == "end" else self.body, now)
         self._make_room()
         if self._is_moot(error) or self._is_late(now):
             return self._done(Stage.DELIVERED)

@@ -287,19 +287,18 @@ class Dispatcher:
         """Forget an activity that is through, and wake those that waited for it."""
         with self._lock:
             self._open.pop(activity, None)
-            if activity.account.activities.get(activity.stream_key) is activity:
-                del activity.account.activities[activity.stream_key]
+            newer = activity.successor
+            activity.unlink()
         self.scheduler.forget(activity)
         self.wake_recovered(activity)
-        activity.predecessor = None
         if activity.end_delivery is not None:
             activity.forget_handle()
         if activity.account.release(activity):
             self.wake_waiting(activity.account)
             for end in activity.account.waiting_ends():
                 self.scheduler.wake(end)
-        if activity.successor is not None:
-            self.wake_both(activity.successor)
+        if newer is not None:
+            self.wake_both(newer)
 
     def look_after_leases(self) -> None:
         """Have the leases renewed of what is kept, if there are any."""

@@ -316,9 +316,7 @@ class Persistence:
         delivery.has_copy(entry, CopyOwner.WATCHDOG)
         return True
 
-    def guard(
-        self, number: int, account: Account, stream_key: str, crash_state: CrashState, began_at: float = 0.0
-    ) -> None:
+    def guard(self, number: int, account: Account, stream_key: str, crash_state: CrashState, began_at: float) -> None:
         """Have the watchdog end a card if the job dies; starts it with the first one."""
         watchdog = self._watchdog
         if watchdog is None:

@@ -1,0 +1,154 @@
+"""Requests of which nobody knows what became: what they may do to a card, and how many updates iOS counts at most.
+
+A request that was given up is carried out at once, a little later, behind newer ones, or never. So an update counts
+as soon as it may have arrived. What is sent once more as it was changes nothing on the card, and does not count,
+unless another state comes between the two; while that may happen, one update is kept in hand for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LATE_SECONDS = 5.0  # in which a request may be carried out that was given up
+
+
+class _Late:
+    """A request that may yet be carried out.
+
+    Attributes:
+        body: what it shows; `None` for one that ends the card.
+        until: when it is no more.
+        counts: it is among the updates that are counted.
+        separates: no state counts yet for having been sent both before this and after it.
+    """
+
+    __slots__ = ("body", "counts", "separates", "until")
+
+    def __init__(self, body: Mapping[str, Any] | None, until: float, *, counts: bool = False) -> None:
+        self.body, self.until, self.counts, self.separates = body, until, counts, True
+
+
+class Unanswered:
+    """What was given up of one stream, whatever run sent it. The scheduler's alone."""
+
+    __slots__ = ("_last", "_last_at", "_late")
+
+    def __init__(self) -> None:
+        self._late: list[_Late] = []
+        self._last: Mapping[str, Any] | None = None  # sent last to the card, without an answer
+        self._last_at = 0.0
+
+    # -- what it may do
+
+    def note(self, body: Mapping[str, Any] | None, now: float) -> None:
+        """Take in a request that may be carried out later, and is no update of a card that is known to be there.
+
+        Args:
+            body: what it shows; `None` where it ends the card.
+            now: when it was given up.
+        """
+        self._late.append(_Late(body, now + LATE_SECONDS))
+
+    def may_appear_until(self, other_than: Mapping[str, Any] | None = None) -> float:
+        """Return until when the card may appear, or change, by what was given up, other than a certain state."""
+        return max((late.until for late in self._late if late.body not in (None, other_than)), default=0.0)
+
+    @property
+    def may_end_until(self) -> float:
+        """Until when the card may be ended by what was given up."""
+        return max((late.until for late in self._late if late.body is None), default=0.0)
+
+    @property
+    def may_change_until(self) -> float:
+        """Until when the card may be changed, or ended."""
+        return max(self.may_appear_until(), self.may_end_until)
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether nothing may come any more."""
+        return now >= self.may_change_until
+
+    # -- how many updates iOS counts at most
+
+    def began(self, body: Mapping[str, Any], at: float) -> int:
+        """Note that the card has appeared by what was sent at a time.
+
+        Returns:
+            The updates that count already: what may come behind that.
+        """
+        self._sent(None, at)
+        for late in self._late:
+            late.counts, late.separates = late.body not in (None, body), True
+        return sum(late.counts for late in self._late)
+
+    def failed(self, body: Mapping[str, Any], at: float, now: float, *, may_be_late: bool) -> int:
+        """Note an update that may have been carried out.
+
+        Args:
+            body: what it shows.
+            at: when it was sent.
+            now: when it was given up.
+            may_be_late: whether it may be carried out later than that.
+
+        Returns:
+            How many updates more iOS may have counted.
+        """
+        moved = self._move_between(body, at)
+        counts = body != self._last or self._is_separated(body)
+        self._sent(body, at)
+        if may_be_late:
+            self._late.append(_Late(body, now + LATE_SECONDS, counts=counts))
+        elif not counts:
+            self._count_instead(body, most=1)
+        return moved + counts
+
+    def answered(self, body: Mapping[str, Any], at: float, *, changed: bool) -> int:
+        """Note an update that was answered.
+
+        Args:
+            body: what it shows.
+            at: when it was sent.
+            changed: whether it has changed what the card shows.
+
+        Returns:
+            How many updates more iOS may have counted.
+        """
+        moved = self._move_between(body, at)
+        counts = changed and (body != self._last or self._is_separated(body))
+        if changed and not counts:  # so that what was sent before has not been carried out by now
+            self._count_instead(body, most=len(self._late))
+        self._sent(None, at)
+        return moved + counts
+
+    @property
+    def kept(self) -> tuple[int, float]:
+        """How many updates are kept in hand, and until when, for what counts if another state comes before it."""
+        kept = [late.until for late in self._late if late.body is not None and not late.counts]
+        return len(kept), max(kept, default=0.0)
+
+    def _sent(self, body: Mapping[str, Any] | None, at: float) -> None:
+        self._last, self._last_at = body, at
+        self._late = [late for late in self._late if late.until > at]
+
+    def _count_instead(self, body: Mapping[str, Any], most: int) -> None:
+        """Count this in the place of as many as were sent before, as it was, and may come behind it."""
+        for late in [late for late in self._late if late.counts and late.body == body][:most]:
+            late.counts = False
+
+    def _move_between(self, body: Mapping[str, Any], at: float) -> int:
+        """Have a state come between what was sent before it and what was sent once more; return what that counts."""
+        for late in self._late:
+            if late.until > at and late.body not in (None, body) and not late.counts:
+                late.counts = True
+                return 1
+        return 0
+
+    def _is_separated(self, body: Mapping[str, Any]) -> bool:
+        """Tell whether another state may come between this one and what was sent before, as it was."""
+        for late in self._late:
+            if late.until > self._last_at and late.body not in (None, body) and late.separates:
+                late.separates = False
+                return True
+        return False
