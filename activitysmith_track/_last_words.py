@@ -13,8 +13,8 @@ The frames, by their `frame`:
   directory (true for the user's own, false for none).
 - `account`: `id`, `api_key`, `base_url`; cards and what is owed name it by its id.
 - `card`: `id`, `account`, `stream_key`, `began` (seconds since the epoch), and the last words: `end`, the body that
-  ends the stream, and `push`, the body of a push or null. It comes when a card opens and whenever its last words
-  change; the newest counts.
+  ends the stream, empty where the service would not show it, and `push`, the body of a push or null. It comes when a
+  card opens and whenever its last words change; the newest counts.
 - `goodbye`: `id`; the job has ended that card itself.
 - `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
   and `began` (seconds since the epoch); to be delivered when the job is gone, in whatever way.
@@ -234,11 +234,11 @@ class Duty:
         """
         frames = sorted((json.loads(content) for content in self._entries.values()), key=lambda frame: frame["id"])
         known = [frame for frame in frames if frame["account"] in self._accounts]
-        streams = {_stream(frame): frame for frame in known if frame["frame"] == "card"}  # the newest card of each
-        cards = list(streams.values())
-        made = [self._owed(frame, "end", frame["end"], now) for frame in cards]
+        cards = [frame for frame in known if frame["frame"] == "card"]
+        streams = {_stream(frame): frame for frame in cards if frame["end"]}  # the newest card of each
+        made = [self._owed(frame, "end", frame["end"], now) for frame in streams.values()]
         if not self.left:
-            made += self._alarms(cards, now)
+            made += self._alarms([*streams.values(), *(frame for frame in cards if not frame["end"])], now)
         owed = {
             frame["id"] if frame["method"] == "push" else _stream(frame): frame
             for frame in known

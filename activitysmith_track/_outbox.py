@@ -184,7 +184,9 @@ class Outbox:
 
         An `end` or `keep` takes the place of one of the same stream whose run began before its own, or has happened
         before it in the same run: when a job was killed is known a moment later only, and a next run may be over by
-        then. What is older than 24 hours is dropped, and of more than 1,000 the oldest.
+        then. So it does of one that is yet to happen, since the clock was set back.
+
+        What is older than 24 hours is dropped, and of more than 1,000 the oldest.
 
         Returns:
             True when every one of them is safely on disk.
@@ -216,7 +218,7 @@ class Outbox:
             True when all of it is safely on disk.
         """
         rows, whole = self._rows(entries)
-        released = [(each, owner, owner) for each, owner in leases]
+        released = [(self._clock(), each, owner, owner) for each, owner in leases]
         begun = [(int(self._clock()), each) for each in in_flight]
 
         def work(base: sqlite3.Connection) -> bool:
@@ -356,7 +358,7 @@ class Outbox:
         Returns:
             True when that is on disk.
         """
-        keys = [(each, owner, owner) for each in ids]
+        keys = [(self._clock(), each, owner, owner) for each in ids]
 
         def work(base: sqlite3.Connection) -> bool:
             base.executemany(_RELEASE, keys)
@@ -366,7 +368,7 @@ class Outbox:
 
     def hold_ends(
         self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
-    ) -> list[str] | None:
+    ) -> dict[str, float] | None:
         """Take under a lease what an older run owes its card, while a newer run begins under the same key.
 
         Nobody else sends it meanwhile, and it is still there should the newer run not come to be shown. Call
@@ -380,26 +382,28 @@ class Outbox:
             lease_seconds: how long from now; at most five minutes.
 
         Returns:
-            The ids of what that is; `None` where another process is sending it at this moment, or has left while it
-            did, so that it may yet end the newer run's card: ask again when that is over.
+            The ids of what that is, and for how many seconds at least nobody has sent any of it; `None` where another
+            process is sending it at this moment, or has left while it did, so that it may yet end the newer run's
+            card: ask again when that is over.
         """
         if not self.exists():
-            return []
-        now = self._clock()
-        until = now + min(lease_seconds, LONGEST_LEASE)
+            return {}
+        now, seconds = self._clock(), min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> list[str] | None:
+        def work(base: sqlite3.Connection) -> dict[str, float] | None:
             same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ?"
             values = hint, base_url, stream_key, owner
             under_way = "coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
             recent = owner, now - ATTEMPT_SECONDS, now + 1.0
             if base.execute(f"SELECT 1 FROM entries WHERE {same} AND {under_way}", (*values, *recent)).fetchone():
                 return None
+            begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
+            idle = {key: max(0.0, now - since) for key, since in base.execute(begun, (seconds, *values))}
             held = f"UPDATE entries SET owner = ?, leased_until = ?, begun = 0 WHERE {same}"
-            base.execute(held, (owner, until, *values))
-            return [key for (key,) in base.execute(f"SELECT id FROM entries WHERE {same}", values)]
+            base.execute(held, (owner, now + seconds, *values))
+            return idle
 
-        nothing: list[str] | None = []
+        nothing: dict[str, float] | None = {}
         return self._transact(work, nothing)
 
     # -- what goes in and comes out
@@ -419,18 +423,21 @@ class Outbox:
             self._tell_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
             return None
         account = entry.hint, entry.base_url, entry.stream_key
-        details = int(entry.at_least_once), float(entry.happened), entry.run, entry.attempts, float(entry.began)
+        happened = float(entry.happened)
+        began = min(float(entry.began), happened)  # the clock may have been set back meanwhile
+        details = int(entry.at_least_once), happened, entry.run, entry.attempts, began
         return entry.id, entry.kind, *account, text, *details
 
     def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
-        self._prune(base, self._clock())
+        now = self._clock()
+        self._prune(base, now)
         known = {key for (key,) in base.execute("SELECT id FROM entries")}
         of_streams = "SELECT hint, base_url, stream_key, began, happened, id FROM entries WHERE kind != 'push'"
         ends = {tuple(found[:3]): (found[3:5], found[5]) for found in base.execute(of_streams)}
         for row in rows:
-            if row[0] not in known and self._supersedes(base, ends, row):
+            if row[0] not in known and self._supersedes(base, ends, row, now):
                 known.add(row[0])
-                base.execute(_INSERT, row)
+                base.execute(_INSERT, (*row, now))
         newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
         dropped = base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
         if dropped:
@@ -438,13 +445,18 @@ class Outbox:
         return True
 
     @staticmethod
-    def _supersedes(base: sqlite3.Connection, ends: dict[Any, tuple[Any, str]], row: tuple[Any, ...]) -> bool:
-        """Let an end take the place of an older one of its stream; False where there is a newer one already."""
+    def _supersedes(
+        base: sqlite3.Connection, ends: dict[Any, tuple[Any, str]], row: tuple[Any, ...], now: float
+    ) -> bool:
+        """Let an end take the place of an older one of its stream; False where there is a newer one already.
+
+        What has yet to happen is from before the clock was set back.
+        """
         key, kind, stream, times = row[0], row[1], row[2:5], (row[10], row[7])
         if kind == "push":
             return True
         before, older = ends.get(stream, (times, ""))
-        if all(isinstance(each, float) for each in before) and before > times:
+        if all(isinstance(each, float) for each in before) and before > times and before[1] <= now:
             return False
         base.execute("DELETE FROM entries WHERE id = ?", (older,))
         ends[stream] = times, key
@@ -554,11 +566,11 @@ class Outbox:
 
 
 _INSERT = (
-    "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts, began)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts, began,"
+    " leased_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _RELEASE = (
-    "UPDATE entries SET owner = NULL, leased_until = 0, begun = 0, attempts = attempts + 1"
+    "UPDATE entries SET owner = NULL, leased_until = ?, begun = 0, attempts = attempts + 1"
     " WHERE id = ? AND (? IS NULL OR owner = ?)"
 )
 _COLUMNS = (

@@ -1089,14 +1089,18 @@ class Handle(Watch):
             return states.EndState({}, None, show=False, not_before=not_before)
         if self._options.get("keep") and outcome.kind == "done":
             kept = self._body(state, "done", **({} if self._reads else self._conclusion(outcome)))
-            return states.EndState(kept, kept, keep=True, not_before=not_before)
+            return states.EndState(kept, self._opening_of(kept), keep=True, not_before=not_before)
         look = self._body(state, outcome.kind, **self._conclusion(outcome))
         seconds = {"done": DISMISS_DONE, "failed": DISMISS_FAILED, "stopped": DISMISS_STOPPED}[outcome.kind]
         body = {name: value for name, value in look.items() if name not in ("target", "alert")}
-        opening = {**look, "content_state": {**(self._running() or {}), **look["content_state"]}}
         body["content_state"] = {**look["content_state"], "auto_dismiss_seconds": seconds}
         held = self._tracker.dispatcher.clock() - self._began < self._options.get("delay", 0.0)
-        return states.EndState(body, opening, show=outcome.kind == "failed" or not held, not_before=not_before)
+        is_worth_showing = outcome.kind == "failed" or not held
+        return states.EndState(body, self._opening_of(look), show=is_worth_showing, not_before=not_before)
+
+    def _opening_of(self, last: dict[str, Any]) -> dict[str, Any]:
+        """Return the last state as a body that starts the activity, which needs more than an update."""
+        return {**last, "content_state": {**(self._running() or {}), **last["content_state"]}}
 
     def _conclusion(self, outcome: Outcome) -> dict[str, Any]:
         return {"subtitle": self._last_words(outcome), **self._look(outcome.kind)}

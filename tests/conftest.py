@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -17,6 +18,9 @@ from activitysmith_track.configuration import _RANKS, default_tracker
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import shutdown
 from activitysmith_track.simulator import Simulator, server
+
+if TYPE_CHECKING:
+    from stories import Story
 
 pytest_plugins = ["surroundings", "leftovers", "again", "watched"]
 _numbers = itertools.count(1)
@@ -110,3 +114,13 @@ def job(sim: Simulator, tmp_path: Path) -> Iterator[Job]:
     for process in made.processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def story() -> Iterator[Story]:
+    """A simulated world of its own."""
+    from stories import Story
+
+    made = Story()
+    yield made
+    made.world.close()

@@ -2,96 +2,15 @@
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from world import KEY, URL, Conditions, Fate, MemoryOutbox, Process, Row, World
-from world_judge import Judge
+from stories import Story
+from world import KEY, URL, Fate, MemoryOutbox, Process, Row
 
 from activitysmith_track import _pacing, activities
 from activitysmith_track._outbox import Entry, hint
 from activitysmith_track.client.requests import Call
-
-
-class Witness(Judge):
-    """Carries out what the service is asked, and leaves the judging to the test."""
-
-    def sends(self, process: Process, call: Call[Any]) -> None:
-        return
-
-    def _look(self, *args: Any, **more: Any) -> None:
-        return
-
-
-class Story:
-    """A world in which a test says what happens."""
-
-    def __init__(self) -> None:
-        self.world = World(1, Conditions(slow_disk=0.0))
-        self.world.judge = Witness(self.world)
-        self.world.fates = lambda process, call: "ok"
-
-    @property
-    def now(self) -> float:
-        return self.world.now
-
-    def goes(self, fates: Callable[[Process, Call[Any]], Fate | str | None]) -> None:
-        """Say what becomes of each request."""
-        self.world.fates = fates
-
-    def play(self, work: Callable[[], None]) -> None:
-        """Let it happen."""
-        done: list[bool] = []
-        self.world.spawn(None, lambda: (work(), done.append(True)))
-        self.world.run_while(lambda: not done, 1e6)
-
-    def block(self, process: Process, name: str, run: str = "", **options: Any) -> Any:
-        """Begin a block, in a context of its own."""
-        options |= {"metadata": {"run": run}} if run else {}
-        handle = activities.Progress(name, total=20, options={"tracker": process.tracker, **options})
-        contextvars.Context().run(handle.__enter__)
-        return handle
-
-    def fail(self, handle: Any) -> None:
-        """Let a block fail."""
-        error = RuntimeError("boom")
-        contextvars.Context().run(handle.__exit__, RuntimeError, error, None)
-
-    def end(self, handle: Any) -> None:
-        """Let a block end well."""
-        contextvars.Context().run(handle.__exit__, None, None, None)
-
-    def owe(self, count: int) -> None:
-        """Have processes that are gone owe so many pushes."""
-        for number in range(count):
-            body = {"title": f"old {number}"}
-            row = Row(Entry("push", hint(KEY), URL, body, self.world.wall() - 60.0, run="old", id=f"old-{number}"))
-            self.world.shelf.rows.append(row)
-
-    def card(self, key: str = "job") -> tuple[bool, str | None, object]:
-        """Return of the newest card of a key: whether it has ended, its colour, and whose it is."""
-        card = self.world.service.cards[key]
-        return card.ended, card.state.get("color"), card.metadata.get("run")
-
-    @property
-    def pushes(self) -> list[str]:
-        """The titles of the pushes, in their order."""
-        return [str(push.body["title"]) for push in self.world.service.pushes.values()]
-
-    @property
-    def owed(self) -> list[str]:
-        """What is in the outbox."""
-        return [row.entry.kind for row in self.world.shelf.rows]
-
-
-@pytest.fixture
-def story() -> Iterator[Story]:
-    """A world of its own."""
-    made = Story()
-    yield made
-    made.world.close()
 
 
 @pytest.mark.parametrize("page", ["302", "403", "404", "407", "408", "429", "502"])
@@ -416,10 +335,17 @@ def test_an_answer_that_comes_after_a_late_request(story: Story, shown: bool) ->
     assert story.card()[:2] == (True, "red")
 
 
-@pytest.mark.parametrize("first", ["503", "502 after"])
-def test_an_end_that_finds_the_card_ended_after_a_failed_attempt(story: Story, first: str) -> None:
-    """An older run's watchdog may have ended the card, or this end's own first attempt: it is shown to be sure."""
-    ends = iter([Fate("ok", 0.9, 0.05), Fate(first, 1.0, 0.05)])
+@pytest.mark.parametrize(
+    ("failed", "seconds"), [(["503"], 0.0), (["502 after"], 0.0), (["503", "502 after", *["503"] * 8], 0.05)]
+)
+def test_an_end_that_finds_the_card_ended_after_failed_attempts(
+    story: Story, failed: list[str], seconds: float
+) -> None:
+    """An older run's watchdog may have ended the card, or an attempt of this end: it is shown to be sure.
+
+    That may have been long before the attempt that was answered.
+    """
+    ends = iter([Fate("ok", 0.9, 0.05), *(Fate(each, 1.0, 0.05) for each in failed)])
     story.goes(lambda process, call: next(ends, "ok") if call.method == "DELETE" else "ok")
 
     def work() -> None:
@@ -429,7 +355,9 @@ def test_an_end_that_finds_the_card_ended_after_a_failed_attempt(story: Story, f
         story.world.sleep(5.0)
         older.kill()
         story.world.sleep(0.001)
-        story.fail(story.block(process, "job", run="newer"))
+        newer = story.block(process, "job", run="newer")
+        story.world.sleep(seconds)
+        story.fail(newer)
         story.world.sleep(60.0)
 
     story.play(work)
@@ -488,6 +416,31 @@ def test_a_state_that_was_sent_once_more_and_comes_behind_a_newer_one(story: Sto
     card = story.world.service.cards["job"]
     assert (card.updates, card.over_budget) == (12, False)
     assert card.state["subtitle"] == "now 11"
+
+
+def test_a_card_that_was_taken_over_is_made_sure_of_within_its_budget(story: Story) -> None:
+    """What may have been ended is shown once more as it was, where another update would be one too many."""
+    story.goes(lambda process, call: "503" if call.method == "DELETE" and process.number == 1 else "ok")
+
+    def work() -> None:
+        older, newer = Process(story.world, 0), Process(story.world, 0)
+        handle = story.block(older, "job", run="older")
+        for number in range(11):
+            story.world.sleep(1.0)
+            handle.update(subtitle=f"now {number}", important=True)
+        story.world.sleep(1.0)
+        story.end(handle)
+        older.exit()
+        handle = story.block(newer, "job", run="newer")
+        story.world.sleep(2.0)
+        handle.update(subtitle="half", important=True)
+        story.world.sleep(60.0)
+        assert story.card() == (False, None, "newer")
+        story.world.sleep(2000.0)
+
+    story.play(work)
+    card = story.world.service.cards["job"]
+    assert (card.over_budget, card.ended, card.state["subtitle"]) == (False, False, "half")
 
 
 def test_the_death_of_an_older_run_is_known_late(story: Story) -> None:

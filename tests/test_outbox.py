@@ -87,7 +87,7 @@ def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
     """Looking, claiming and cancelling make no file, and neither does putting nothing."""
     assert not box.exists()
     assert claim(box) == []
-    assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == []
+    assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == {}
     assert box.put([])
     assert box.delivered([])
     assert box.release([])
@@ -191,15 +191,15 @@ def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
     assert box.put(entries)
     assert len(claim(box)) == 3
     held = box.hold_ends("hint", BASE_URL, "job", "b", 60)
-    assert held == [entries[0].id]
+    assert list(held or ()) == [entries[0].id]
     assert [box.begin(entry.id, "a", 60) for entry in entries] == [Hold.OTHERS, Hold.MINE, Hold.MINE]
-    assert box.hold_ends("else", BASE_URL, "other", "b", 60) == []
+    assert box.hold_ends("else", BASE_URL, "other", "b", 60) == {}
     assert claim(box) == []
-    assert box.release(held, "b")
-    assert [entry.id for entry in claim(box)] == held
+    assert box.release(held or (), "b")
+    assert [entry.id for entry in claim(box)] == list(held or ())
     assert box.hold_ends("hint", BASE_URL, "job", "b", 60) == held
-    assert box.delivered(held)
-    assert box.hold_ends("hint", BASE_URL, "job", "b", 60) == []
+    assert box.delivered(held or ())
+    assert box.hold_ends("hint", BASE_URL, "job", "b", 60) == {}
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
         other.execute("BEGIN EXCLUSIVE")
         assert not box.put([push()])
         assert claim(box) == []
-        assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == []
+        assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == {}
         assert box.begin("x", "a", 60) is not Hold.MINE
     assert "database is locked" in caplog.text
     assert len(claim(box)) == 1

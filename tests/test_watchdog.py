@@ -820,7 +820,7 @@ def test_several_accounts() -> None:
         duty.take({"frame": "account", "id": number, "api_key": key, "base_url": "u"}, b"")
     pushes: list[Any] = [None, PUSH, PUSH, {"title": "t"}, {"title": "t"}, None, PUSH]
     for number, (account, push) in enumerate(zip((1, 1, 1, 2, 2, 3, 9), pushes, strict=True)):
-        words = {"end": {}, "push": push, "began": 1.0}
+        words = {"end": END, "push": push, "began": 1.0}
         content = encode("card", id=number, account=account, stream_key=f"k{number}", **words)[4:]
         duty.take(json.loads(content), content)
     found = [each for each in duty.owed(5.0) if each.method == "push"]
@@ -849,11 +849,22 @@ def test_the_newest_card_of_a_stream_counts() -> None:
         encode("owed", id=3, **{**older, "stream_key": "other"}),
         encode("owed", id=2, **{**older, "stream_key": "other", "method": "keep"}),
         encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH, began=1.0),
-        encode("card", id=3, account=1, stream_key="k", end={}, push=None, began=1.0),
+        encode("card", id=3, account=1, stream_key="k", end={**END, "metadata": {}}, push=None, began=1.0),
     ):
         duty.take(json.loads(content[4:]), content[4:])
     owed = [(each.method, each.stream_key, each.body) for each in duty.owed(5.0)]
     assert owed == [("end", "k", END), ("push", "k", PUSH), ("end", "other", {})]
+
+
+def test_a_card_that_was_refused_alarms_and_ends_nothing() -> None:
+    """There is no end to be told of it, and it does not stand for a newer or an older block of its name."""
+    duty = Duty()
+    duty.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
+    for number, key, end in ((1, "k", END), (2, "k", {}), (3, "other", {})):
+        content = encode("card", id=number, account=1, stream_key=key, end=end, push=PUSH, began=1.0)[4:]
+        duty.take(json.loads(content), content)
+    owed = [(each.method, each.stream_key, each.body.get("message")) for each in duty.owed(5.0)]
+    assert owed == [("end", "k", None), ("push", "k", "gone · and 2 more cards")]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from activitysmith_track.delivery.scheduler import Agenda, Job
 from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.delivery.state import Hold
 from activitysmith_track.delivery.successor import Owed, Successor
+from activitysmith_track.delivery.unanswered import LATE_SECONDS
 from activitysmith_track.errors import ConnectionFailed, RequestTimedOut
 from activitysmith_track.simulator.service import Service
 
@@ -81,7 +82,9 @@ class World:
         self.fibers: list[Fiber] = []
         self.requests = 0
         self.outage: str | None = None
+        self.keys = {KEY}
         self.silent_until = 0.0  # as a 429 has asked for
+        self.late_until = 0.0  # when what is carried out late has been, as far as a client can tell
         self.trace: list[str] | None = None
         self.traps: list[Trap] = []
         self.fates: Callable[[Process, Call[Any]], Fate | str | None] = lambda process, call: None
@@ -235,6 +238,7 @@ class World:
             if fate.kind == "late":  # it is carried out when nobody waits for it any more
                 moment = self.now + seconds + fate.there
                 self.at(moment, lambda: self.judge.carry_out(process, call, is_late=True))
+                self.late_until = max(self.late_until, self.now + seconds + LATE_SECONDS)
             self.sleep(seconds)
             raise RequestTimedOut("timed out", delivered=None)
         answers: list[tuple[int, dict[str, str], bytes]] = []
@@ -338,7 +342,7 @@ PAGES = ("page 302", "page 403", "page 404", "page 407", "page 408")  # of a pro
 OUTAGES = ("refused", "swallowed", "503", "reset", "html", *PAGES[:3])
 FAULTS = ("refused", "swallowed", "reset", "503", "503", "500", "429", "html", "lost", "lost", "cut", "502 after")
 FAULTS += (*PAGES, "page 429", "late", "late", "late")
-LATEST = 4.5  # seconds after a request was given up in which it may be carried out
+LATEST = LATE_SECONDS - 0.5  # seconds after a request was given up in which it may be carried out
 CARRIED_OUT = frozenset({"ok", "lost", "cut", "502 after"})
 
 
@@ -561,7 +565,8 @@ class WorldRuntime(Runtime):
         return WorldInbox(self._world)
 
     def transport(self, api_key: str, base_url: str, seconds: float) -> Any:
-        assert (api_key, base_url) == (KEY, URL)
+        assert api_key in self._world.keys
+        assert base_url == URL
         return WorldTransport(self._process, seconds)
 
     def outbox(self, directory: Any) -> Any:
@@ -780,12 +785,12 @@ class Row:
 
     __slots__ = ("begun", "entry", "owner", "until")
 
-    def __init__(self, entry: Entry) -> None:
-        self.entry, self.owner, self.until, self.begun = entry, None, 0.0, 0
+    def __init__(self, entry: Entry, until: float = 0.0) -> None:
+        self.entry, self.owner, self.until, self.begun = entry, None, until, 0
 
-    def free(self) -> None:
+    def free(self, now: float) -> None:
         """Give the lease back."""
-        self.owner, self.until, self.begun = None, 0.0, 0
+        self.owner, self.until, self.begun = None, now, 0
         self.entry = replace(self.entry, attempts=self.entry.attempts + 1)
 
 
@@ -833,16 +838,17 @@ class MemoryOutbox:
         self._shelf.was_used = True
         self._prune()
         rows = self._shelf.rows
-        for entry in entries:
+        for entry in (replace(each, began=min(each.began, each.happened)) for each in entries):
             if any(row.entry.id == entry.id for row in rows):
                 continue
             older = next((row for row in rows if _is_same_card(row.entry, entry)), None)
-            if older is not None and (older.entry.began, older.entry.happened) > (entry.began, entry.happened):
+            times = entry.began, entry.happened
+            if older and times < (older.entry.began, older.entry.happened) and older.entry.happened <= self._now():
                 continue
             if older is not None:
                 rows.remove(older)
             self._world.judge.has_no_secret(repr(entry), "the outbox")
-            rows.append(Row(entry))
+            rows.append(Row(entry, self._now()))
         del rows[: max(0, len(rows) - KEPT_ENTRIES)]
 
     def leave(
@@ -853,7 +859,7 @@ class MemoryOutbox:
         for each, owner in leases:
             for row in self._find([each]):
                 if row.owner == owner:
-                    row.free()
+                    row.free(self._now())
         for row in self._find(in_flight):
             row.begun = int(self._now()) if row.entry.kind != "push" else row.begun
         return True
@@ -915,21 +921,23 @@ class MemoryOutbox:
         self._world.disk()
         for row in self._find(ids):
             if owner in (None, row.owner):
-                row.free()
+                row.free(self._now())
         return self._shelf.was_used or not list(ids)
 
     def hold_ends(
         self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
-    ) -> list[str] | None:
-        now = self._now()
+    ) -> dict[str, float] | None:
+        now, seconds = self._now(), min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
         same = [row for row in ends if row.entry.stream_key == stream_key]
         if any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in same):
             return None
+        idle = {}
         for row in same:
-            row.owner, row.begun, row.until = owner, 0, now + min(lease_seconds, LONGEST_LEASE)
-        return [row.entry.id for row in same]
+            idle[row.entry.id] = max(0.0, now - (row.until - (seconds if row.owner is not None else 0.0)))
+            row.owner, row.begun, row.until = owner, 0, now + seconds
+        return idle
 
 
 def _is_same_card(one: Entry, other: Entry) -> bool:

@@ -38,9 +38,10 @@ class Judge:
         self._ends: Counter[int] = Counter()  # those that took effect, by run
         self._pushes: Counter[int] = Counter()
         self._told: Counter[int] = Counter()  # the failures of which they tell, of this run and others of its name
-        self._spent: set[str] = set()  # cards whose budget a killed process had spent
+        self._spent: set[str] = set()  # cards whose budget a process had spent that is gone
         self._taken_over: set[str] = set()  # cards of other runs, whose age nobody knows
         self._overtaken: set[str | None] = set()  # stream keys that a stray request of a dead process has touched
+        self._changed_at: dict[str, float] = {}  # when cards were ended for fresh ones, by their stream keys
         self._strays: set[int] = set()  # runs with such a request
         self._was_full = False
         self.told: dict[object, Process] = {}  # pushes, by who has been told that they have arrived
@@ -153,6 +154,7 @@ class Judge:
         if run is None:
             if call.method == "DELETE" and state.get("auto_dismiss_seconds") == 0:
                 self.notes["a card was changed for a fresh one"] += 1
+                self._changed_at[key] = self.world.now
                 return
             self.wrong("nobody's request", path=call.path)
         if call.method == "POST":
@@ -161,7 +163,7 @@ class Judge:
         card = service.cards[key]
         if was in self.runs and was != run.number:
             self._taken_over.add(card.activity_id)
-        if was in self.runs and was != run.number and self.runs[was].process.killed:
+        if was in self.runs and was != run.number and self.runs[was].process.dead:
             self._spent.add(card.activity_id)  # nobody knows how many updates it has had
         if (
             service.requests[-1].verdict == "over budget" or card.over_budget
@@ -215,7 +217,7 @@ class Judge:
             elif self.world.kind_of_outbox == "none":  # where nothing tells one process of the other
                 self._overtaken.add(run.key)
             elif not other.process.killed:
-                if run.process.gone_at < other.began - REPAIRED:
+                if run.process.gone_at < other.began - REPAIRED and not self.world.jumped:  # else a lease seems over
                     self.wrong("an older run ends a newer run's card", older=run.number, newer=was)
                 self._repairs(run, other)
         self._ends[run.number] += 1
@@ -425,7 +427,8 @@ class Judge:
                 return
             if cards and cards[-1].activity_id in self._taken_over and cards[-1].ended_by != "request":
                 return
-            if world.now - run.began > 12.0 and all(card.ended for card in cards):
+            began = max(run.began, self._changed_at.get(run.key or "", 0.0))
+            if world.now - began > 12.0 and all(card.ended for card in cards):
                 self.wrong("runs, and is not on the screen", run=run.number, cards=len(cards))
             return
         for card in cards:

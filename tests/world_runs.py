@@ -116,7 +116,7 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
     world.traps.clear()
     world.conditions = world.conditions._replace(faults=0.0, latency=0.0)
     world.run(world.now + 6.0)  # until all that was on its way by then has landed
-    world.run(max(world.now, world.silent_until))  # as long as the service has asked for
+    world.run(max(world.now, world.silent_until, world.late_until))  # as long as the service has asked for
     heir = Process(world, 9)
     account = heir.tracker.account()
     heir.dispatcher.look_for_owed(account, again=True)

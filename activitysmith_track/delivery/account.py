@@ -33,7 +33,7 @@ class Urgency(Enum):
 
     DEBT = 40  # what an earlier process owes: it never delays what this one has to say
     UPDATE = 10
-    START = 5  # of a card that is to appear
+    START = 5  # of a card that is to appear, or that may show something else by now
     END = 0  # and pushes
 
 
@@ -141,13 +141,17 @@ class Account:
         self._closed_until = max(self._closed_until, now + seconds)
         return self._closed_until
 
+    def known_unanswered(self, stream_key: str) -> Unanswered:
+        """Return what was given up of a stream, to be read only; workers may ask for it."""
+        return self._unanswered.get(stream_key) or Unanswered()
+
     def unanswered(self, stream_key: str, now: float) -> Unanswered:
         """Return what was given up of a stream; of those that nobody needs to know of any more, nothing is kept."""
         found = self._unanswered.get(stream_key)
         if found is None:
             for key, each in list(self._unanswered.items()):
                 if key not in self.activities and each.is_over(now):
-                    del self._unanswered[key]
+                    self._unanswered.pop(key, None)
             found = self._unanswered[stream_key] = Unanswered()
         return found
 

@@ -11,9 +11,9 @@ from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
 from .account import Urgency
-from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_opening
+from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_alert, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
-from .unanswered import LATE_SECONDS
+from .unanswered import LATE_SECONDS, STRAGGLER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
 YOUNG_SECONDS = 30.0  # of a process, in which the watchdog of an earlier one may still end that one's cards
-STRAGGLER_SECONDS = 1.0  # after the longest attempt, by which nothing of an earlier process arrives any more
+
+
+class _Change:
+    """A change of a card for a fresh one: whether the old one has gone. The worker's while it is on its way."""
+
+    __slots__ = ("is_begun",)
+
+    def __init__(self) -> None:
+        self.is_begun = False
 
 
 class _Sending(NamedTuple):
@@ -42,6 +50,7 @@ class _Sending(NamedTuple):
         begins: whether the card appears by it.
         rotates: whether the card takes the place of an older one of this activity.
         confirms: whether it makes sure that nothing else has changed the card.
+        change: how far a change of the card for a fresh one is.
     """
 
     at: float
@@ -50,6 +59,7 @@ class _Sending(NamedTuple):
     begins: bool
     rotates: bool
     confirms: bool
+    change: _Change
 
 
 class Activity:
@@ -263,12 +273,14 @@ class Activity:
             return None
         return self.account.slots_open_at(now)  # else woken by the one that gives a slot back
 
-    def _arm(self) -> None:
-        """Tell the watchdog, where there is one, what to say if the process dies."""
+    def _arm(self, *, is_refused: bool = False) -> None:
+        """Tell the watchdog, where there is one, what to say if the process dies; of a refused card a push alone."""
         crash_state = self.source.last_words()
         self.is_armed = crash_state is not None
         if crash_state is None:
             return
+        if is_refused:
+            crash_state = {}, crash_state[1]
         older = self.predecessor if self.on_phone is OnPhone.NO and self._sending is None else None
         if older is not None and older.end_delivery is not None and not older.has_ended:
             # what is on the screen is the older run's
@@ -277,7 +289,9 @@ class Activity:
         persistence.guard(self.number, self.account, self.stream_key, crash_state, self.began_at)
 
     def give_up(self) -> None:
-        """Send no more states; see `Task.give_up`."""
+        """Send no more states, and leave the card to its end; see `Task.give_up`."""
+        if self.on_phone is OnPhone.NO and self.life is not Life.WAITING:
+            self.on_phone = OnPhone.MAYBE
         self.life = Life.REFUSED
         self.dispatcher.settle(self)
 
@@ -366,6 +380,12 @@ class Activity:
             return None
         return self.source.snapshot()
 
+    @property
+    def urgency(self) -> Urgency:
+        """How much of the account's rate it leaves to others: less where something else may be on the screen."""
+        is_sure = self.on_phone is OnPhone.YES and self.dispatcher.clock() < self._confirm_at
+        return Urgency.UPDATE if is_sure else Urgency.START
+
     def staleness(self, state: ActivityState, now: float) -> float | None:
         """Return how wrong the screen is, 0 to 1, and more where a start or a transition is missing.
 
@@ -384,21 +404,32 @@ class Activity:
         """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
         is_shown = self.on_phone is OnPhone.YES
         rotates = is_shown and now >= self.pace.rotate_at
-        if rotates or not is_shown:
-            self.sent = None
+        confirms = not is_shown or now >= self._confirm_at
+        if confirms and is_shown and not rotates and self.sent is not None and now < self.pace.transition_at():
+            state = self.sent  # which is no update where it still stands there
+        elif rotates or not is_shown or (confirms and self.may_have_ended):
+            self.sent = self.sent if is_shown and not rotates else None
             self.source.opening()
             state = self.source.snapshot()  # what a card opens with
         if state is None:
             return
-        confirms = not is_shown or now >= self._confirm_at
-        body = state.body if rotates or not is_shown else without_opening(state.body)
-        self._sending = _Sending(now, state, body, not is_shown, rotates, confirms)
+        body, change = self._body_of(state, is_shown, rotates, confirms), _Change()
+        self._sending = _Sending(now, state, body, not is_shown, rotates, confirms, change)
         self.life = moved(self.life, Life.UPDATING if is_shown else Life.STARTING)
         self._arm()
         self.account.note_request(now, 1 + rotates)
         persistence = self.dispatcher.persistence if confirms else None
-        work = partial(_show, self.account, self.stream_key, body, rotates=rotates, persistence=persistence)
+        replaces = change if rotates else None
+        work = partial(_show, self.account, self.stream_key, body, replaces=replaces, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
+
+    def _body_of(self, state: ActivityState, is_shown: bool, rotates: bool, confirms: bool) -> Mapping[str, Any]:
+        """Return what is sent of a state: all of it where the card begins, or may have to begin anew."""
+        if not is_shown:
+            return state.body
+        if rotates or (confirms and self.may_have_ended):
+            return without_alert(state.body)  # the one before has rung
+        return without_opening(state.body)
 
     def _landed(self, now: float) -> None:
         """Take what came of a request."""
@@ -412,6 +443,8 @@ class Activity:
                 self._failed(job.error, sending, now)
         if self.end_delivery is not None:
             self.dispatcher.hand_in(self.end_delivery)
+        for other in (*self.older, *self.newer):
+            self.dispatcher.wake_both(other)
         self.dispatcher.wake_recovered(self)
 
     def _move(self, to: Life) -> None:
@@ -511,6 +544,10 @@ class Activity:
             return
         self._failures += 1
         self.dispatcher.tell_failure("an update", error)
+        if sending.change.is_begun:
+            self.on_phone = OnPhone.NO
+        elif sending.rotates and retry.may_have_arrived(error):
+            self.may_have_ended = True
         if retry.may_have_arrived(error):
             self._count(sending, now, may_be_late=retry.may_arrive_late(error))
         if self.account.failed(error, now):
@@ -528,8 +565,10 @@ class Activity:
             self.sent = sending.state
         else:
             self._move(Life.REFUSED)
-            if self.on_phone is OnPhone.NO:
-                self.dispatcher.persistence.goodbye(self.number)
+            if self.end_delivery is not None:
+                self.end_delivery.refuse()
+            elif self.on_phone is OnPhone.NO:
+                self._arm(is_refused=True)
                 self.dispatcher.release(self)
             elif self.account.release(self):  # it may be on the screen, so that its end must be sent
                 self.dispatcher.wake_waiting(self.account)
@@ -560,7 +599,7 @@ class Activity:
     def _again_at(self, error: Exception, now: float) -> float | None:
         """Return when a request that failed is tried again, with what is true by then; `None` for never."""
         if isinstance(error, ActivityLimitReached):
-            if self.on_phone is OnPhone.MAYBE:
+            if self.on_phone is OnPhone.MAYBE and now >= self.unanswered.may_appear_until():
                 self.on_phone = OnPhone.NO  # else this had been an update
             self.dispatcher.look_for_owed(self.account, again=True)  # an older run's end need not wait for that
             return self.account.slots_full(self, now, error.limit)
@@ -594,9 +633,7 @@ class UpdateQueue:
             return None  # woken when a request has landed
         later: float | None = None
         for activity, state in self._by_staleness(now):
-            is_shown = activity.on_phone is OnPhone.YES and not activity.may_have_ended
-            urgency = Urgency.UPDATE if is_shown else Urgency.START
-            open_at = activity.account.open_at(now, urgency)
+            open_at = activity.account.open_at(now, activity.urgency)
             if open_at > now:
                 later = open_at if later is None else min(later, open_at)
             elif self._dispatcher.update_workers.free:
@@ -626,18 +663,24 @@ class UpdateQueue:
 
 
 def _show(
-    account: Account, stream_key: str, body: Mapping[str, Any], *, rotates: bool, persistence: Persistence | None
+    account: Account,
+    stream_key: str,
+    body: Mapping[str, Any],
+    *,
+    replaces: _Change | None,
+    persistence: Persistence | None,
 ) -> tuple[StreamAnswer, bool]:
     """Show a state, on a fresh card if the one on the screen is to go: the work of a job.
 
     Returns:
         The answer, and whether something of an older run may yet reach the card.
     """
-    if rotates:
+    if replaces is not None:
         content = {**body["content_state"], "auto_dismiss_seconds": 0}
         content.pop("duration_seconds", None)
         with contextlib.suppress(NotFound):
             account.perform([end_stream_call(stream_key, None, {"content_state": content})])
+        replaces.is_begun = True
     if persistence is None:
         return account.perform([stream_call(stream_key, None, body)]), False
     with in_place_of_older(persistence, account, stream_key) as older:

@@ -38,6 +38,7 @@ FEW = 10  # deliveries for earlier processes under way, below which more are tak
 CLAIM_POLL = 1.0  # seconds between two looks whether there are few
 RENEWAL_SECONDS = 60.0  # between two renewals of the leases of what is tried
 LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
+CLOCK_SECONDS = 60.0  # by which a clock is off that has been set
 PROMPT_FAILURES = 2  # as many as counted after which an end is tried again that a newer run waits for
 
 
@@ -83,26 +84,32 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
     Raises:
         EndUnderWay: where somebody else is sending it at this moment.
     """
-    held = persistence.hold_ends(account, stream_key)
-    if held is None:
+    now = persistence.runtime.now()
+    until = persistence.hold_ends(account, stream_key)
+    if until is None:
         raise EndUnderWay
-    older = OlderEnds(bool(held))
+    older = OlderEnds(until > now)
     try:
         yield older
     except Exception as error:
         if not (retry.is_transient(error) or isinstance(error, RateLimited)):
-            persistence.let_go(stream_key)
+            persistence.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
     later = persistence.hold_ends(account, stream_key)
-    older.may_hit = older.may_hit or later != []
-    persistence.forget_held(stream_key)
+    older.may_hit |= later is None or later > persistence.runtime.now()
+    persistence.forget_held(account, stream_key)
+
+
+def without_alert(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what rings, for a card that has rung."""
+    return {name: value for name, value in body.items() if name != "alert"}
 
 
 def without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what belongs to a start alone: its alert, and a duration, which would restart the timer."""
     state = {name: value for name, value in body["content_state"].items() if name != "duration_seconds"}
-    return {**{name: value for name, value in body.items() if name != "alert"}, "content_state": state}
+    return {**without_alert(body), "content_state": state}
 
 
 class Delivery:
@@ -118,6 +125,7 @@ class Delivery:
     __slots__ = (
         "_failures",
         "_job",
+        "_made_at",
         "_was_kept",
         "account",
         "copy_owner",
@@ -141,6 +149,7 @@ class Delivery:
         self.occurred_at = dispatcher.runtime.wall() if entry is None else entry.happened
         self.id = dispatcher.runtime.token() if entry is None else entry.id  # of the copy, should two threads make it
         self.has_arrived = False  # and the scheduler may not know it yet
+        self._made_at = dispatcher.clock() if entry is None else None
         self._was_kept = False  # a copy was made because it had to wait; tried once
         self._job: Job | None = None
         self._failures = 0
@@ -281,7 +290,7 @@ class Delivery:
         hold = persistence.begin(self)
         if hold is Hold.OTHERS:
             raise HeldByAnother
-        if hold is Hold.GONE:
+        if hold is Hold.GONE and not self._was_clock_set:
             return False
         try:
             self._perform(seconds)
@@ -296,6 +305,14 @@ class Delivery:
         self.has_arrived = True
         self._settle_copy()
         return True
+
+    @property
+    def _was_clock_set(self) -> bool:
+        """True where the machine's clock was set meanwhile, so that the copy may have been dropped as too old."""
+        if self._made_at is None:
+            return False
+        runtime = self.dispatcher.runtime
+        return abs(runtime.wall() - self.occurred_at - (runtime.now() - self._made_at)) > CLOCK_SECONDS
 
     def _settle_copy(self) -> None:
         """Have the copy of what was delivered forgotten."""
@@ -374,6 +391,7 @@ class EndDelivery(Delivery):
         "_may_be_hit",
         "_repeats_at",
         "_was_refused",
+        "_was_said",
         "activity",
         "state",
     )
@@ -390,12 +408,17 @@ class EndDelivery(Delivery):
         self._repeats_at = 0.0  # when it goes once more: it has arrived, and something may be carried out behind it
         self._confirms = False  # it does so because an older run may have ended the card that stays up
         self._was_refused = False  # the service would not show the activity
+        self._was_said = False  # the last attempt has arrived
         self._armed: EndState | None = None  # what the watchdog says if the process is killed now
 
     def replace(self, state: EndState) -> None:
         """Put another end in the place of one that is still held back."""
         self.state = state
         self.dispatcher.hand_in(self)
+
+    def refuse(self) -> None:
+        """Note that the service would not show the activity."""
+        self._was_refused = True
 
     def doubt(self) -> None:
         """Note that an older run may yet end the card, or has ended it."""
@@ -423,13 +446,16 @@ class EndDelivery(Delivery):
         if activity.is_in_flight and now < grace:
             return grace
         if self._repeats_at:
-            if activity.is_succeeded:
+            if activity.is_replaced:
                 return self._withdraw()
+            if activity.is_succeeded:
+                return None  # woken when the newer run is on the screen, or has come to nothing
             repeats_at = max(self._repeats_at, self._may_appear_until)
             if now < repeats_at:
-                return repeats_at
-        is_shown = activity.on_phone is OnPhone.YES and not activity.may_have_ended
-        can_open = not is_shown and not activity.is_in_flight
+                return self._rest(now, repeats_at)
+        self._may_be_hit |= activity.may_have_ended
+        activity.may_have_ended = False  # which this makes sure of now
+        can_open = activity.on_phone is not OnPhone.YES and not activity.is_in_flight
         opens = can_open and self._takes_slot(now)
         if activity.on_phone is OnPhone.NO and can_open and not opens:
             if self._is_worth_showing and self.account.frees_slots:
@@ -445,6 +471,12 @@ class EndDelivery(Delivery):
         self._send(now)
         return None
 
+    def _rest(self, now: float, until: float) -> float:
+        """Return when it goes once more; no exit waits long for what has been said, and of which there is a copy."""
+        if self._was_said and self.dispatcher.draining and until > now + self.dispatcher.seconds_left:
+            self.dispatcher.settle(self)
+        return until
+
     @property
     def repeats(self) -> bool:
         """True where it has arrived and goes once more, so that a newer run need not wait for it."""
@@ -457,10 +489,12 @@ class EndDelivery(Delivery):
             activity.is_armed = activity.source.last_words() is not None
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
-            crash_state = self.state.body, None
-            self.persistence.guard(
-                activity.number, activity.account, activity.stream_key, crash_state, activity.began_at
-            )
+            entry = self.copy() if self.state.keep else None
+            if entry is not None:
+                self.persistence.hand_over(self, entry)
+            else:
+                words = self.state.body, None
+                self.persistence.guard(activity.number, self.account, activity.stream_key, words, activity.began_at)
 
     @property
     def _requests(self) -> int:
@@ -479,7 +513,8 @@ class EndDelivery(Delivery):
     @property
     def _may_appear_until(self) -> float:
         """Until when something else may appear by what was given up."""
-        return self.activity.unanswered.may_appear_until(self._last_state)
+        known = self.account.known_unanswered(self.activity.stream_key)
+        return known.may_appear_until(self._last_state)
 
     @property
     def _is_worth_showing(self) -> bool:
@@ -509,17 +544,17 @@ class EndDelivery(Delivery):
         if attempt.opens:
             # The copy in the outbox has taken an older run's place there.
             with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
-                self.account.perform([stream_call(key, None, state.opening or {})], seconds)
-                attempt.has_opened = True
+                answer: StreamAnswer = self.account.perform([stream_call(key, None, state.opening or {})], seconds)
+                attempt.has_opened = answer.operation != "paused"
             attempt.may_be_hit |= older.may_hit
-            if state.keep:
+            if state.keep or not attempt.has_opened:
                 return
         body = late(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if state.keep:
             body = without_opening(body)
         with self._in_place_of_older(self._confirms) as older:
             attempt.has_ended = True
-            answer: StreamAnswer = self.account.perform([owed_call(self.kind, key, body)], seconds)
+            answer = self.account.perform([owed_call(self.kind, key, body)], seconds)
         attempt.may_be_hit |= older.may_hit
         attempt.is_ignored = bool(answer.ignored)
 
@@ -561,11 +596,11 @@ class EndDelivery(Delivery):
     @property
     def _holds(self) -> bool:
         """True while something of an older run is held back for this, and not for a newer run."""
-        return not self.activity.is_succeeded and self.persistence.holds_for(self.activity.stream_key)
+        return not self.activity.is_succeeded and self.persistence.holds_for(self.account, self.activity.stream_key)
 
     def _clear(self) -> None:
         super()._clear()  # it was not shown in the place of an older run, so that what that owes is to be sent
-        if self._holds and self.persistence.let_go(self.activity.stream_key):
+        if self._holds and self.persistence.let_go(self.account, self.activity.stream_key):
             self.dispatcher.look_for_owed(self.account, again=True)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
@@ -578,22 +613,29 @@ class EndDelivery(Delivery):
         )
 
     def _is_owed_after(self, error: Exception) -> bool:
-        if isinstance(error, NotFound):  # nothing is on the screen, yet
+        if isinstance(error, NotFound) or self._finds_no_room(error):  # nothing is on the screen, yet
             self._attempted.repeats_at = self._repeat_at()
             return self._attempted.repeats_at is not None
-        return super()._is_owed_after(error) and not self._finds_no_room(error)
+        return self._may_be_there or super()._is_owed_after(error)
+
+    @property
+    def _may_be_there(self) -> bool:
+        """True where the card may be on the screen although the request was refused that was to open it."""
+        return self._attempted.is_opening and self.activity.on_phone is OnPhone.MAYBE
 
     def _finds_no_room(self, error: Exception) -> bool:
         """Tell whether there is no slot for a card that has already ended."""
         return self._attempted.is_opening and isinstance(error, ActivityLimitReached)
 
     def _landed(self, error: Exception | None) -> None:
-        attempt = self._attempted
+        attempt, self._was_said = self._attempted, error is None
         if attempt.has_opened:
             self.activity.appear()
             self._has_opened, self._has_tried = True, False
         self._may_be_hit |= attempt.may_be_hit
-        self._is_overruled = attempt.is_ignored and (self._may_be_hit or not self._has_tried)
+        recent = max(self.activity.pace.started + OLDER_SECONDS, self.activity.unanswered.may_change_until)
+        is_others = not self._has_tried and (self._has_opened or attempt.at < recent)
+        self._is_overruled = attempt.is_ignored and (self._may_be_hit or is_others)
         self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
         if self._repeats_at:
             self._make_room()
@@ -615,6 +657,9 @@ class EndDelivery(Delivery):
             return self._silenced(error, now)
         if retry.is_transient(error):
             return self._again_at(now, PROMPT_FAILURES if self._has_newer else self._failures)
+        if self._may_be_there:
+            self._was_refused = True
+            return self._again_at(now, 1)
         self.dispatcher.lost += 1
         return self._refused(Stage.LOST)
 
@@ -634,9 +679,7 @@ class EndDelivery(Delivery):
         attempt, self._attempted = self._attempted, _EndAttempt()
         self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
         repeats_at = attempt.repeats_at
-        recent = max(activity.pace.started + OLDER_SECONDS, activity.unanswered.may_change_until)
-        is_recent = self._has_opened or attempt.at < recent
-        if self._is_overruled and is_recent and not self.persistence.is_closed:  # else nobody would end it again
+        if self._is_overruled and not self.persistence.is_closed:  # else nobody would end it again
             activity.on_phone = OnPhone.NO
             if not self._has_newer:
                 repeats_at = max(now, late)
@@ -645,7 +688,7 @@ class EndDelivery(Delivery):
             self.has_arrived, self._armed = False, None
             self.stage, self._repeats_at = Stage.OWED, repeats_at
             self._make_room()
-            return None if activity.is_in_flight else repeats_at
+            return None if activity.is_in_flight else self._rest(now, repeats_at)
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
         self.persistence.goodbye(activity.number)
@@ -724,6 +767,8 @@ class PushDelivery(Delivery):
     def _perform(self, seconds: float) -> None:
         self._may_have_begun = True
         body = late(self.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
+        if self.kind != "push":
+            body = without_alert(body)
         self._call = owed_call(self.kind, self.stream_key, body, at_least_once=self.at_least_once)
         self.account.perform([self._call], seconds)
 
@@ -746,7 +791,7 @@ class PushDelivery(Delivery):
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
-        self.dispatcher.tell_failure("a push", error)
+        self.dispatcher.tell_failure("a push" if self.kind == "push" else "an end", error)
         if isinstance(error, TooManyRequests):
             return self._silenced(error, now)
         if self._is_owed_after(error):

@@ -287,7 +287,7 @@ class Dispatcher:
         """Forget an activity that is through, and wake those that waited for it."""
         with self._lock:
             self._open.pop(activity, None)
-            newer = activity.successor
+            others = [*activity.older, *activity.newer]
             activity.unlink()
         self.scheduler.forget(activity)
         self.wake_recovered(activity)
@@ -297,8 +297,8 @@ class Dispatcher:
             self.wake_waiting(activity.account)
             for end in activity.account.waiting_ends():
                 self.scheduler.wake(end)
-        if newer is not None:
-            self.wake_both(newer)
+        for other in others:
+            self.wake_both(other)
 
     def look_after_leases(self) -> None:
         """Have the leases renewed of what is kept, if there are any."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._forks import module
 from .state import CopyOwner, Hold
+from .unanswered import LATE_SECONDS, STRAGGLER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -50,10 +51,14 @@ class Claimed(NamedTuple):
 
 
 class Persistence:
-    """Keeps copies of what is owed, for when the process is gone before it is delivered."""
+    """Keeps copies of what is owed, for when the process is gone before it is delivered.
+
+    Args:
+        runtime: the world outside.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self.directory: str | os.PathLike[str] | bool = True  # the outbox's; True for the user's own, False for none
         self._outbox: Outbox | None = None
         self._watchdog: Watchdog | None = None
@@ -63,7 +68,8 @@ class Persistence:
         self._owner = f"{os.getpid()}-{runtime.token()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
         self._leased: set[str] = set()  # the ids of what this process has under a lease
-        self._held: dict[str, list[str]] = {}  # of these, what older runs owe a card that is to begin, by its key
+        # Of these, what older runs owe a card that is to begin; each with when it may come at the latest.
+        self._held: dict[tuple[Account, str], dict[str, float]] = {}
         self._leaving = runtime.lock()  # lest an attempt takes a lease on what is left, and nobody gives it back
 
     @property
@@ -72,7 +78,7 @@ class Persistence:
         if self.directory is False:
             return None
         if self._outbox is None:
-            made = self._runtime.outbox(None if self.directory is True else self.directory)
+            made = self.runtime.outbox(None if self.directory is True else self.directory)
             made.exists()  # which imports what it takes to tell
             self._outbox = self._outbox or made  # else another thread was faster
         return self._outbox
@@ -155,7 +161,7 @@ class Persistence:
 
     def claim(self, account: Account) -> Claimed:
         """Take over a part of what earlier processes owe an account."""
-        outbox, address, now = self._used_outbox(), _address(account), self._runtime.wall()
+        outbox, address, now = self._used_outbox(), _address(account), self.runtime.wall()
         if outbox is None:
             return Claimed()
         with self._leaving:
@@ -167,36 +173,42 @@ class Persistence:
         until = None if is_part else outbox.next_lease_end(*address, self._owner)
         return Claimed(tuple(entries), is_part, None if until is None else max(0.0, until - now) + 1.0)
 
-    def hold_ends(self, account: Account, stream_key: str) -> list[str] | None:
+    def hold_ends(self, account: Account, stream_key: str) -> float | None:
         """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
 
+        Call `forget_held` when that has begun, or `let_go` when it will not.
+
         Returns:
-            The ids of what that is, for `forget_held` or `let_go`; `None` where it has to wait until another process
-            has sent it.
+            Until when something of the older run may come that was on its way by now, on the runtime's clock, 0 where
+            there is nothing; `None` where it has to wait until another process has sent it.
         """
-        outbox = self._used_outbox()
+        outbox, now = self._used_outbox(), self.runtime.now()
         if outbox is None:
-            return []
+            return 0.0
         with self._leaving:
             if self._closed:  # it would take away what the exit has just left there of that very card
-                return []
+                return 0.0
             held = outbox.hold_ends(*_address(account), stream_key, self._owner, LEASE_SECONDS)
             if held:
                 self._leased.update(held)
-                self._held[stream_key] = held
-        return held
+                known = self._held.get((account, stream_key), {})
+                gone_at = now + self.runtime.attempt_seconds + LATE_SECONDS + STRAGGLER_SECONDS
+                self._held[account, stream_key] = {key: known.get(key, gone_at - idle) for key, idle in held.items()}
+        if held is None:
+            return None
+        return max(self._held[account, stream_key].values()) if held else 0.0
 
-    def holds_for(self, stream_key: str) -> bool:
+    def holds_for(self, account: Account, stream_key: str) -> bool:
         """Tell whether something is held back for a card that is to begin."""
-        return stream_key in self._held
+        return (account, stream_key) in self._held
 
-    def forget_held(self, stream_key: str) -> None:
+    def forget_held(self, account: Account, stream_key: str) -> None:
         """Forget what was held back for a card that is shown by now, and has made it untrue."""
-        self.forget(self._held.pop(stream_key, []))
+        self.forget(list(self._held.pop((account, stream_key), ())))
 
-    def let_go(self, stream_key: str) -> bool:
+    def let_go(self, account: Account, stream_key: str) -> bool:
         """Let others send again what was held back for a card; returns whether there was anything."""
-        held = self._held.pop(stream_key, [])
+        held = list(self._held.pop((account, stream_key), ()))
         self.give_back(held)
         return bool(held)
 
@@ -321,7 +333,7 @@ class Persistence:
         watchdog = self._watchdog
         if watchdog is None:
             try:
-                self._watchdog = watchdog = self._runtime.watchdog(self.place)
+                self._watchdog = watchdog = self.runtime.watchdog(self.place)
             except Exception as error:
                 logger.warning("activitysmith_track: no watchdog here: %s", error)
                 return

@@ -176,7 +176,7 @@ _LIVES = {
     Life.WAITING: {Life.STARTING, Life.REFUSED, Life.ENDING, Life.ENDED},
     Life.STARTING: {Life.SHOWN, Life.WAITING, Life.REFUSED, Life.ENDING},
     Life.SHOWN: {Life.UPDATING, Life.REFUSED, Life.ENDING},
-    Life.UPDATING: {Life.SHOWN, Life.REFUSED, Life.ENDING},
+    Life.UPDATING: {Life.SHOWN, Life.WAITING, Life.REFUSED, Life.ENDING},
     Life.REFUSED: {Life.ENDING, Life.REFUSED},
     Life.ENDING: {Life.ENDED},
     Life.ENDED: set[Life](),

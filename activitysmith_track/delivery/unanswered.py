@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LATE_SECONDS = 5.0  # in which a request may be carried out that was given up
+STRAGGLER_SECONDS = 1.0  # after that, by which nothing of an earlier process arrives any more
 
 
 class _Late:
@@ -80,7 +81,7 @@ class Unanswered:
         """
         self._sent(None, at)
         for late in self._late:
-            late.counts, late.separates = late.body not in (None, body), True
+            late.counts, late.separates = late.body is not None and (late.body != body or _opens(body)), True
         return sum(late.counts for late in self._late)
 
     def failed(self, body: Mapping[str, Any], at: float, now: float, *, may_be_late: bool) -> int:
@@ -152,3 +153,8 @@ class Unanswered:
                 late.separates = False
                 return True
         return False
+
+
+def _opens(body: Mapping[str, Any]) -> bool:
+    """Tell whether a state changes a card each time it is sent: it rings, or begins a timer anew."""
+    return "alert" in body or "duration_seconds" in body.get("content_state", {})
