@@ -219,6 +219,8 @@ class World:
             slow = conditions.latency
             return Fate("ok", rng.random() ** 3 * slow, rng.random() ** 3 * slow) if slow else Fate("ok", *quick)
         kind = rng.choice(FAULTS)
+        if kind == "403" and call.method != "PUT":
+            kind = "503"
         return Fate(kind, rng.random() * LATEST if kind == "late" else quick[0], quick[1])
 
     def request(self, process: Process, call: Call[Any], seconds: float) -> Any:
@@ -286,6 +288,8 @@ class World:
             headers = {} if wait is None else {"retry-after": str(wait)}
             self.silent_until = max(self.silent_until, self.now + fate.back + (10 if wait is None else wait))
         elif fate.kind not in CARRIED_OUT:
+            if fate.kind == "403":
+                self.judge.hidden.add(call.path.rpartition("/")[2])
             status, content = int(fate.kind), b'{"error": "Service trouble"}'
         if self.trace is not None:
             self.log(f"p{process.number} {call.method} {call.path.rpartition('/')[2]}: {fate.kind}, {status}")
@@ -341,7 +345,7 @@ class Fate(NamedTuple):
 PAGES = ("page 302", "page 403", "page 404", "page 407", "page 408")  # of a proxy, a portal, a firewall
 OUTAGES = ("refused", "swallowed", "503", "reset", "html", *PAGES[:3])
 FAULTS = ("refused", "swallowed", "reset", "503", "503", "500", "429", "html", "lost", "lost", "cut", "502 after")
-FAULTS += (*PAGES, "page 429", "late", "late", "late")
+FAULTS += (*PAGES, "page 429", "late", "late", "late", "403")
 LATEST = LATE_SECONDS - 0.5  # seconds after a request was given up in which it may be carried out
 CARRIED_OUT = frozenset({"ok", "lost", "cut", "502 after"})
 

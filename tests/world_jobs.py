@@ -25,7 +25,7 @@ class Event(NamedTuple):
 
 WEIGHTS = {
     "mixed": "advance 34 lower 1 grow 1 subtitle 7 important 6 step 6 reading 5 open 13 loop 2 close 10 raise 8 "
-    "ends 5 flush 1 exit 4 kill 3 trap 4 exit_killed 2 fork 2 outage 5 heal 6 long 4 clock 1",
+    "ends 5 flush 1 exit 4 kill 3 trap 4 exit_killed 2 fork 2 outage 5 heal 6 long 4 clock 1 pause 1",
     "restarts": "advance 10 important 3 open 22 close 12 raise 6 ends 2 exit 12 fork 6 kill 8 trap 10 exit_killed 5 "
     "outage 8 heal 4 long 1",
     "crowded": "advance 20 important 4 reading 4 open 30 close 14 raise 8 exit 3 kill 2 trap 2 outage 3 heal 3 "
@@ -160,6 +160,8 @@ class Line:
             options["stall_after"] = 60.0
         if 0.6 < y < 0.63:
             options["keep"] = True
+        if 0.7 < y < 0.76:
+            options["alert"] = {"title": name, "body": "begun"}
         self._enter(x, name, self._make(name, int(y * 1_000) % 8, options), around, "delay" in options)
 
     def _make(self, name: str, which: int, options: dict[str, Any]) -> Any:
@@ -172,7 +174,7 @@ class Line:
         if which == 6:
             return activities.Metrics(name, {"loss": 1.0}, options=options)
         options.pop("stall_after", None)
-        return activities.Timer(name, options=options)
+        return activities.Timer(name, duration=self.world.rng.choice((None, 5.0, 900.0)), options=options)
 
     def _enter(self, x: float, name: str, handle: Any, around: Run | None, is_delayed: bool = False) -> Run:
         assert self.process is not None
@@ -387,6 +389,13 @@ class Line:
     def do_clock(self, x: float, y: float) -> None:
         """Set the clock of the machine ahead or back."""
         self.world.jumped += (x - 0.5) * (60.0 if y < 0.5 else 7_200.0)
+
+    def do_pause(self, x: float, y: float) -> None:
+        """Pause the stream of a block on the phone."""
+        run = self._innermost(x)
+        if run is not None and run.key is not None:
+            self.world.judge.hidden.add(run.key)
+            self.world.service.pause(run.key)
 
     def do_long(self, x: float, y: float) -> None:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from world import KEY, SECRET, URL, Heir, Process, Violation, World
@@ -21,6 +21,7 @@ COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
 SOON = 10.5  # seconds after which a card says how its job ended, once the service answers
 HEARING = 0.5  # seconds in which a watchdog has surely heard of what was said
 REPAIRED = 15.0  # seconds after which a card is right again that something late has touched
+MOST_ASKED = 45  # requests of one process about one stream within a minute
 OLD = "old"  # the run of what was owed before all of this
 LEASE = 185.0  # seconds after which what a killed process had is anybody's
 
@@ -44,6 +45,8 @@ class Judge:
         self._changed_at: dict[str, float] = {}  # when cards were ended for fresh ones, by their stream keys
         self._strays: set[int] = set()  # runs with such a request
         self._was_full = False
+        self.hidden: set[str | None] = set()  # stream keys that are paused, or were refused once
+        self._asked: dict[tuple[int, str], deque[float]] = {}  # when a process asked for a stream
         self.told: dict[object, Process] = {}  # pushes, by who has been told that they have arrived
         self.old: set[int] = set()  # what processes that were gone before all of this owe
         self.late_at: dict[int, float] = {}  # when a request of a run was carried out that had been given up
@@ -97,10 +100,20 @@ class Judge:
         if call.method == "POST" and run is not None and self.told.get(_words(call)) is process:
             self.wrong("a push goes again that has arrived", run=number, process=process.number)
         sent.append(now)
+        self._goes_round(process, call)
         while sent[0] <= now - 55.0:
             sent.popleft()
         if len(sent) > 60 and not process.dispatcher.draining:
             self.wrong("above the account's rate", requests=len(sent), process=process.number)
+
+    def _goes_round(self, process: Process, call: Call[Any]) -> None:
+        """See to it that nothing is sent again and again."""
+        asked = self._asked.setdefault((process.number, call.path), deque())
+        asked.append(self.world.now)
+        while asked[0] <= self.world.now - 60.0:
+            asked.popleft()
+        if len(asked) > MOST_ASKED and call.method != "POST":
+            self.wrong("round and round", process=process.number, path=call.path)
 
     def hears(self, process: Process, call: Call[Any]) -> None:
         """Note that a process has had its answer."""
@@ -126,11 +139,17 @@ class Judge:
         self.has_no_secret(content.decode(), "a body")
         if status == 429:
             self._was_full = True
-        elif status == 400:
+        elif status == 400 and not self._finds_no_countdown(call, before):
             self.wrong("a bad request", why=service.requests[-1].why)
         if status == 200:
             self._look(process, call, answer, was, is_late=is_late)
         return status, answer
+
+    def _finds_no_countdown(self, call: Call[Any], card: Any) -> bool:
+        """Tell whether this would change a countdown that is not there: it takes a duration to begin one."""
+        state = dict(call.body or {}).get("content_state", {})
+        is_there = card is not None and not card.ended and card.state.get("type") == "timer"
+        return state.get("type") == "timer" and "duration_seconds" not in state and not is_there
 
     def _trace(self, process: Process, call: Call[Any], status: int) -> None:
         body: Any = call.body or {}
@@ -148,6 +167,8 @@ class Judge:
         key = call.path.rpartition("/")[2]
         if body.get("metadata", {}).get("run") == OLD:
             self.old.discard(body["metadata"]["number"])
+            return
+        if answer.get("operation") == "paused":
             return
         run = self.runs.get(body.get("metadata", {}).get("run"))
         state = body.get("content_state", {})
@@ -297,7 +318,7 @@ class Judge:
 
     def _is_current(self, run: Run, cards: list[Any], since: float) -> None:
         """Judge the card of a job that stands still: in ten minutes it has had an update, or is over its budget."""
-        if run.handle.type != "progress" or self.world.now < since + 600.0:
+        if run.handle.type != "progress" or self.world.now < since + 600.0 or run.key in self.hidden:
             return
         for card in cards:
             is_known = card.activity_id not in self._spent | self._taken_over
@@ -423,7 +444,7 @@ class Judge:
             crowded = (
                 len(own) > SLOTS or len([each for each in others if not each.process.dead]) > world.conditions.slots
             )
-            if run.process.dead or self._was_full or crowded or run.key in self._overtaken:
+            if run.process.dead or self._was_full or crowded or run.key in self._overtaken | self.hidden:
                 return
             if cards and cards[-1].activity_id in self._taken_over and cards[-1].ended_by != "request":
                 return
@@ -436,8 +457,8 @@ class Judge:
                 self.wrong("still running on the screen", run=run.number, kind=run.kind)
         # The others were changed for fresh ones.
         cards = [card for card in cards if not card.ended or card.dismiss_after]
-        if not is_newest or run.key in self._overtaken:
-            return  # a newer run has the card
+        if not is_newest or run.key in self._overtaken | self.hidden:
+            return  # a newer run has the card, or there is none
         is_optional = run.kind == "stopped" or run.is_delayed or self._was_full or run.process.left_debts
         is_optional = is_optional or run.process.killed or self._was_crowded(run)
         is_optional = is_optional or self.world.jumped  # a lease seems to have run out, and another one takes the end

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._pacing import DEFAULT_BUDGET, Pace, Range
 from ..client import retry
 from ..client.requests import end_stream_call, stream_call
-from ..errors import ActivityLimitReached, NoRecipients, NotFound, TooManyRequests
+from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, TooManyRequests
 from .account import Urgency
 from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_alert, without_opening
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
@@ -405,8 +405,9 @@ class Activity:
         is_shown = self.on_phone is OnPhone.YES
         rotates = is_shown and now >= self.pace.rotate_at
         confirms = not is_shown or now >= self._confirm_at
-        if confirms and is_shown and not rotates and self.sent is not None and now < self.pace.transition_at():
-            state = self.sent  # which is no update where it still stands there
+        sent = self.sent if is_shown and not rotates and now < self.pace.transition_at() else None
+        if confirms and sent is not None and "duration_seconds" not in sent.body["content_state"]:
+            state = sent  # which is no update where it still stands there
         elif rotates or not is_shown or (confirms and self.may_have_ended):
             self.sent = self.sent if is_shown and not rotates else None
             self.source.opening()
@@ -559,6 +560,11 @@ class Activity:
             self._retry_at = again
             self._move(self._life_between_requests)
             return
+        if self._is_missing(error, sending):
+            self._move(Life.SHOWN)
+            self.may_have_ended = True
+            self._confirm(now)
+            return
         self._confirm_at, self.may_have_ended = float("inf"), False
         if self.on_phone is OnPhone.YES:
             self._move(Life.SHOWN)
@@ -591,6 +597,11 @@ class Activity:
         if self.on_phone is OnPhone.NO:
             self.on_phone = OnPhone.MAYBE
             self._may_have_begun_at = now - self.dispatcher.runtime.attempt_seconds
+
+    def _is_missing(self, error: Exception, sending: _Sending) -> bool:
+        """Tell whether a card was refused what changes it because it is not there: what begins one is tried then."""
+        opens = self._body_of(sending.state, is_shown=True, rotates=True, confirms=True)
+        return isinstance(error, BadRequest) and self.on_phone is OnPhone.YES and sending.body != opens
 
     @property
     def _life_between_requests(self) -> Life:

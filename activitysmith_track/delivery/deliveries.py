@@ -490,11 +490,11 @@ class EndDelivery(Delivery):
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
             entry = self.copy() if self.state.keep else None
-            if entry is not None:
-                self.persistence.hand_over(self, entry)
-            else:
-                words = self.state.body, None
-                self.persistence.guard(activity.number, self.account, activity.stream_key, words, activity.began_at)
+            if entry is not None and self.persistence.hand_over(self, entry):
+                return
+            body = {name: value for name, value in self.state.body.items() if name not in ("target", "alert")}
+            words, key = (body, None), activity.stream_key  # an end, where the watchdog is just being started
+            self.persistence.guard(activity.number, self.account, key, words, activity.began_at)
 
     @property
     def _requests(self) -> int:
