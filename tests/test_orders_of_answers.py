@@ -52,6 +52,21 @@ def test_a_paused_stream(story: Story, seconds: float) -> None:
     assert len(story.world.service.requests) < 8
 
 
+def test_a_stream_that_is_paused_before_its_card_is_changed_for_a_fresh_one(story: Story) -> None:
+    """The change is not tried again and again, whatever is known of the time at which the card began."""
+    puts = iter(["lost"])
+    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+
+    def work() -> None:
+        story.block(Process(story.world, 0), "night")
+        story.world.sleep(20.0)
+        story.world.service.pause("night")
+        story.world.sleep(_pacing.ROTATE_AFTER + 600.0)
+
+    story.play(work)
+    assert len(story.world.service.requests) < 10
+
+
 @pytest.mark.parametrize("held_up", [0, 6])
 def test_a_refused_start_whose_block_is_over(story: Story, held_up: int) -> None:
     """Its end goes nowhere, and ends no newer run's card."""
@@ -84,6 +99,24 @@ def test_an_end_that_is_not_allowed_to_open_a_card(story: Story) -> None:
     story.play(work)
     assert story.card()[0]
     assert story.pushes == ["job failed"]
+
+
+def test_an_end_that_may_not_open_a_card_in_the_place_of_an_older_end(story: Story) -> None:
+    """Its copy has taken the place of the older run's, whose card is on the screen: that is ended all the same."""
+    story.goes_by_run(newer_PUT=["503", "403"], older_DELETE=["503"] * 3)
+
+    def work() -> None:
+        older, newer = Process(story.world, 0), Process(story.world, 1)
+        handle = story.block(older, "job", run="older")
+        story.world.sleep(3.0)
+        story.fail(handle)
+        story.world.sleep(1.5)
+        older.kill()
+        story.end(story.block(newer, "job", run="newer"))
+        story.world.sleep(60.0)
+
+    story.play(work)
+    assert story.card()[0]
 
 
 def test_a_job_is_killed_whose_card_was_refused(story: Story) -> None:
@@ -277,6 +310,25 @@ def test_a_countdown_that_stays_up_and_was_never_shown(story: Story) -> None:
 
     story.play(work)
     assert [each.status for each in story.world.service.requests] == [200]
+
+
+def test_an_outage_costs_the_budget_one_update(story: Story) -> None:
+    """While nobody knows what is shown, that goes once more, which is no further update; then the newest."""
+    story.goes(lambda process, call: "lost" if 20.0 < story.now < 320.0 else "ok")
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job")
+        story.world.sleep(15.0)
+        for number in range(62):
+            handle.update(subtitle=f"now {number}", important=True)
+            story.world.sleep(5.0 if number else 7.0)
+        handle.update(subtitle="after all", important=True)
+        story.world.sleep(60.0)
+        assert story.world.service.cards["job"].state["subtitle"] == "after all"
+
+    story.play(work)
+    card = story.world.service.cards["job"]
+    assert card.updates < 6
 
 
 # -- clocks, disks, watchdogs and keys

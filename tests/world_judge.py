@@ -41,7 +41,7 @@ class Judge:
         self._told: Counter[int] = Counter()  # the failures of which they tell, of this run and others of its name
         self._spent: set[str] = set()  # cards whose budget a process had spent that is gone
         self._taken_over: set[str] = set()  # cards of other runs, whose age nobody knows
-        self._overtaken: set[str | None] = set()  # stream keys that a stray request of a dead process has touched
+        self._touched: dict[str | None, float] = {}  # when a stray of a dead process came last, by stream keys
         self._changed_at: dict[str, float] = {}  # when cards were ended for fresh ones, by their stream keys
         self._strays: set[int] = set()  # runs with such a request
         self._was_full = False
@@ -195,7 +195,7 @@ class Judge:
             self.late_at[run.number] = self.world.now
             if process.dead:
                 self._strays.add(run.number)
-                self._overtaken.add(run.key)
+                self._touched[run.key] = self.world.now
         elif call.method == "PUT":
             self._shown(run, process, state)
         elif answer.get("ignored") is None:
@@ -206,7 +206,7 @@ class Judge:
         if process.dead:
             self.notes["a stray update"] += 1
             self._strays.add(run.number)
-            self._overtaken.add(run.key)
+            self._touched[run.key] = self.world.now
             return
         if run.kind is None and color in COLORS:
             self.wrong("a running job looks ended", run=run.number)
@@ -233,10 +233,10 @@ class Judge:
         is_up = other is not None and (other.kind is None or other.keeps_card)
         if other is not None and is_up and other is not run and other.began >= run.ended:
             if process.dead:
-                self._overtaken.add(run.key)
+                self._touched[run.key] = self.world.now
                 self.notes["a stray end"] += 1
             elif self.world.kind_of_outbox == "none":  # where nothing tells one process of the other
-                self._overtaken.add(run.key)
+                self._touched[run.key] = self.world.now
             elif not other.process.killed:
                 if run.process.gone_at < other.began - REPAIRED and not self.world.jumped:  # else a lease seems over
                     self.wrong("an older run ends a newer run's card", older=run.number, newer=was)
@@ -430,12 +430,16 @@ class Judge:
         beside = [each for each in own if each.began <= until and (not each.ended or each.ended > run.began - 15.0)]
         return len(beside) > SLOTS
 
+    def _is_overtaken(self, run: Run) -> bool:
+        """Tell whether a stray request of a dead process has come since a moment before a block began."""
+        return self._touched.get(run.key, -REPAIRED) > run.began - REPAIRED
+
     def _judge_card(self, run: Run, cards: list[Any], is_newest: bool) -> None:
         world = self.world
         if run.process.killed and not self._was_heard(run):
             return
         if run.kind is None and run.process.killed:
-            if any(not card.ended for card in cards) and run.key not in self._overtaken:
+            if any(not card.ended for card in cards) and not self._is_overtaken(run):
                 self.wrong("killed, and still running on the screen", run=run.number)
             return
         if run.kind is None:
@@ -444,7 +448,7 @@ class Judge:
             crowded = (
                 len(own) > SLOTS or len([each for each in others if not each.process.dead]) > world.conditions.slots
             )
-            if run.process.dead or self._was_full or crowded or run.key in self._overtaken | self.hidden:
+            if run.process.dead or self._was_full or crowded or (self._is_overtaken(run) or run.key in self.hidden):
                 return
             if cards and cards[-1].activity_id in self._taken_over and cards[-1].ended_by != "request":
                 return
@@ -457,10 +461,12 @@ class Judge:
                 self.wrong("still running on the screen", run=run.number, kind=run.kind)
         # The others were changed for fresh ones.
         cards = [card for card in cards if not card.ended or card.dismiss_after]
-        if not is_newest or run.key in self._overtaken | self.hidden:
+        if not is_newest or (self._is_overtaken(run) or run.key in self.hidden):
             return  # a newer run has the card, or there is none
         is_optional = run.kind == "stopped" or run.is_delayed or self._was_full or run.process.left_debts
         is_optional = is_optional or run.process.killed or self._was_crowded(run)
+        # The last state of a countdown that stays up begins none: it takes a duration, and there is nothing left.
+        is_optional = is_optional or (run.handle.type == "timer" and run.keeps_card)
         is_optional = is_optional or self.world.jumped  # a lease seems to have run out, and another one takes the end
         if not cards and not is_optional:
             self.wrong("never shown", run=run.number, kind=run.kind)

@@ -132,8 +132,10 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
         heir.dispatcher.look_for_owed(account, again=True)
         world.run(world.now + SOON)
         judge.look_at_the_phone(debts=True, after_leases=True)
-        if world.shelf.rows:
-            judge.wrong("something is left in the outbox", entries=len(world.shelf.rows))
+        # An older run's end waits as long as a job goes on whose card was refused, and may be there all the same.
+        left = [row for row in world.shelf.rows if row.entry.stream_key not in judge.hidden]
+        if left:
+            judge.wrong("something is left in the outbox", entries=len(left))
 
 
 def leave_old(world: World) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
+MOST_REVIVED = 3  # times in a row that a card is made sure of that somebody else goes on to end
 YOUNG_SECONDS = 30.0  # of a process, in which the watchdog of an earlier one may still end that one's cards
 
 
@@ -89,7 +90,9 @@ class Activity:
         "_may_have_begun_at",
         "_ranges",
         "_retry_at",
+        "_revived",
         "_sending",
+        "_unknown",
         "_visible_at",
         "account",
         "attention",
@@ -141,9 +144,11 @@ class Activity:
         self._is_in_doubt = False  # an earlier process may yet have something on its way
         self._looked: Mark | None = None
         self._ranges: dict[str, Range] | None = None  # of the numbers on it
+        self._unknown: ActivityState | None = None  # sent last, and nobody knows whether it is shown
         self._sending: _Sending | None = None
         self._job: Job | None = None
         self._failures = 0
+        self._revived = 0  # how many times in a row somebody else had ended the card
         self._hit_until = 0.0  # until when something of an earlier process may come that was given up there
 
     @property
@@ -333,6 +338,9 @@ class Activity:
         sent = self.sent
         if sent is None or now >= self.pace.rotate_at:
             return now
+        if self._unknown is not None:  # until it is known what is shown, that goes once more: it is no further update
+            is_free = self.unanswered.is_free(without_opening(self._unknown.body))
+            return now if is_free else max(now, self.pace.transition_at())
         confirm = self._confirm_due(now)
         if confirm is not None and confirm <= now:
             return confirm
@@ -392,7 +400,7 @@ class Activity:
         `None` means that there is nothing to send any more.
         """
         sent = self.sent
-        if sent is None or state.mark.transitions != sent.mark.transitions:
+        if sent is None or self._unknown is not None or state.mark.transitions != sent.mark.transitions:
             return 2.0
         if state.body == sent.body and now < min(self.pace.rotate_at, self._confirm_at):
             return None
@@ -406,7 +414,9 @@ class Activity:
         rotates = is_shown and now >= self.pace.rotate_at
         confirms = not is_shown or now >= self._confirm_at
         sent = self.sent if is_shown and not rotates and now < self.pace.transition_at() else None
-        if confirms and sent is not None and "duration_seconds" not in sent.body["content_state"]:
+        if self._unknown is not None and is_shown and not rotates:
+            state = self._unknown
+        elif confirms and sent is not None and "duration_seconds" not in sent.body["content_state"]:
             state = sent  # which is no update where it still stands there
         elif rotates or not is_shown or (confirms and self.may_have_ended):
             self.sent = self.sent if is_shown and not rotates else None
@@ -454,7 +464,7 @@ class Activity:
             self.life = moved(self.life, to)
 
     def _answered(self, answer: StreamAnswer, may_be_hit: bool, sending: _Sending, now: float) -> None:
-        self._failures = 0
+        self._failures, self._unknown = 0, None
         unanswered, fraction = self.unanswered, sending.state.mark.fraction
         if sending.confirms:
             self._confirm_at, self.may_have_ended = float("inf"), False
@@ -468,16 +478,18 @@ class Activity:
             # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
             # although this one had begun, something has ended it.
             is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
-            if not is_fresh and self._may_have_begun_at is not None:
+            if not is_fresh and sending.begins and self._may_have_begun_at is not None:
                 self.pace.started = self._may_have_begun_at
             may_be_hit = may_be_hit or (sending.begins and self.is_in_doubt)
             if may_be_hit and self.end_delivery is not None:
                 self.end_delivery.doubt()
-            if may_be_hit or not is_as_expected:
+            self._revived = 0 if is_as_expected or not is_fresh else self._revived + 1
+            if (may_be_hit or not is_as_expected) and self._revived <= MOST_REVIVED:
                 self.may_have_ended |= self.end_delivery is None  # else it was this one's own end
                 self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
                 self._hit_until = self.sure_from(now)
         else:
+            self._revived = 0
             before = self.sent
             is_transition = before is not None and before.mark.transitions != sending.state.mark.transitions
             updates = unanswered.answered(sending.body, sending.at, changed=answer.operation != "noop")
@@ -546,9 +558,11 @@ class Activity:
         self._failures += 1
         self.dispatcher.tell_failure("an update", error)
         if sending.change.is_begun:
-            self.on_phone = OnPhone.NO
+            self.on_phone, self._unknown = OnPhone.NO, None
         elif sending.rotates and retry.may_have_arrived(error):
             self.may_have_ended = True
+        if retry.was_answered(error):
+            self._unknown = None
         if retry.may_have_arrived(error):
             self._count(sending, now, may_be_late=retry.may_arrive_late(error))
         if self.account.failed(error, now):
@@ -591,6 +605,7 @@ class Activity:
             updates = unanswered.failed(sending.body, sending.at, now, may_be_late=may_be_late)
             self.pace.sent(now, self.pace.shown, updates=updates)
             self.pace.withhold(*unanswered.kept)
+            self._unknown = None if sending.rotates else sending.state
             return
         if may_be_late:
             unanswered.note(sending.body, now)

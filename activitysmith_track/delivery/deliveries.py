@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._failure import late
 from ..client import retry
 from ..client.requests import owed_call, stream_call
-from ..errors import ActivityLimitReached, NotFound, RateLimited, TooManyRequests
+from ..errors import ActivityLimitReached, BadRequest, NotFound, RateLimited, TooManyRequests
 from .account import Urgency
 from .persistence import Claimed
 from .state import CopyOwner, EndState, Hold, Life, OnPhone, Stage, moved
@@ -104,6 +104,11 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
 def without_alert(body: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what rings, for a card that has rung."""
     return {name: value for name, value in body.items() if name != "alert"}
+
+
+def as_end(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the last state of a card that was to stay up as one that ends it."""
+    return {name: value for name, value in without_alert(body).items() if name != "target"}
 
 
 def without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,6 +350,11 @@ class Delivery:
 
     def _is_owed_after(self, error: Exception) -> bool:
         """Tell whether it is tried again after a failure."""
+        return self._may_pass(error)
+
+    @staticmethod
+    def _may_pass(error: Exception) -> bool:
+        """Tell whether a failure may pass by itself."""
         return isinstance(error, TooManyRequests) or retry.is_transient(error)
 
 
@@ -492,8 +502,8 @@ class EndDelivery(Delivery):
             entry = self.copy() if self.state.keep else None
             if entry is not None and self.persistence.hand_over(self, entry):
                 return
-            body = {name: value for name, value in self.state.body.items() if name not in ("target", "alert")}
-            words, key = (body, None), activity.stream_key  # an end, where the watchdog is just being started
+            words = as_end(self.state.body), None  # where the watchdog is just being started it ends what was to stay
+            key = activity.stream_key
             self.persistence.guard(activity.number, self.account, key, words, activity.began_at)
 
     @property
@@ -613,22 +623,29 @@ class EndDelivery(Delivery):
         )
 
     def _is_owed_after(self, error: Exception) -> bool:
-        if isinstance(error, NotFound) or self._finds_no_room(error):  # nothing is on the screen, yet
+        if isinstance(error, NotFound):  # nothing is on the screen, yet
             self._attempted.repeats_at = self._repeat_at()
             return self._attempted.repeats_at is not None
-        return self._may_be_there or super()._is_owed_after(error)
+        if self._ends_unseen or self._ends_instead(error):
+            return True
+        return super()._is_owed_after(error) and not self._finds_no_room(error)
 
     @property
-    def _may_be_there(self) -> bool:
-        """True where the card may be on the screen although the request was refused that was to open it."""
-        return self._attempted.is_opening and self.activity.on_phone is OnPhone.MAYBE
+    def _ends_unseen(self) -> bool:
+        """True where an end goes although the card was refused that it was to open: there may be one all the same.
+
+        That is this run's own, or an older one's, whose owed end this one has taken the place of in the outbox.
+        """
+        may_be_there = self.activity.on_phone is OnPhone.MAYBE or self.copy_owner is CopyOwner.OUTBOX
+        return self._attempted.is_opening and may_be_there
 
     def _finds_no_room(self, error: Exception) -> bool:
         """Tell whether there is no slot for a card that has already ended."""
         return self._attempted.is_opening and isinstance(error, ActivityLimitReached)
 
     def _landed(self, error: Exception | None) -> None:
-        attempt, self._was_said = self._attempted, error is None
+        attempt = self._attempted
+        self._was_said = error is None and not attempt.is_ignored
         if attempt.has_opened:
             self.activity.appear()
             self._has_opened, self._has_tried = True, False
@@ -648,6 +665,11 @@ class EndDelivery(Delivery):
         if retry.may_arrive_late(error):
             shown = (self.state.opening or {}) if is_opening else self._last_state
             self.activity.unanswered.note(shown, now)
+        is_refused = self._finds_no_room(error) or not self._may_pass(error)
+        if is_refused and self._ends_unseen:
+            self.dispatcher.tell_failure("an end", error)
+            self._was_refused = True
+            return self._again_at(now, 1)
         if self._finds_no_room(error):
             return self._refused(Stage.DELIVERED)
         if isinstance(error, NotFound):
@@ -657,11 +679,15 @@ class EndDelivery(Delivery):
             return self._silenced(error, now)
         if retry.is_transient(error):
             return self._again_at(now, PROMPT_FAILURES if self._has_newer else self._failures)
-        if self._may_be_there:
-            self._was_refused = True
+        if self._ends_instead(error):
+            self.state = self.state._replace(keep=False, body=as_end(self.state.body))
             return self._again_at(now, 1)
         self.dispatcher.lost += 1
         return self._refused(Stage.LOST)
+
+    def _ends_instead(self, error: Exception) -> bool:
+        """Tell whether a card that was to stay up ends, since it was refused its last state: it is not to run on."""
+        return self.state.keep and isinstance(error, BadRequest)
 
     def _refused(self, stage: Stage) -> float | None:
         if self._attempted.is_opening:
@@ -768,7 +794,7 @@ class PushDelivery(Delivery):
         self._may_have_begun = True
         body = late(self.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if self.kind != "push":
-            body = without_alert(body)
+            body = as_end(body) if self.kind == "end" else without_alert(body)
         self._call = owed_call(self.kind, self.stream_key, body, at_least_once=self.at_least_once)
         self.account.perform([self._call], seconds)
 
@@ -874,6 +900,9 @@ class RecoveredDelivery(PushDelivery):
         if self.stream_key and retry.may_arrive_late(error):
             self.account.unanswered(self.stream_key, now).note(None if self.kind == "end" else self.body, now)
         self._make_room()
+        if self._ends_instead(error):
+            self.kind = "end"
+            return self._again_at(now, 1)
         if self._is_moot(error) or self._is_late(now):
             return self._done(Stage.DELIVERED)
         return super()._failed(error, now)
@@ -887,11 +916,15 @@ class RecoveredDelivery(PushDelivery):
         return now >= self._tries_until
 
     def _is_owed_after(self, error: Exception) -> bool:
-        if self._goes_again and isinstance(error, NotFound):
+        if (self._goes_again and isinstance(error, NotFound)) or self._ends_instead(error):
             return True
         if self._is_moot(error) or self._is_late(self.dispatcher.clock()):
             return False
         return super()._is_owed_after(error)
+
+    def _ends_instead(self, error: Exception) -> bool:
+        """Tell whether a card that was to stay up ends, since it was refused its last state: it is not to run on."""
+        return self.kind == "keep" and isinstance(error, BadRequest)
 
     def _is_moot(self, error: Exception) -> bool:
         """Tell whether nothing is on the screen, or not yet, so that nothing there can be wrong."""

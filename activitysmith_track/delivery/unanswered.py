@@ -123,6 +123,11 @@ class Unanswered:
         self._sent(None, at)
         return moved + counts
 
+    def is_free(self, body: Mapping[str, Any]) -> bool:
+        """Tell whether it changes nothing on the card to send a state, since that is what was sent last."""
+        others = (late for late in self._late if late.body not in (None, body) and late.separates)
+        return body == self._last and not any(late.until > self._last_at for late in others)
+
     @property
     def kept(self) -> tuple[int, float]:
         """How many updates are kept in hand, and until when, for what counts if another state comes before it."""
