@@ -483,7 +483,8 @@ class EndDelivery(Delivery):
 
     def _rest(self, now: float, until: float) -> float:
         """Return when it goes once more; no exit waits long for what has been said, and of which there is a copy."""
-        if self._was_said and self.dispatcher.draining and until > now + self.dispatcher.seconds_left:
+        is_safe = self._was_said and self.copy_owner is not CopyOwner.NOBODY
+        if is_safe and self.dispatcher.draining and until > now + self.dispatcher.seconds_left:
             self.dispatcher.settle(self)
         return until
 
