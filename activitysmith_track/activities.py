@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from . import configuration, payloads
     from ._signals import Signals
     from .configuration import Tracker
+    from .delivery import bodies
     from .delivery import state as states
     from .delivery.account import Account
     from .delivery.activity import Activity
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., Any])
     Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
 else:
-    states, configuration, payloads = Lazy("delivery.state"), Lazy("configuration"), Lazy("payloads")
+    states, bodies = Lazy("delivery.state"), Lazy("delivery.bodies")
+    configuration, payloads = Lazy("configuration"), Lazy("payloads")
 
 __all__ = [
     "Alert",
@@ -1092,7 +1094,7 @@ class Handle(Watch):
             return states.EndState(kept, self._opening_of(kept), keep=True, not_before=not_before)
         look = self._body(state, outcome.kind, **self._conclusion(outcome))
         seconds = {"done": DISMISS_DONE, "failed": DISMISS_FAILED, "stopped": DISMISS_STOPPED}[outcome.kind]
-        body = {name: value for name, value in look.items() if name not in ("target", "alert")}
+        body = bodies.as_end(look)
         body["content_state"] = {**look["content_state"], "auto_dismiss_seconds": seconds}
         held = self._tracker.dispatcher.clock() - self._began < self._options.get("delay", 0.0)
         is_worth_showing = outcome.kind == "failed" or not held

@@ -378,7 +378,7 @@ def test_what_was_released_is_taken_again(box: Outbox) -> None:
 def soon_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that an earlier run may yet touch is looked after half a second later."""
     wait = 0.5 - Runtime.attempt_seconds
-    monkeypatch.setattr("activitysmith_track.delivery.activity.STRAGGLER_SECONDS", wait)
+    monkeypatch.setattr("activitysmith_track.delivery.unanswered.STRAGGLER_SECONDS", wait)
 
 
 @pytest.mark.usefixtures("soon_confirmed")

@@ -661,7 +661,8 @@ class WorldScheduler(Agenda):
         self._planned = float("inf")
         _forks.is_ours()
         try:
-            self.take_in()
+            if not self._inbox.empty():
+                self.take_in()
             self.run_due()
         finally:
             _forks._thread.is_ours = False

@@ -196,6 +196,8 @@ class Judge:
             if process.dead:
                 self._strays.add(run.number)
                 self._touched[run.key] = self.world.now
+            elif self.world.kind_of_outbox == "none" and was in self.runs and self.runs[was].process is not process:
+                self._touched[run.key] = self.world.now  # nothing tells one process of the other
         elif call.method == "PUT":
             self._shown(run, process, state)
         elif answer.get("ignored") is None:

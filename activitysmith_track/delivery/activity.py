@@ -11,9 +11,10 @@ from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, TooManyRequests
 from .account import Urgency
-from .deliveries import EndDelivery, EndUnderWay, in_place_of_older, without_alert, without_opening
+from .bodies import without_alert, without_opening
+from .deliveries import EndDelivery, EndUnderWay, in_place_of_older
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
-from .unanswered import LATE_SECONDS, STRAGGLER_SECONDS
+from .unanswered import landed_by, through_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -486,8 +487,9 @@ class Activity:
             self._revived = 0 if is_as_expected or not is_fresh else self._revived + 1
             if (may_be_hit or not is_as_expected) and self._revived <= MOST_REVIVED:
                 self.may_have_ended |= self.end_delivery is None  # else it was this one's own end
-                self._confirm(now + self.dispatcher.runtime.attempt_seconds + STRAGGLER_SECONDS)
-                self._hit_until = self.sure_from(now)
+                attempt_seconds = self.dispatcher.runtime.attempt_seconds
+                self._confirm(landed_by(now, attempt_seconds))
+                self._hit_until = through_by(now, attempt_seconds)
         else:
             self._revived = 0
             before = self.sent
@@ -539,10 +541,6 @@ class Activity:
         if self._is_in_doubt or self.dispatcher.clock() >= self.dispatcher.begun_at + YOUNG_SECONDS:
             return self._is_in_doubt
         return self.source.last_words() is not None if self.is_armed is None else self.is_armed
-
-    def sure_from(self, now: float) -> float:
-        """Return from when on nothing of an earlier process arrives any more, not even what it has given up."""
-        return now + self.dispatcher.runtime.attempt_seconds + LATE_SECONDS + STRAGGLER_SECONDS
 
     def doubt(self) -> None:
         """Note that an earlier process may have something on its way that would overwrite this."""

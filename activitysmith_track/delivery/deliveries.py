@@ -11,8 +11,10 @@ from ..client import retry
 from ..client.requests import owed_call, stream_call
 from ..errors import ActivityLimitReached, BadRequest, NotFound, RateLimited, TooManyRequests
 from .account import Urgency
+from .bodies import as_end, without_alert, without_opening
 from .persistence import Claimed
 from .state import CopyOwner, EndState, Hold, Life, OnPhone, Stage, moved
+from .unanswered import through_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,22 +103,6 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
     persistence.forget_held(account, stream_key)
 
 
-def without_alert(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what rings, for a card that has rung."""
-    return {name: value for name, value in body.items() if name != "alert"}
-
-
-def as_end(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the last state of a card that was to stay up as one that ends it."""
-    return {name: value for name, value in without_alert(body).items() if name != "target"}
-
-
-def without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what belongs to a start alone: its alert, and a duration, which would restart the timer."""
-    state = {name: value for name, value in body["content_state"].items() if name != "duration_seconds"}
-    return {**without_alert(body), "content_state": state}
-
-
 class Delivery:
     """Something that must not be lost: it is sent until it has arrived, and kept on disk or elsewhere meanwhile.
 
@@ -199,6 +185,11 @@ class Delivery:
         self.dispatcher.lost += 1
         if not self.stage.is_final:
             self._done(Stage.LOST)
+
+    @property
+    def kind(self) -> str:
+        """What it is in the outbox; see `Entry`."""
+        raise NotImplementedError
 
     @property
     def is_in_flight(self) -> bool:
@@ -351,6 +342,10 @@ class Delivery:
     def _is_owed_after(self, error: Exception) -> bool:
         """Tell whether it is tried again after a failure."""
         return self._may_pass(error)
+
+    def _ends_instead(self, error: Exception) -> bool:
+        """Tell whether a card that was to stay up ends, since it was refused its last state: it is not to run on."""
+        return self.kind == "keep" and isinstance(error, BadRequest)
 
     @staticmethod
     def _may_pass(error: Exception) -> bool:
@@ -513,7 +508,7 @@ class EndDelivery(Delivery):
 
     @property
     def kind(self) -> str:
-        """What it is in the outbox; see `Entry`."""
+        """An end, or the last state of a card that stays up."""
         return "keep" if self.state.keep else "end"
 
     @property
@@ -575,13 +570,13 @@ class EndDelivery(Delivery):
         That is an update that it has overtaken, or one that was given up: it would wake the card. A card that stays
         up is shown once more where an older run's end may be behind it.
         """
-        activity, attempt, now = self.activity, self._attempted, self.dispatcher.clock()
+        attempt, now = self._attempted, self.dispatcher.clock()
         repeats_at = now if attempt.overtakes else None
         late = self._may_appear_until
         if attempt.at < late:
             repeats_at = max(now, late)
         if self.state.keep and (self._may_be_hit or attempt.may_be_hit):
-            repeats_at = max(late, activity.sure_from(now))
+            repeats_at = max(late, through_by(now, self.dispatcher.runtime.attempt_seconds))
         return repeats_at
 
     def _settle_copy(self) -> None:
@@ -685,10 +680,6 @@ class EndDelivery(Delivery):
             return self._again_at(now, 1)
         self.dispatcher.lost += 1
         return self._refused(Stage.LOST)
-
-    def _ends_instead(self, error: Exception) -> bool:
-        """Tell whether a card that was to stay up ends, since it was refused its last state: it is not to run on."""
-        return self.state.keep and isinstance(error, BadRequest)
 
     def _refused(self, stage: Stage) -> float | None:
         if self._attempted.is_opening:
@@ -922,10 +913,6 @@ class RecoveredDelivery(PushDelivery):
         if self._is_moot(error) or self._is_late(self.dispatcher.clock()):
             return False
         return super()._is_owed_after(error)
-
-    def _ends_instead(self, error: Exception) -> bool:
-        """Tell whether a card that was to stay up ends, since it was refused its last state: it is not to run on."""
-        return self.kind == "keep" and isinstance(error, BadRequest)
 
     def _is_moot(self, error: Exception) -> bool:
         """Tell whether nothing is on the screen, or not yet, so that nothing there can be wrong."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._forks import module
 from .state import CopyOwner, Hold
-from .unanswered import LATE_SECONDS, STRAGGLER_SECONDS
+from .unanswered import through_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -192,7 +192,7 @@ class Persistence:
             if held:
                 self._leased.update(held)
                 known = self._held.get((account, stream_key), {})
-                gone_at = now + self.runtime.attempt_seconds + LATE_SECONDS + STRAGGLER_SECONDS
+                gone_at = through_by(now, self.runtime.attempt_seconds)
                 self._held[account, stream_key] = {key: known.get(key, gone_at - idle) for key, idle in held.items()}
         if held is None:
             return None

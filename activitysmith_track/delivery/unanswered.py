@@ -9,11 +9,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .bodies import opens_anew
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 LATE_SECONDS = 5.0  # in which a request may be carried out that was given up
 STRAGGLER_SECONDS = 1.0  # after that, by which nothing of an earlier process arrives any more
+
+
+def landed_by(now: float, attempt_seconds: float) -> float:
+    """Return from when on nothing arrives any more that another process has on its way now.
+
+    Args:
+        now: on any clock.
+        attempt_seconds: what an attempt may take.
+    """
+    return now + attempt_seconds + STRAGGLER_SECONDS
+
+
+def through_by(now: float, attempt_seconds: float) -> float:
+    """Return from when on not even that is carried out any more which another process gives up of it."""
+    return landed_by(now, attempt_seconds) + LATE_SECONDS
 
 
 class _Late:
@@ -33,7 +50,10 @@ class _Late:
 
 
 class Unanswered:
-    """What was given up of one stream, whatever run sent it. The scheduler's alone."""
+    """What was given up of one stream, whatever run sent it.
+
+    It is changed by the scheduler's thread alone; a worker may ask until when something may come.
+    """
 
     __slots__ = ("_last", "_last_at", "_late")
 
@@ -81,7 +101,7 @@ class Unanswered:
         """
         self._sent(None, at)
         for late in self._late:
-            late.counts, late.separates = late.body is not None and (late.body != body or _opens(body)), True
+            late.counts, late.separates = late.body is not None and (late.body != body or opens_anew(body)), True
         return sum(late.counts for late in self._late)
 
     def failed(self, body: Mapping[str, Any], at: float, now: float, *, may_be_late: bool) -> int:
@@ -125,8 +145,7 @@ class Unanswered:
 
     def is_free(self, body: Mapping[str, Any]) -> bool:
         """Tell whether it changes nothing on the card to send a state, since that is what was sent last."""
-        others = (late for late in self._late if late.body not in (None, body) and late.separates)
-        return body == self._last and not any(late.until > self._last_at for late in others)
+        return body == self._last and not any(self._between(body))
 
     @property
     def kept(self) -> tuple[int, float]:
@@ -152,14 +171,14 @@ class Unanswered:
         return 0
 
     def _is_separated(self, body: Mapping[str, Any]) -> bool:
-        """Tell whether another state may come between this one and what was sent before, as it was."""
-        for late in self._late:
-            if late.until > self._last_at and late.body not in (None, body) and late.separates:
-                late.separates = False
-                return True
+        """Tell whether another state may come between this one and what was sent before, as it was; one does once."""
+        for late in self._between(body):
+            late.separates = False
+            return True
         return False
 
-
-def _opens(body: Mapping[str, Any]) -> bool:
-    """Tell whether a state changes a card each time it is sent: it rings, or begins a timer anew."""
-    return "alert" in body or "duration_seconds" in body.get("content_state", {})
+    def _between(self, body: Mapping[str, Any]) -> Iterator[_Late]:
+        """Yield the other states that may come between this one and what was sent before."""
+        for late in self._late:
+            if late.until > self._last_at and late.body not in (None, body) and late.separates:
+                yield late

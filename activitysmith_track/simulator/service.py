@@ -718,9 +718,11 @@ def read_object(content: bytes) -> dict[str, Any] | None:
 
 def _is_deep(body: dict[str, Any]) -> bool:
     level: list[Any] = [body]
-    for _ in range(MAX_DEPTH):
-        level = [member for each in level for member in (each.values() if isinstance(each, dict) else each)]
-        level = [member for member in level if isinstance(member, (dict, list))]
+    depth = 0
+    while level and depth < MAX_DEPTH:
+        members = (member for each in level for member in (each.values() if isinstance(each, dict) else each))
+        level = [member for member in members if isinstance(member, (dict, list))]
+        depth += 1
     return bool(level)
 
 
