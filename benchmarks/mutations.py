@@ -100,8 +100,12 @@ PYTEST = ("-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hy
 # what has failed is not put aside until all the others are done, and what hangs fails by itself
 ALONE = ("-p", "no:again", "-o", "markers=real\nonce\nfirst", "--timeout=60")
 
-ORDERS = Check("orders", (*PYTEST, "-n0", *(f"tests/test_{each}.py" for each in ("orders", "retry", "unanswered"))))
-WORLD = [schedules(0, 50), schedules(50, 250)]  # in two parts, so that what hangs is stopped soon
+ORDERS = Check(
+    "orders",
+    (*PYTEST, "-n0", *(f"tests/test_{each}.py" for each in ("retry", "unanswered", "orders", "orders_of_answers"))),
+)
+# most damage shows in the first few schedules; and what hangs is stopped soon
+WORLD = [schedules(0, 50), ORDERS, schedules(50, 250)]
 LONG_WORLD = schedules(300, 1_500)
 QUICK = real_tests(
     "quick tests",
@@ -111,14 +115,14 @@ SLOW = real_tests("slow tests", "keeping", "shutdown", "processes", "deaths", "f
 
 PURE = {name: [own_tests(f"test_{name.strip('_')}")] for name in ("_pacing", "_failure", "iteration")}
 SIMULATED = (
-    *("account", "activity", "deliveries", "dispatcher", "persistence", "scheduler", "shutdown", "state"),
+    *("account", "activity", "bodies", "deliveries", "dispatcher", "persistence", "scheduler", "shutdown", "state"),
     "unanswered",
 )
 NOT_SIMULATED = ("interpreter", "runtime", "transport")  # the world has its own in their place
 DELIVERY = {
-    **{f"delivery/{name}": [ORDERS, *WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "successor")},
+    **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "successor")},
     **{f"delivery/{name}": [QUICK, SLOW] for name in NOT_SIMULATED},
-    "client/retry": [ORDERS, *WORLD, QUICK, LONG_WORLD],
+    "client/retry": [*WORLD, QUICK, LONG_WORLD],
 }
 CHECKS = {**PURE, **DELIVERY}
 LAYERS = {"pure": list(PURE), "delivery": list(DELIVERY)}
