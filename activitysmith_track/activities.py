@@ -1090,7 +1090,8 @@ class Handle(Watch):
         if state is None:
             return states.EndState({}, None, show=False, not_before=not_before)
         if self._options.get("keep") and outcome.kind == "done":
-            kept = self._body(state, "done", **({} if self._reads else self._conclusion(outcome)))
+            words = {} if self._reads else self._conclusion(outcome)
+            kept = self._body({**state, **self._stands_still}, "done", **words)
             return states.EndState(kept, self._opening_of(kept), keep=True, not_before=not_before)
         look = self._body(state, outcome.kind, **self._conclusion(outcome))
         seconds = {"done": DISMISS_DONE, "failed": DISMISS_FAILED, "stopped": DISMISS_STOPPED}[outcome.kind]
@@ -1099,6 +1100,8 @@ class Handle(Watch):
         held = self._tracker.dispatcher.clock() - self._began < self._options.get("delay", 0.0)
         is_worth_showing = outcome.kind == "failed" or not held
         return states.EndState(body, self._opening_of(look), show=is_worth_showing, not_before=not_before)
+
+    _stands_still: Mapping[str, Any] = MappingProxyType({})  # what is said of a card that stays up
 
     def _opening_of(self, last: dict[str, Any]) -> dict[str, Any]:
         """Return the last state as a body that starts the activity, which needs more than an update."""
@@ -1615,6 +1618,8 @@ class Timer(Handle):
     def _subtitle(self) -> str | None:
         late = self._duration is None and self._missed >= LATE_SECONDS
         return f"plus {_failure.span(self._missed)}" if late else None
+
+    _stands_still = MappingProxyType({"is_running": False})  # an end freezes the clock by itself
 
     def _last(self, outcome: Outcome) -> dict[str, Any]:
         return {"counts_down": self._duration is not None}

@@ -56,6 +56,8 @@ class Account:
         self._running: dict[Activity, None] = {}
         self._waiting: dict[Activity, None] = {}
         self._slots_closed_until = 0.0
+        self._is_full = False  # as far as is known, so that one asks for all that wait
+        self._asks: Activity | None = None  # which one that is
         self._debts: dict[RecoveredDelivery, None] = {}  # of earlier processes, that may be on their way
         self._debts_waiting: dict[RecoveredDelivery, None] = {}
         self.slots = SLOTS
@@ -188,11 +190,20 @@ class Account:
             return False
         del self._waiting[activity]
         self._running[activity] = None
+        self._asks = activity if self._is_full else None
         return True
 
     def next_ones(self) -> list[Activity]:
         """Return the waiting activities for which there is a slot, as soon as the service may be asked for it."""
-        return list(itertools.islice(self._waiting, max(0, self.slots - len(self._running))))
+        free = max(0, self.slots - len(self._running))
+        if self._is_full:
+            free = min(free, 0 if self._asks is not None else 1)
+        return list(itertools.islice(self._waiting, free))
+
+    def has_slot(self, activity: Activity) -> None:
+        """Note that an activity is on the screen: where it has asked for others too, these may ask as well."""
+        if activity is self._asks:
+            self._asks, self._is_full = None, False
 
     def slots_open_at(self, now: float) -> float | None:
         """Return when the service may be asked for a slot again, where it has refused one; `None` for now."""
@@ -210,6 +221,7 @@ class Account:
     def slots_full(self, activity: Activity, now: float, limit: int | None) -> float:
         """Note that the service refused a start; returns when to ask again."""
         self._running.pop(activity, None)
+        self._asks, self._is_full = None, True
         self._waiting = {activity: None, **self._waiting}
         if limit is not None:
             self.slots = max(1, limit)
@@ -218,6 +230,8 @@ class Account:
 
     def release(self, activity: Activity) -> bool:
         """Give a slot, or the place in the queue for one, back; returns whether it may be another activity's turn."""
+        if activity is self._asks:
+            self._asks = None
         if activity in self._waiting:
             del self._waiting[activity]
             return True

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._pacing import DEFAULT_BUDGET, Pace, Range
 from ..client import retry
 from ..client.requests import end_stream_call, stream_call
-from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, TooManyRequests
+from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, ServerError, TooManyRequests
 from .account import Urgency
-from .bodies import without_alert, without_opening
+from .bodies import opens_anew, without_alert, without_opening
 from .deliveries import EndDelivery, EndUnderWay, in_place_of_older
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
 from .unanswered import landed_by, through_by
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from .unanswered import Unanswered
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
+REFUSAL_RETRY = 300.0  # until a state is tried again that the service refused to show
+AS_IT_WAS_SECONDS = 30.0  # in which a start without an answer goes once more as it was
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
+PAUSED_RETRY = 300.0  # until it is looked whether a paused stream has been resumed
 MOST_REVIVED = 3  # times in a row that a card is made sure of that somebody else goes on to end
 YOUNG_SECONDS = 30.0  # of a process, in which the watchdog of an earlier one may still end that one's cards
 
@@ -81,15 +84,21 @@ class Activity:
     """
 
     __slots__ = (
+        "_began_with",
         "_confirm_at",
         "_epoch",
         "_failures",
+        "_gives_way",
         "_hit_until",
         "_is_in_doubt",
+        "_is_own",
         "_job",
         "_looked",
+        "_lost_starts",
         "_may_have_begun_at",
         "_ranges",
+        "_refused",
+        "_refused_until",
         "_retry_at",
         "_revived",
         "_sending",
@@ -146,6 +155,12 @@ class Activity:
         self._looked: Mark | None = None
         self._ranges: dict[str, Range] | None = None  # of the numbers on it
         self._unknown: ActivityState | None = None  # sent last, and nobody knows whether it is shown
+        self._gives_way = False  # that to a newer one, since the service seems to be unable to take it
+        self._refused: ActivityState | None = None  # by the service
+        self._refused_until = 0.0  # when that is tried again
+        self._is_own = False  # what may be on the screen can be no older run's card
+        self._began_with: ActivityState | None = None  # by the first start of which nobody knows
+        self._lost_starts = 0  # of which nobody knows
         self._sending: _Sending | None = None
         self._job: Job | None = None
         self._failures = 0
@@ -209,9 +224,15 @@ class Activity:
             newer = newer.successor
 
     @property
+    def may_be_seen(self) -> bool:
+        """True where it may be on the screen by now, by a state or by an end that has it appear."""
+        end = self.end_delivery
+        return self.on_phone is not OnPhone.NO or self.is_in_flight or (end is not None and end.is_in_flight)
+
+    @property
     def is_succeeded(self) -> bool:
         """True where a newer run has the card, or is about to."""
-        return self.is_replaced or any(each.is_in_flight or each.on_phone is not OnPhone.NO for each in self.newer)
+        return self.is_replaced or any(each.may_be_seen for each in self.newer)
 
     def unlink(self) -> None:
         """Leave the row of those under the same stream key; the dispatcher's lock is held."""
@@ -339,9 +360,9 @@ class Activity:
         sent = self.sent
         if sent is None or now >= self.pace.rotate_at:
             return now
-        if self._unknown is not None:  # until it is known what is shown, that goes once more: it is no further update
-            is_free = self.unanswered.is_free(without_opening(self._unknown.body))
-            return now if is_free else max(now, self.pace.transition_at())
+        if self._unknown is not None:
+            is_as_it_was = self._goes_as_it_was(now) and mark == self._unknown.mark
+            return now if is_as_it_was else max(now, self.pace.transition_at())
         confirm = self._confirm_due(now)
         if confirm is not None and confirm <= now:
             return confirm
@@ -350,7 +371,23 @@ class Activity:
             state = self.source.snapshot()
             if state is None or state.body == sent.body:
                 return confirm
+            if self._is_refused(state, now):
+                change = self._refused_until
         return min((due for due in (confirm, change) if due is not None), default=None)
+
+    def _goes_as_it_was(self, now: float) -> bool:
+        """Tell whether what was sent last, and may be shown, goes once more: it is no further update.
+
+        What is true by then follows at once. A card that may have to begin anew is built anew.
+        """
+        unknown = self._unknown
+        if unknown is None or self._gives_way or (self.may_have_ended and now >= self._confirm_at):
+            return False
+        return self.unanswered.is_free(without_opening(unknown.body))
+
+    def _is_refused(self, state: ActivityState, now: float) -> bool:
+        """Tell whether the service has refused just this, and is not asked again by now."""
+        return self._refused is not None and now < self._refused_until and state.body == self._refused.body
 
     def _confirm_due(self, now: float) -> float | None:
         """Return when the card is shown once more to be sure of it; `None` for not by now.
@@ -401,10 +438,13 @@ class Activity:
         `None` means that there is nothing to send any more.
         """
         sent = self.sent
-        if sent is None or self._unknown is not None or state.mark.transitions != sent.mark.transitions:
+        if sent is None or self._unknown is not None:
             return 2.0
-        if state.body == sent.body and now < min(self.pace.rotate_at, self._confirm_at):
+        is_due = now >= min(self.pace.rotate_at, self._confirm_at)
+        if not is_due and (state.body == sent.body or self._is_refused(state, now)):
             return None
+        if state.mark.transitions != sent.mark.transitions:
+            return 2.0
         if state.mark.fraction is None or sent.mark.fraction is None:
             return self._change(state.mark, sent.mark)
         return abs(state.mark.fraction - sent.mark.fraction)
@@ -415,8 +455,10 @@ class Activity:
         rotates = is_shown and now >= self.pace.rotate_at
         confirms = not is_shown or now >= self._confirm_at
         sent = self.sent if is_shown and not rotates and now < self.pace.transition_at() else None
-        if self._unknown is not None and is_shown and not rotates:
+        if self._unknown is not None and not rotates and self._goes_as_it_was(now):
             state = self._unknown
+        elif not is_shown and self._begins_as_it_did(now):
+            state = self._began_with
         elif confirms and sent is not None and "duration_seconds" not in sent.body["content_state"]:
             state = sent  # which is no update where it still stands there
         elif rotates or not is_shown or (confirms and self.may_have_ended):
@@ -425,6 +467,7 @@ class Activity:
             state = self.source.snapshot()  # what a card opens with
         if state is None:
             return
+        self._gives_way = False
         body, change = self._body_of(state, is_shown, rotates, confirms), _Change()
         self._sending = _Sending(now, state, body, not is_shown, rotates, confirms, change)
         self.life = moved(self.life, Life.UPDATING if is_shown else Life.STARTING)
@@ -435,11 +478,21 @@ class Activity:
         work = partial(_show, self.account, self.stream_key, body, replaces=replaces, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
 
+    def _begins_as_it_did(self, now: float) -> bool:
+        """Tell whether a start of which nobody knows whether it was carried out goes once more as it was.
+
+        So its answer tells whose card is there; what is true by then follows at once.
+        """
+        begun, before = self._may_have_begun_at, self._began_with
+        if begun is None or before is None or self.on_phone is not OnPhone.MAYBE or opens_anew(before.body):
+            return False
+        return now < begun + AS_IT_WAS_SECONDS
+
     def _body_of(self, state: ActivityState, is_shown: bool, rotates: bool, confirms: bool) -> Mapping[str, Any]:
         """Return what is sent of a state: all of it where the card begins, or may have to begin anew."""
-        if not is_shown:
+        if not is_shown and not self._is_own:
             return state.body
-        if rotates or (confirms and self.may_have_ended):
+        if not is_shown or rotates or (confirms and self.may_have_ended):
             return without_alert(state.body)  # the one before has rung
         return without_opening(state.body)
 
@@ -465,7 +518,10 @@ class Activity:
             self.life = moved(self.life, to)
 
     def _answered(self, answer: StreamAnswer, may_be_hit: bool, sending: _Sending, now: float) -> None:
-        self._failures, self._unknown = 0, None
+        self._failures, self._unknown, self._refused = 0, None, None
+        if answer.operation == "paused":
+            self._paused(now)
+            return
         unanswered, fraction = self.unanswered, sending.state.mark.fraction
         if sending.confirms:
             self._confirm_at, self.may_have_ended = float("inf"), False
@@ -474,8 +530,12 @@ class Activity:
                 self._confirm(self._hit_until)
         is_fresh = answer.operation in ("started", "rotated")
         if is_fresh or sending.begins or sending.rotates:
-            self.pace.start(now, fraction, fresh=is_fresh)
-            self.pace.sent(now, fraction, updates=unanswered.began(sending.body, sending.at))
+            is_own = self._is_own or (answer.operation == "noop" and self._lost_starts > 0)
+            self.pace.start(now, fraction, fresh=is_fresh or is_own)
+            lost = max(0, self._lost_starts - 1) if is_own else 0  # each of which may have changed it
+            updates = lost + (is_own and answer.operation == "updated")
+            self.pace.sent(now, fraction, updates=updates + unanswered.began(sending.body, sending.at))
+            self._is_own, self._lost_starts, self._began_with = False, 0, None
             # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
             # although this one had begun, something has ended it.
             is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
@@ -507,10 +567,6 @@ class Activity:
             self.dispatcher.runtime.warn_once(
                 "warning", "ActivitySmith warns about updates of %s: %s", self.stream_key, answer.warning
             )
-        if answer.operation == "paused":
-            self.dispatcher.runtime.warn_once(
-                "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
-            )
         if self.on_phone is not OnPhone.YES:
             self.appear()
             self.dispatcher.wake_waiting(self.account)
@@ -520,9 +576,26 @@ class Activity:
             self.dispatcher.retry_all(self.account)
         self.dispatcher.settle(self)
 
+    def _paused(self, now: float) -> None:
+        """Note that the user has paused the stream: there is no card until it is resumed, and none counts updates."""
+        self.dispatcher.runtime.warn_once(
+            "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
+        )
+        self.on_phone, self.sent = OnPhone.NO, None
+        self._confirm_at, self.may_have_ended = float("inf"), False
+        self._is_own, self._lost_starts, self._began_with = False, 0, None
+        self._retry_at = now + PAUSED_RETRY
+        self._move(Life.WAITING)
+        if self.account.release(self):
+            self.dispatcher.wake_waiting(self.account)
+        if self.account.answered():
+            self.dispatcher.retry_all(self.account)
+        self.dispatcher.settle(self)
+
     def appear(self) -> None:
         """Note that the phone shows it: what an older run's end would do once more is done by that."""
         self.on_phone = OnPhone.YES
+        self.account.has_slot(self)
         for older in self.older:
             older.is_replaced = True
             if older.end_delivery is not None:
@@ -556,11 +629,14 @@ class Activity:
         self._failures += 1
         self.dispatcher.tell_failure("an update", error)
         if sending.change.is_begun:
-            self.on_phone, self._unknown = OnPhone.NO, None
+            self.on_phone, self._unknown, self._is_own = OnPhone.NO, None, True
         elif sending.rotates and retry.may_have_arrived(error):
             self.may_have_ended = True
-        if retry.was_answered(error):
-            self._unknown = None
+        if isinstance(error, BadRequest):
+            self._unknown = None  # it cannot be what is shown
+        elif isinstance(error, ServerError) and not error.foreign:
+            # The service may be unable to take just this; fewer and fewer others are tried, since each may count.
+            self._gives_way = self._failures >= 4 and self._failures & (self._failures - 1) == 0
         if retry.may_have_arrived(error):
             self._count(sending, now, may_be_late=retry.may_arrive_late(error))
         if self.account.failed(error, now):
@@ -577,11 +653,11 @@ class Activity:
             self.may_have_ended = True
             self._confirm(now)
             return
-        self._confirm_at, self.may_have_ended = float("inf"), False
         if self.on_phone is OnPhone.YES:
             self._move(Life.SHOWN)
-            self.sent = sending.state
+            self._note_refusal(error, sending, now)
         else:
+            self._confirm_at, self.may_have_ended = float("inf"), False
             self._move(Life.REFUSED)
             if self.end_delivery is not None:
                 self.end_delivery.refuse()
@@ -593,6 +669,17 @@ class Activity:
             self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, which this was to replace
             self.sent = None
         self.dispatcher.settle(self)
+
+    def _note_refusal(self, error: Exception, sending: _Sending, now: float) -> None:
+        """Note that the service would not show a state on a card that is there: it is asked again after a while."""
+        again = now + REFUSAL_RETRY
+        self._refused, self._refused_until = sending.state, again
+        if isinstance(error, BadRequest):
+            self._confirm_at, self.may_have_ended = float("inf"), False  # as little as this can be confirmed
+        elif sending.confirms:
+            self._confirm_at = again
+        if self.sent is None or self._unknown is not None:
+            self._retry_at = again
 
     def _count(self, sending: _Sending, now: float, *, may_be_late: bool) -> None:
         """Note a request that may have been carried out, although nobody knows what is shown."""
@@ -607,8 +694,9 @@ class Activity:
             return
         if may_be_late:
             unanswered.note(sending.body, now)
+        self._lost_starts += 1
         if self.on_phone is OnPhone.NO:
-            self.on_phone = OnPhone.MAYBE
+            self.on_phone, self._began_with = OnPhone.MAYBE, sending.state
             self._may_have_begun_at = now - self.dispatcher.runtime.attempt_seconds
 
     def _is_missing(self, error: Exception, sending: _Sending) -> bool:
@@ -624,7 +712,7 @@ class Activity:
         """Return when a request that failed is tried again, with what is true by then; `None` for never."""
         if isinstance(error, ActivityLimitReached):
             if self.on_phone is OnPhone.MAYBE and now >= self.unanswered.may_appear_until():
-                self.on_phone = OnPhone.NO  # else this had been an update
+                self.on_phone, self._lost_starts = OnPhone.NO, 0  # else this had been an update
             self.dispatcher.look_for_owed(self.account, again=True)  # an older run's end need not wait for that
             return self.account.slots_full(self, now, error.limit)
         if isinstance(error, TooManyRequests):
@@ -699,14 +787,21 @@ def _show(
     Returns:
         The answer, and whether something of an older run may yet reach the card.
     """
-    if replaces is not None:
-        content = {**body["content_state"], "auto_dismiss_seconds": 0}
-        content.pop("duration_seconds", None)
-        with contextlib.suppress(NotFound):
-            account.perform([end_stream_call(stream_key, None, {"content_state": content})])
-        replaces.is_begun = True
     if persistence is None:
+        _take_down(account, stream_key, body, replaces)
         return account.perform([stream_call(stream_key, None, body)]), False
     with in_place_of_older(persistence, account, stream_key) as older:
+        _take_down(account, stream_key, body, replaces)
         answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
     return answer, older.may_hit
+
+
+def _take_down(account: Account, stream_key: str, body: Mapping[str, Any], replaces: _Change | None) -> None:
+    """End the card that is to go for a fresh one, if there is one."""
+    if replaces is None:
+        return
+    content = {**body["content_state"], "auto_dismiss_seconds": 0}
+    content.pop("duration_seconds", None)
+    with contextlib.suppress(NotFound):
+        account.perform([end_stream_call(stream_key, None, {"content_state": content})])
+    replaces.is_begun = True

@@ -343,9 +343,18 @@ class Delivery:
         """Tell whether it is tried again after a failure."""
         return self._may_pass(error)
 
-    def _ends_instead(self, error: Exception) -> bool:
-        """Tell whether a card that was to stay up ends, since it was refused its last state: it is not to run on."""
-        return self.kind == "keep" and isinstance(error, BadRequest)
+    def _instead(self, error: Exception, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return what ends a card that was refused its last state, lest it runs on; `None` where nothing does.
+
+        A card that was to stay up ends with that state, and one that may not end with it ends as it is.
+        """
+        if (
+            self.kind == "keep"
+            and not self._may_pass(error)
+            and not isinstance(error, (NotFound, ActivityLimitReached))
+        ):
+            return as_end(body)
+        return {} if self.kind == "end" and body and isinstance(error, BadRequest) else None
 
     @staticmethod
     def _may_pass(error: Exception) -> bool:
@@ -365,15 +374,19 @@ class _EndAttempt:
         has_opened: the card has appeared by it.
         has_ended: it has asked for the end, or for the last state of a card that stays up.
         is_ignored: the card had been ended before.
+        is_paused: the user has paused the stream, so that nothing is shown.
         repeats_at: when it goes once more, since something may be carried out behind it; `None` for never.
         may_be_hit: an older run may yet end the card that it has shown.
     """
 
-    __slots__ = ("at", "has_ended", "has_opened", "is_ignored", "may_be_hit", "opens", "overtakes", "repeats_at")
+    __slots__ = (
+        *("at", "has_ended", "has_opened", "is_ignored", "is_paused", "may_be_hit", "opens", "overtakes"),
+        "repeats_at",
+    )
 
     def __init__(self, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
         self.at, self.opens, self.overtakes = at, opens, overtakes
-        self.has_opened = self.has_ended = self.is_ignored = self.may_be_hit = False
+        self.has_opened = self.has_ended = self.is_ignored = self.is_paused = self.may_be_hit = False
         self.repeats_at: float | None = None
 
     @property
@@ -551,7 +564,8 @@ class EndDelivery(Delivery):
             # The copy in the outbox has taken an older run's place there.
             with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
                 answer: StreamAnswer = self.account.perform([stream_call(key, None, state.opening or {})], seconds)
-                attempt.has_opened = answer.operation != "paused"
+                attempt.is_paused = answer.operation == "paused"
+                attempt.has_opened = not attempt.is_paused
             attempt.may_be_hit |= older.may_hit
             if state.keep or not attempt.has_opened:
                 return
@@ -562,7 +576,7 @@ class EndDelivery(Delivery):
             attempt.has_ended = True
             answer = self.account.perform([owed_call(self.kind, key, body)], seconds)
         attempt.may_be_hit |= older.may_hit
-        attempt.is_ignored = bool(answer.ignored)
+        attempt.is_ignored, attempt.is_paused = bool(answer.ignored), answer.operation == "paused"
 
     def _repeat_at(self) -> float | None:
         """Return when an end that has arrived goes once more, after what may be carried out behind it.
@@ -571,6 +585,8 @@ class EndDelivery(Delivery):
         up is shown once more where an older run's end may be behind it.
         """
         attempt, now = self._attempted, self.dispatcher.clock()
+        if attempt.is_paused:
+            return None
         repeats_at = now if attempt.overtakes else None
         late = self._may_appear_until
         if attempt.at < late:
@@ -622,7 +638,7 @@ class EndDelivery(Delivery):
         if isinstance(error, NotFound):  # nothing is on the screen, yet
             self._attempted.repeats_at = self._repeat_at()
             return self._attempted.repeats_at is not None
-        if self._ends_unseen or self._ends_instead(error):
+        if self._ends_unseen or self._instead(error, self.state.body) is not None:
             return True
         return super()._is_owed_after(error) and not self._finds_no_room(error)
 
@@ -652,6 +668,8 @@ class EndDelivery(Delivery):
         self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
         if self._repeats_at:
             self._make_room()
+        for older in self.activity.older:
+            self.dispatcher.wake_both(older)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
@@ -675,8 +693,9 @@ class EndDelivery(Delivery):
             return self._silenced(error, now)
         if retry.is_transient(error):
             return self._again_at(now, PROMPT_FAILURES if self._has_newer else self._failures)
-        if self._ends_instead(error):
-            self.state = self.state._replace(keep=False, body=as_end(self.state.body))
+        instead = self._instead(error, self.state.body)
+        if instead is not None:
+            self.state = self.state._replace(keep=False, body=instead)
             return self._again_at(now, 1)
         self.dispatcher.lost += 1
         return self._refused(Stage.LOST)
@@ -833,7 +852,7 @@ class RecoveredDelivery(PushDelivery):
         is_recent: True where the process may have something on its way yet.
     """
 
-    __slots__ = ("_goes_again", "_tries_until", "kind", "stream_key")
+    __slots__ = ("_ends_left", "_sure_from", "_tries_until", "kind", "stream_key")
 
     is_debt = True
 
@@ -841,8 +860,9 @@ class RecoveredDelivery(PushDelivery):
         at_least_once = entry.at_least_once or entry.kind != "push"
         super().__init__(dispatcher, account, entry.body, at_least_once=at_least_once, entry=entry)
         self.kind, self.stream_key = entry.kind, entry.stream_key or ""
-        # Its end goes twice: an update of a process that has just gone may come after the first, and wake the card.
-        self._goes_again = is_recent and entry.kind == "end"
+        # An update of a process that has just gone may come after its end, soon or late, and wake the card.
+        self._ends_left = 2 if is_recent and entry.kind == "end" else 0
+        self._sure_from = through_by(dispatcher.clock(), dispatcher.runtime.attempt_seconds)
         self._tries_until = float("inf")
 
     @property
@@ -864,8 +884,7 @@ class RecoveredDelivery(PushDelivery):
             newer.doubt()
             if newer.on_phone is OnPhone.YES:
                 return self._withdraw()
-            is_ending = newer.end_delivery is not None and newer.end_delivery.is_in_flight
-            if newer.on_phone is OnPhone.MAYBE or newer.is_in_flight or is_ending:
+            if newer.may_be_seen:
                 return None  # woken when that has landed
         if self.dispatcher.draining and self.dispatcher.owes_own:
             return None  # woken when nothing of this process is owed any more
@@ -892,8 +911,9 @@ class RecoveredDelivery(PushDelivery):
         if self.stream_key and retry.may_arrive_late(error):
             self.account.unanswered(self.stream_key, now).note(None if self.kind == "end" else self.body, now)
         self._make_room()
-        if self._ends_instead(error):
-            self.kind = "end"
+        instead = self._instead(error, self.body)
+        if instead is not None:
+            self.kind, self.body = "end", instead
             return self._again_at(now, 1)
         if self._is_moot(error) or self._is_late(now):
             return self._done(Stage.DELIVERED)
@@ -908,7 +928,7 @@ class RecoveredDelivery(PushDelivery):
         return now >= self._tries_until
 
     def _is_owed_after(self, error: Exception) -> bool:
-        if (self._goes_again and isinstance(error, NotFound)) or self._ends_instead(error):
+        if (self._ends_left and isinstance(error, NotFound)) or self._instead(error, self.body) is not None:
             return True
         if self._is_moot(error) or self._is_late(self.dispatcher.clock()):
             return False
@@ -926,18 +946,21 @@ class RecoveredDelivery(PushDelivery):
             self.dispatcher.wake_both(newer)
 
     def _settle_copy(self) -> None:
-        if self._goes_again:
+        if self._ends_left:
             self.persistence.over(self)
         else:
             super()._settle_copy()
 
     def _done(self, stage: Stage) -> float | None:
-        if self._goes_again and self._may_have_begun and stage is Stage.DELIVERED:
-            self._goes_again = self.has_arrived = False
+        if self._ends_left and self._may_have_begun and stage is Stage.DELIVERED:
+            self._ends_left, self.has_arrived = self._ends_left - 1, False
             if self.copy_owner is CopyOwner.OUTBOX:  # else nobody could tell whether a newer run has the card by then
                 now = self.dispatcher.clock()
-                self.stage, self._tries_until = moved(self.stage, Stage.OWED), now + END_AGAIN_SECONDS
-                return now + self.dispatcher.runtime.attempt_seconds
+                soon = now + self.dispatcher.runtime.attempt_seconds
+                self.stage = moved(self.stage, Stage.OWED)
+                again = soon if self._ends_left else max(now, self._sure_from)
+                self._tries_until = again + END_AGAIN_SECONDS
+                return again
         self._make_room()
         if self.account.recovered.get(self.stream_key) is self:
             del self.account.recovered[self.stream_key]

@@ -117,7 +117,7 @@ class Unanswered:
             How many updates more iOS may have counted.
         """
         moved = self._move_between(body, at)
-        counts = body != self._last or self._is_separated(body)
+        counts = opens_anew(body) or body != self._last or self._is_separated(body)
         self._sent(body, at)
         if may_be_late:
             self._late.append(_Late(body, now + LATE_SECONDS, counts=counts))
@@ -137,7 +137,7 @@ class Unanswered:
             How many updates more iOS may have counted.
         """
         moved = self._move_between(body, at)
-        counts = changed and (body != self._last or self._is_separated(body))
+        counts = changed and (opens_anew(body) or body != self._last or self._is_separated(body))
         if changed and not counts:  # so that what was sent before has not been carried out by now
             self._count_instead(body, most=len(self._late))
         self._sent(None, at)
@@ -145,7 +145,7 @@ class Unanswered:
 
     def is_free(self, body: Mapping[str, Any]) -> bool:
         """Tell whether it changes nothing on the card to send a state, since that is what was sent last."""
-        return body == self._last and not any(self._between(body))
+        return body == self._last and not opens_anew(body) and not any(self._between(body))
 
     @property
     def kept(self) -> tuple[int, float]:
