@@ -15,8 +15,8 @@ import pytest
 from patience import PATIENCE, end_process
 
 from activitysmith_track import _forks
-from activitysmith_track._failure import host
 from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track._text import host
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
