@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from activitysmith_track import Action, ActivitySmith, Badge, Icon, InvalidRequest, Metric, Push
-from activitysmith_track.payloads import check_body, check_metric_key, check_stream_key, refuse_unused
+from activitysmith_track.payloads import (
+    MAX_METADATA_BYTES,
+    check_body,
+    check_metadata,
+    check_metric_key,
+    check_stream_key,
+    refuse_unused,
+)
+from activitysmith_track.payloads.checks import _most_bytes
 from activitysmith_track.simulator import Simulator
 
 TITLE = {"title": "T"}
@@ -246,6 +257,33 @@ def test_none_is_not_given() -> None:
     """Fields that are `None` are left out, at the top and inside."""
     body = check_body("stream", {**state(subtitle=None, icon=Icon("bolt")), "action": None})
     assert body == {"content_state": {"title": "T", "icon": {"symbol": "bolt"}}}
+
+
+def size(metadata: dict[str, Any]) -> int:
+    """Return how many bytes of JSON metadata is."""
+    return len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("character", ["v", '"', "é", "\x01", "🚀"])
+def test_metadata_fills_its_bytes(character: str) -> None:
+    """So many bytes of JSON pass and one more does not, whatever characters they are."""
+    metadata: dict[str, Any] = {"of it": character * 400, "n": 10**300, "x": 0.1, "is": True}
+    padding = {f"padding {number}": "" for number in range(5)}
+    for name in padding:
+        padding[name] = "v" * min(MAX_METADATA_BYTES - size({**metadata, **padding}), 4_000)
+    assert check_metadata("metadata", {**metadata, **padding}) == {**metadata, **padding}
+    metadata["is"] = False
+    with pytest.raises(InvalidRequest, match=f"{MAX_METADATA_BYTES + 1} bytes"):
+        check_metadata("metadata", {**metadata, **padding})
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), st.text() | st.booleans() | st.integers() | st.floats(allow_infinity=False)))
+def test_metadata_is_never_longer_than_estimated(metadata: dict[str, Any]) -> None:
+    """What is not measured is short enough, too."""
+    assert size(metadata) <= _most_bytes(metadata)
+    largest = int(1.7976931348623157e308)
+    assert size({"n": -largest}) <= _most_bytes({"n": -largest})
 
 
 def test_datetimes_travel_as_iso_8601() -> None:
