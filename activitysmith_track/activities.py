@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from . import configuration, payloads
-    from ._signals import Signals
     from .configuration import Tracker
     from .delivery import bodies
     from .delivery import state as states
     from .delivery.account import Account
     from .delivery.activity import Activity
     from .delivery.persistence import CrashState
+    from .delivery.signals import Signals
     from .delivery.state import ActivityState, EndState, Mark
     from .payloads import Action, Badge, Icon, Metric, Push
 

@@ -117,7 +117,7 @@ SIMULATED = (
     *("account", "activity", "deliveries", "dispatcher", "persistence", "scheduler", "shutdown", "state"),
     "unanswered",
 )
-NOT_SIMULATED = ("interpreter", "runtime", "transport")  # the world has its own in their place
+NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
 DELIVERY = {
     **{f"delivery/{name}": [ORDERS, *WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "successor")},
     **{f"delivery/{name}": [QUICK, SLOW] for name in NOT_SIMULATED},

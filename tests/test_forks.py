@@ -85,7 +85,7 @@ def test_a_fork_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_two_threads_fork_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fork gives back what it took itself, also where the other one gave up waiting."""
-    guard = _forks.Guard(threading.RLock, fork_seconds=0.01)
+    guard = _forks.ForkLock(threading.RLock, fork_seconds=0.01)
     guard.before_fork()
     other = threading.Thread(target=lambda: (guard.before_fork(), guard.after_in_parent()))
     other.start()
