@@ -8,8 +8,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from activitysmith_track import Action, ActivitySmith, Badge, Icon, InvalidRequest, Metric, Push
 from activitysmith_track.payloads import (
@@ -20,7 +18,6 @@ from activitysmith_track.payloads import (
     check_stream_key,
     refuse_unused,
 )
-from activitysmith_track.payloads.checks import _most_bytes
 from activitysmith_track.simulator import Simulator
 
 TITLE = {"title": "T"}
@@ -277,13 +274,19 @@ def test_metadata_fills_its_bytes(character: str) -> None:
         check_metadata("metadata", {**metadata, **padding})
 
 
-@settings(deadline=None)
-@given(st.dictionaries(st.text(), st.text() | st.booleans() | st.integers() | st.floats(allow_infinity=False)))
-def test_metadata_is_never_longer_than_estimated(metadata: dict[str, Any]) -> None:
-    """What is not measured is short enough, too."""
-    assert size(metadata) <= _most_bytes(metadata)
-    largest = int(1.7976931348623157e308)
-    assert size({"n": -largest}) <= _most_bytes({"n": -largest})
+@pytest.mark.parametrize("key", ["\x01" * 5, "a longer key than some"], ids=["control", "plain"])
+@pytest.mark.parametrize(
+    "value", [-int(1.7976931348623157e308), "\x01" * 60, "🚀" * 100], ids=["number", "control", "wide"]
+)
+def test_metadata_is_measured_where_it_may_be_too_long(key: str, value: Any) -> None:
+    """The most entries that fit pass and one more does not, with characters and numbers as long as there are."""
+    metadata: dict[str, Any] = {}
+    while size(metadata) <= MAX_METADATA_BYTES and len(metadata) < 50:
+        assert check_metadata("metadata", metadata) == metadata
+        metadata[f"{key}{len(metadata)}"] = value
+    assert size(metadata) > MAX_METADATA_BYTES
+    with pytest.raises(InvalidRequest, match="bytes"):
+        check_metadata("metadata", metadata)
 
 
 def test_datetimes_travel_as_iso_8601() -> None:
