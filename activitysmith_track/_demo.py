@@ -155,7 +155,7 @@ def summary(sim: Simulator) -> str:
 # ------------------------------------------------------------------------------------------------------- the screen
 
 
-def describe(card: Card) -> str:
+def describe_card(card: Card) -> str:
     """Write a card in one line, as its Lock Screen reads."""
     parts = [f"{card.title}:", _figure(card), card.subtitle or ""]
     state = f"[ended, {card.color}]" if card.ended else ""
@@ -199,7 +199,7 @@ class PlainScreen:
 
     def _show(self) -> None:
         for key, card in self._sim.cards.items():
-            line = describe(card)
+            line = describe_card(card)
             if self._seen.get(key) != line:
                 self._seen[key] = line
                 self.say(line)

@@ -1,5 +1,7 @@
 """Where requests may go and with which key: the only place that decides about keys, addresses and plain http.
 
+A key is found, checked, hidden from tracebacks and told from others here.
+
 The key travels with every request, so plain http is allowed to this machine only. An address is read with a grammar
 that is narrower than that of any URL library, and what is used from then on is put together from the parts that were
 judged. So nobody behind it, be it urllib, httpx or the resolver, can take it for another host than was judged here.
@@ -11,9 +13,10 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from .errors import InvalidRequest
+from .errors import InvalidRequest, MissingAPIKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from ipaddress import IPv4Address, IPv6Address
 
 DEFAULT_BASE_URL = "https://activitysmith.com/api"
@@ -22,7 +25,7 @@ _ALLOWED = "an https URL in ASCII without credentials, or http to this machine (
 _NAME = r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
 _PATH = r"(?:/[^\x00-\x20?#\\\x7f-\U0010ffff]*)?"
 _URL = rf"([Hh][Tt][Tt][Pp][Ss]?)://(\[[0-9A-Fa-f:.]+\]|{_NAME})(?::([0-9]{{1,5}}))?({_PATH})"
-_NUMBER = r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?"  # what some resolvers take for an IPv4 address
+_NUMERIC = r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?"  # what some resolvers take for an IPv4 address
 
 
 def find_base_url(given: str | None) -> str:
@@ -37,6 +40,32 @@ def find_base_url(given: str | None) -> str:
 def find_api_key(given: str | None) -> str | None:
     """Return the key, not checked yet: the given one, or that of `ACTIVITYSMITH_API_KEY`, or `None`."""
     return given or os.environ.get("ACTIVITYSMITH_API_KEY", "").strip() or None
+
+
+class Secret:
+    """An API key whose repr says nothing, for the locals of frames that a traceback may print."""
+
+    def __init__(self, text: str) -> None:
+        self._reveal: Callable[[], str] = lambda: text
+
+    def reveal(self) -> str:
+        """Return the key."""
+        return self._reveal()
+
+    def __repr__(self) -> str:
+        return "'...'"
+
+
+def find_secret(given: str | None) -> Secret:
+    """Return the key, hidden and not checked yet: the given one, or that of `ACTIVITYSMITH_API_KEY`.
+
+    Raises:
+        MissingAPIKey: where there is none.
+    """
+    key = find_api_key(given)
+    if key is None:
+        raise MissingAPIKey("no API key: pass api_key, or set ACTIVITYSMITH_API_KEY")
+    return Secret(key)
 
 
 def check_base_url(value: object) -> str:
@@ -65,7 +94,7 @@ def is_loopback(host: str) -> bool:
     What only some resolvers or kernels take for it does not count: 127.1, 2130706433, 0.0.0.0, ::ffff:127.0.0.1, an
     address with an interface (::1%eth0), and localhost with anything before or behind it.
     """
-    address = _address(host)
+    address = _as_address(host)
     if address is None:
         return host.lower() == "localhost"
     return address.is_loopback if address.version == 4 else str(address) == "::1"
@@ -73,12 +102,21 @@ def is_loopback(host: str) -> bool:
 
 def is_address(host: str) -> bool:
     """Tell whether a host is an IP address, and no name that somebody's DNS resolves."""
-    return _address(host) is not None
+    return _as_address(host) is not None
 
 
 def bracketed(host: str) -> str:
     """Write a host as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
+
+
+def host_to_reach(listening: str) -> str:
+    """Return the host by which this machine reaches a server of its own, as it stands in a URL.
+
+    Args:
+        listening: the address that the server listens at; of one that means all interfaces it is loopback's.
+    """
+    return bracketed({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listening, listening))
 
 
 def check_api_key(value: object) -> str:
@@ -94,14 +132,22 @@ def check_api_key(value: object) -> str:
     return key.strip()
 
 
+def key_fingerprint(api_key: str) -> str:
+    """Tell API keys apart without keeping them: 16 hexadecimal digits of a hash of the key."""
+    from ._forks import module
+
+    digest = module("hashlib").blake2s(api_key.encode("utf-8", "replace"), digest_size=8, person=b"asoutbox")
+    return str(digest.hexdigest())
+
+
 def _is_host(host: str) -> bool:
     """Tell whether a host is one that everybody reads alike: an address as `ipaddress` knows it, or a name."""
     if host.startswith("["):
         return ":" in host and is_address(host[1:-1])
-    return len(host) <= 253 and (is_address(host) or not re.fullmatch(_NUMBER, host))
+    return len(host) <= 253 and (is_address(host) or not re.fullmatch(_NUMERIC, host))
 
 
-def _address(host: str) -> IPv4Address | IPv6Address | None:
+def _as_address(host: str) -> IPv4Address | IPv6Address | None:
     from ipaddress import ip_address
 
     try:

@@ -2,7 +2,7 @@
 
 A child has one thread and a copy of everything, in the state that the other threads left it in: modules that are
 imported by half, with nobody to finish them, and locks inside SQLite that nobody releases. Whoever does such a thing
-does it under a `Guard`, so that no fork happens meanwhile; the wait is for a fraction of a second.
+does it under a `ForkLock`, so that no fork happens meanwhile; the wait is for a fraction of a second.
 
 While the interpreter is taken down, threads of this library must not begin certain things either. Each of these has
 a `Gate`, which the exit shuts. It waits for who is inside, and holds no lock then: exit handlers of others follow.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Guard:
+class ForkLock:
     """A lock that a fork waits for.
 
     Args:
@@ -118,8 +118,8 @@ def on_own_thread() -> bool:
 
 imports = Gate()  # an import that goes on makes CPython forget that Ctrl-C has ended the program
 certificates = Gate()  # the process crashes where OpenSSL reads certificates while OpenSSL is taken down
-loading = Guard(threading.RLock, fork_seconds=5.0)  # for imports; reentrant for signal handlers
-storing = Guard(threading.Lock, fork_seconds=1.0)  # for SQLite; who holds it never waits for `loading`
+loading = ForkLock(threading.RLock, fork_seconds=5.0)  # for imports; reentrant for signal handlers
+storing = ForkLock(threading.Lock, fork_seconds=1.0)  # for SQLite; who holds it never waits for `loading`
 children: list[Callable[[], None]] = []  # called in a forked child
 PATIENCE = 30.0  # seconds that an import waits for another one
 PATIENCE_OF_MAIN = 1.0  # the same on the main thread, which a signal handler may be keeping from ending the other one

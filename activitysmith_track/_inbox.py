@@ -13,24 +13,24 @@ from collections import deque
 from queue import Empty
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 
-class Inbox(Generic[T]):
+class Inbox(Generic[Item]):
     """What one thread waits for, and any number of others put in; all of them may be interrupted at any point."""
 
     def __init__(self) -> None:
-        self._items: deque[T] = deque()
+        self._items: deque[Item] = deque()
         self._wakes = threading.Lock()  # released by whoever puts something in
         self._wakes.acquire()
 
-    def put(self, item: T) -> None:
+    def put(self, item: Item) -> None:
         """Put something in; never blocks."""
         self._items.append(item)
         with contextlib.suppress(RuntimeError):  # it is released already
             self._wakes.release()
 
-    def get(self, timeout: float | None = None) -> T:
+    def get(self, timeout: float | None = None) -> Item:
         """Take out what was put in first, and wait for it.
 
         Args:
@@ -50,7 +50,7 @@ class Inbox(Generic[T]):
                 raise Empty
             self._wakes.acquire(timeout=min(left, threading.TIMEOUT_MAX))
 
-    def get_nowait(self) -> T:
+    def get_nowait(self) -> Item:
         """Take out what was put in first.
 
         Raises:

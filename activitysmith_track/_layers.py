@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-S = TypeVar("S")  # the settings: a frozen dataclass whose fields are valid or not each by itself
-C = TypeVar("C")  # what sends
+SettingsT = TypeVar("SettingsT")  # the settings: a frozen dataclass whose fields are valid or not each by itself
+SenderT = TypeVar("SenderT")  # what sends
 
 
-class Layer(Generic[C]):
+class Layer(Generic[SenderT]):
     """What one block changes while it is open, and nothing else; each is equal to itself only.
 
     Args:
@@ -19,25 +19,25 @@ class Layer(Generic[C]):
         dispatcher: what sends meanwhile; `None` leaves that as it is.
     """
 
-    def __init__(self, changes: Mapping[str, Any], dispatcher: C | None = None) -> None:
+    def __init__(self, changes: Mapping[str, Any], dispatcher: SenderT | None = None) -> None:
         self.changes, self.dispatcher = dict(changes), dispatcher
 
 
-class _State(Generic[S, C]):
+class _State(Generic[SettingsT, SenderT]):
     """The settings at one moment. It is never changed: another one follows it."""
 
-    def __init__(self, base: S, layers: tuple[Layer[C], ...]) -> None:
+    def __init__(self, base: SettingsT, layers: tuple[Layer[SenderT], ...]) -> None:
         self.base, self.layers = base, layers
         changes: dict[str, Any] = {}
-        self.dispatcher: C | None = None
+        self.dispatcher: SenderT | None = None
         for layer in layers:
             changes.update(layer.changes)
             self.dispatcher = self.dispatcher if layer.dispatcher is None else layer.dispatcher
-        self.current = _changed(base, changes)
-        self.followers: dict[str, _State[S, C]] = {}
+        self.current = _with_changes(base, changes)
+        self.followers: dict[str, _State[SettingsT, SenderT]] = {}
 
 
-class Layers(Generic[S, C]):
+class Layers(Generic[SettingsT, SenderT]):
     """A base of settings, and above it the layers of the blocks that are open; the newest layer wins.
 
     Threads may change it at the same time, and lose nothing of each other. There is no lock: whoever wants to change
@@ -52,44 +52,46 @@ class Layers(Generic[S, C]):
         base: the settings to begin with.
     """
 
-    def __init__(self, base: S) -> None:
-        self._known: _State[S, C] = _State(base, ())
+    def __init__(self, base: SettingsT) -> None:
+        self._known: _State[SettingsT, SenderT] = _State(base, ())
 
     @property
-    def current(self) -> S:
+    def current(self) -> SettingsT:
         """The settings in force."""
         return self._newest().current
 
     @property
-    def dispatcher(self) -> C | None:
+    def dispatcher(self) -> SenderT | None:
         """What sends, where a layer says so."""
         return self._newest().dispatcher
 
     @property
-    def layers(self) -> tuple[Layer[C], ...]:
+    def layers(self) -> tuple[Layer[SenderT], ...]:
         """The layers of the blocks that are open, the oldest first."""
         return self._newest().layers
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Change the base; a layer goes on to hide what it names itself."""
-        self._follow(lambda state: _State(_changed(state.base, changes), state.layers))
+        self._follow(lambda state: _State(_with_changes(state.base, changes), state.layers))
 
-    def put(self, layer: Layer[C]) -> S:
+    def put(self, layer: Layer[SenderT]) -> SettingsT:
         """Lay one on top of all others, and return the settings that are in force then."""
         return self._follow(lambda state: _State(state.base, (*state.layers, layer))).current
 
-    def remove(self, layer: Layer[C]) -> None:
+    def remove(self, layer: Layer[SenderT]) -> None:
         """Take one away, wherever it lies; the others stay."""
         self._follow(lambda state: _State(state.base, tuple(each for each in state.layers if each is not layer)))
 
-    def _newest(self) -> _State[S, C]:
+    def _newest(self) -> _State[SettingsT, SenderT]:
         state = self._known
         while state.followers:
             state = state.followers["next"]
         self._known = state  # may be an older one when threads meet here, and leads to the newest all the same
         return state
 
-    def _follow(self, build: Callable[[_State[S, C]], _State[S, C]]) -> _State[S, C]:
+    def _follow(
+        self, build: Callable[[_State[SettingsT, SenderT]], _State[SettingsT, SenderT]]
+    ) -> _State[SettingsT, SenderT]:
         while True:
             newest = self._newest()
             made = build(newest)
@@ -97,7 +99,7 @@ class Layers(Generic[S, C]):
                 return made
 
 
-def _changed(settings: S, changes: Mapping[str, Any]) -> S:
+def _with_changes(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
     """Return a copy with other values. They are not checked again: whoever gave them did, and an end never raises."""
     if not changes:
         return settings

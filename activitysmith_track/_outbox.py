@@ -13,7 +13,7 @@ what it writes.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import hashlib  # noqa: F401  # `key_fingerprint` needs it where anything is kept, and late imports can fail
 import json
 import logging
 import math
@@ -88,7 +88,7 @@ class Entry:
 
     Attributes:
         kind: `end` (the DELETE of a stream), `keep` (the last PUT of a card that stays up) or `push`.
-        hint: which API key it goes out with; see `hint`.
+        hint: which API key it goes out with; see `key_fingerprint`.
         base_url: the service's address.
         body: the body of the request.
         happened: seconds since the epoch, when the block ended.
@@ -112,11 +112,6 @@ class Entry:
     id: str = field(default_factory=lambda: os.urandom(12).hex())
     attempts: int = 0
     began: float = 0.0
-
-
-def hint(api_key: str) -> str:
-    """Tell API keys apart without keeping them: 16 hexadecimal digits of a hash of the key."""
-    return hashlib.blake2s(api_key.encode("utf-8", "replace"), digest_size=8, person=b"asoutbox").hexdigest()
 
 
 class _Refused(OSError):
@@ -240,7 +235,7 @@ class Outbox:
         Call `begin` right before each attempt, and `delivered` or `release` after it.
 
         Args:
-            hint: the API key at hand; see `hint`.
+            hint: the API key at hand; see `key_fingerprint`.
             base_url: the service's address.
             owner: a text that is different for every process and thread.
             now: seconds since the epoch.
@@ -306,7 +301,7 @@ class Outbox:
         """Return when the first lease of others runs out, in seconds since the epoch; `None` where there is none.
 
         Args:
-            hint: the API key at hand; see `hint`.
+            hint: the API key at hand; see `key_fingerprint`.
             base_url: the service's address.
             owner: whose leases do not count.
         """
@@ -375,7 +370,7 @@ class Outbox:
         `delivered` when that is, and `release` when it will not be.
 
         Args:
-            hint: the API key at hand; see `hint`.
+            hint: the API key at hand; see `key_fingerprint`.
             base_url: the service's address.
             stream_key: the card.
             owner: who begins the newer run; what it owes itself is another matter.

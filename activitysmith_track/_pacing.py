@@ -7,7 +7,7 @@ percentages are spread over what the job is expected to take, and only transitio
 The protocol: ask `progress_at(now, fraction)`. A time up to `now` means send, and tell `sent`; a later one means ask
 again then. Where `wakes` is True afterwards, ask again at the next change too, if that comes first: nothing moves, so
 nothing need be looked at until something does. Where it is False the job is moving, and no change is worth a wake-up
-before that time. So the looks at a job are few, however often it changes: see `SHORTEST_LOOK` and `LOOKS`.
+before that time. So the looks at a job are few, however often it changes: see `LOOKS_PER_AGE`.
 
 The rule for percentages (`docs/pacing.md` has its reasons) weighs two conditions. That of a job that moves all the
 time: the error on the screen, summed over time since the last update, reaches what an update is worth later on. That
@@ -26,16 +26,16 @@ CARD_LIFE = 8 * 3600.0  # seconds after which iOS ends an activity
 ROTATE_AFTER = CARD_LIFE - 900.0  # seconds after which a card is best replaced by a fresh one
 
 INSTANT = 1e-6  # seconds; what happens within it takes no time
-NOTHING = 1e-12  # a fraction; what is less is no progress to forecast from
+LEAST_PROGRESS = 1e-12  # a fraction; what is less is no progress to forecast from
 FIRST_PENALTY = 600.0  # seconds of silence after a warning, doubled by each further one
 FIRST_DETAIL, DETAIL_GROWTH = 2.0, 1.8  # seconds before the second change of detail; each next waits that much longer
 MOST_GROWN = 50  # times that this wait grows: by then it is longer than any job
-SHORTEST_LOOK, LONGEST_LOOK = 0.05, 30.0  # seconds between two looks at a job that moves
-LOOKS = 300  # looks at a moving job are at least its age over this apart
+LEAST_LOOK_SECONDS, MOST_LOOK_SECONDS = 0.05, 30.0  # seconds between two looks at a job that moves
+LOOKS_PER_AGE = 300  # looks at a moving job are at least its age over this apart
 
 RECENCY = 3.0  # a change at age s counts s to this power in the speed, so that recent speed counts more
 FAR, NEAR = 0.7, 0.6  # exponents that draw a forecast of more, or less, time than has passed towards that
-FEW = 4.0  # steps lacking on the screen at which the condition of steps and that of even jobs count alike
+FEW_STEPS = 4.0  # steps lacking on the screen at which the condition of steps and that of even jobs count alike
 SPARE = 0.5  # updates to have over where the steps still to come are shared out
 LONGEST_STALL = 4.0  # ages of the job after which what stands still goes anyway
 SLOWEST = 1e-3  # least recent speed by the average one, so that a stall has an end
@@ -87,7 +87,7 @@ def _is_seconds(value: object) -> bool:
 DEFAULT_BUDGET = Budget()
 
 
-class Pace:
+class Pacer:
     """The updates of one activity so far, and when the next may follow.
 
     Times are seconds of any one clock; one that jumps may delay updates, but never breaks the budget.
@@ -327,7 +327,7 @@ class Pace:
         left, stood = self._time_left(now, fraction), now - self._changed
         wait = max(0.0, now - self._seen_at) + abs(gap - stood) - gap / 2  # the rest of the gap, or as long again
         area = max(0.0, self._area + error * wait)
-        weight = error / (error + FEW * step)
+        weight = error / (error + FEW_STEPS * step)
         for seconds, updates in self._horizons(now, left):
             rest = ahead * (min(1.0, seconds / left) if left > 0 else 1.0)
             worth = (seconds + max(0.0, now - self.last)) * (error + rest) / (2 * (updates + 1) ** 2)
@@ -348,7 +348,7 @@ class Pace:
         """Forecast the seconds that the job still takes, from its recent speed when it last moved."""
         begun, done = self._begun or 0.0, fraction - self._origin
         age = self._changed - begun
-        if not age or done <= NOTHING:
+        if not age or done <= LEAST_PROGRESS:
             return max(now - begun, 0.0)
         power = RECENCY + 1
         speed = max(power * self._progress / age**power, SLOWEST * done / age)
@@ -385,11 +385,11 @@ class Pace:
     def look_at(self, now: float) -> float:
         """Return when to look again at a job that moves: the older it is, the less often."""
         age = now - (now if self._begun is None else self._begun)
-        return now + min(max(SHORTEST_LOOK, age / LOOKS), LONGEST_LOOK)
+        return now + min(max(LEAST_LOOK_SECONDS, age / LOOKS_PER_AGE), MOST_LOOK_SECONDS)
 
     def _stalled_until(self, now: float, fraction: float) -> float:
         """Return when this fraction goes if it stays as it is."""
-        early, late = now, now + SHORTEST_LOOK
+        early, late = now, now + LEAST_LOOK_SECONDS
         horizon = now + max(now - (self._begun or 0.0), 60.0) * LONGEST_STALL
         while late < horizon and not self._is_due(late, fraction):
             early, late = late, late + 2 * (late - now)

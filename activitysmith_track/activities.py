@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
 
-from . import _failure
-from ._failure import LONGEST_PUSH, LONGEST_TEXT, WITHOUT_GOODBYE
+from . import _exceptions, _redaction, _text
 from ._lazy import Lazy
+from ._text import CRASH_REASON, LONGEST_PUSH, LONGEST_TEXT
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from . import configuration, payloads
-    from ._signals import Signals
     from .configuration import Tracker
     from .delivery import bodies
     from .delivery import state as states
     from .delivery.account import Account
     from .delivery.activity import Activity
     from .delivery.persistence import CrashState
+    from .delivery.signals import Signals
     from .delivery.state import ActivityState, EndState, Mark
     from .payloads import Action, Badge, Icon, Metric, Push
 
@@ -364,7 +364,7 @@ def fit(value: object, longest: int = LONGEST_TEXT) -> str:
         text = text[: longest * 8].encode("utf-8", "replace").decode()
     except Exception:
         return "?"
-    return _failure.shorten(text, longest)
+    return _text.shorten(text, longest)
 
 
 def slug(text: str) -> str:
@@ -613,16 +613,16 @@ class Watch:
     def _outcome(self, kind: Kind, error: BaseException | None, reason: str | None, elapsed: float) -> Outcome:
         if reason is None:
             reason = "" if error is None or kind == "done" else self._words(error)
-        where = _failure.place(error) if error is not None and kind == "failed" else ""
+        where = _exceptions.location(error) if error is not None and kind == "failed" else ""
         return Outcome(kind, self.name, self.title, elapsed, reason, where, **self._figures(kind))
 
     def _words(self, error: BaseException) -> str:
-        said = _failure.exit_words(error) if isinstance(error, SystemExit) else _failure.words(error)
+        said = _exceptions.describe_exit(error) if isinstance(error, SystemExit) else _exceptions.describe(error)
         return self._scrub(said)
 
     def _scrub(self, text: str) -> str:
         secret = self._account.secret if self._account is not None else None
-        return fit(_failure.scrub(text, (secret,), self._tracker.settings.redact), _failure.LONGEST_MESSAGE)
+        return fit(_redaction.scrub(text, (secret,), self._tracker.settings.redact), _text.LONGEST_MESSAGE)
 
     def _figures(self, kind: Kind) -> dict[str, Any]:
         return {}
@@ -704,7 +704,7 @@ def _message(outcome: Outcome) -> str:
     """Say what failed, where and after how long; or how long a good end took."""
     if outcome.kind == "done":
         return _done_words(outcome)
-    after = " ".join(each for each in (_failure.span(outcome.elapsed), _stood(outcome)) if each)
+    after = " ".join(each for each in (_text.format_duration(outcome.elapsed), _stood(outcome)) if each)
     return f"{outcome.reason or 'Failed'}\nAfter {after}" + (f", {outcome.where}" if outcome.where else "")
 
 
@@ -716,7 +716,7 @@ def _stood(outcome: Outcome) -> str:
 
 
 def _done_words(outcome: Outcome) -> str:
-    took = f"Done in {_failure.span(outcome.elapsed)}"
+    took = f"Done in {_text.format_duration(outcome.elapsed)}"
     short = outcome.total is not None and outcome.completed is not None and outcome.completed < outcome.total
     if not short:
         return took
@@ -860,12 +860,12 @@ class Handle(Watch):
         if not (self._tracker.watches if asked is None else asked):
             return None
         figures = self._figures("failed")
-        outcome = Outcome("failed", self.name, self.title, self.elapsed, WITHOUT_GOODBYE, **figures)
+        outcome = Outcome("failed", self.name, self.title, self.elapsed, CRASH_REASON, **figures)
         body = dict(self._safely_final(outcome).body)
         if "content_state" in body:
-            body["content_state"] = {**body["content_state"], "subtitle": WITHOUT_GOODBYE}
+            body["content_state"] = {**body["content_state"], "subtitle": CRASH_REASON}
         wanted = self._options.get("on_failure", True)
-        message = f"{WITHOUT_GOODBYE}\nLast seen {_stood(outcome) or 'running'} on {_failure.host()}"
+        message = f"{CRASH_REASON}\nLast seen {_stood(outcome) or 'running'} on {_text.host()}"
         push = self._push_body(outcome, wanted if isinstance(wanted, (str, payloads.Push)) or not wanted else message)
         return body, push
 
@@ -1123,7 +1123,7 @@ class Handle(Watch):
         return fit(f"{verb} {self._place(outcome)}{reason}")
 
     def _place(self, outcome: Outcome) -> str:
-        return f"after {_failure.span(outcome.elapsed)}"
+        return f"after {_text.format_duration(outcome.elapsed)}"
 
 
 class _Stall:
@@ -1159,7 +1159,7 @@ class _Stall:
         stood = now - self._moved
         if stood >= self._said * 2 if self.words else stood >= self._after:
             self._said = stood  # said again when it has doubled
-            self._say(f"No progress for {_failure.span(stood)}")
+            self._say(f"No progress for {_text.format_duration(stood)}")
         elif self.words and stood < self._after:
             self._say("")
         return now + self._after / STALL_LOOKS
@@ -1328,7 +1328,7 @@ class Progress(Handle):
             return time.strftime(
                 "ends about %H:%M", time.localtime(self._tracker.dispatcher.runtime.wall() + min(left, 1e9))
             )
-        return f"{_failure.span(left)} left"
+        return f"{_text.format_duration(left)} left"
 
     # -- the end
 
@@ -1617,7 +1617,7 @@ class Timer(Handle):
 
     def _subtitle(self) -> str | None:
         late = self._duration is None and self._missed >= LATE_SECONDS
-        return f"plus {_failure.span(self._missed)}" if late else None
+        return f"plus {_text.format_duration(self._missed)}" if late else None
 
     _stands_still = MappingProxyType({"is_running": False})  # an end freezes the clock by itself
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ._endpoint import find_api_key
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    if options.live and not os.environ.get("ACTIVITYSMITH_API_KEY"):
+    if options.live and not find_api_key(None):
         print("--live needs an API key in ACTIVITYSMITH_API_KEY", file=sys.stderr)
         return 2
     from ._demo import run_live, run_simulated

@@ -40,12 +40,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "a far end is believed (FAR 1)": {"FAR": 1.0},
     "a near end is believed (NEAR 1)": {"NEAR": 1.0},
     "one exponent (FAR, NEAR 0.6)": {"FAR": 0.6},
-    "the steps alone (FEW 1e9)": {"FEW": 1e9},
-    "the area alone (FEW 0)": {"FEW": 0.0},
-    "FEW 2": {"FEW": 2.0},
+    "the steps alone (FEW_STEPS 1e9)": {"FEW_STEPS": 1e9},
+    "the area alone (FEW_STEPS 0)": {"FEW_STEPS": 0.0},
+    "FEW_STEPS 2": {"FEW_STEPS": 2.0},
     "nothing to spare (SPARE 0)": {"SPARE": 0.0},
-    "the wait until minute 26 not planned for": {"Pace._legal_again": lambda *_: 1e9},
-    "a third of the looks (LOOKS 100)": {"LOOKS": 100},
+    "the wait until minute 26 not planned for": {"Pacer._legal_again": lambda *_: 1e9},
+    "a third of the looks (LOOKS_PER_AGE 100)": {"LOOKS_PER_AGE": 100},
 }
 TOLD = "ours, told the true duration (nobody is)"
 
@@ -81,7 +81,7 @@ def _measure(policy: str, change: str, task: tuple[Key, float]) -> Result:
     p = _job(key)
     undo = [_patch(name, value) for name, value in ABLATIONS.get(change, {}).items()]
     if policy == TOLD:
-        undo.append(_patch("Pace._time_left", lambda _, now, __: max(len(p) - now, 0.0)))
+        undo.append(_patch("Pacer._time_left", lambda _, now, __: max(len(p) - now, 0.0)))
     try:
         run = drive(p) if policy in ("ours", TOLD) else Run(POLICIES[policy](p), len(p))
     finally:

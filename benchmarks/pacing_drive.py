@@ -1,4 +1,4 @@
-"""Drives the shipped `Pace` over a job the way the dispatcher does, and measures what the phone showed."""
+"""Drives the shipped `Pacer` over a job the way the dispatcher does, and measures what the phone showed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from activitysmith_track._pacing import DEFAULT_BUDGET, Budget, Pace
+from activitysmith_track._pacing import DEFAULT_BUDGET, Budget, Pacer
 
 Array = npt.NDArray[np.float64]
 
@@ -25,7 +25,7 @@ def drive(p: Array, dt: float = 1.0, budget: Budget = DEFAULT_BUDGET) -> Run:
 
     Looks come when the pace asks for them; an update goes at a sample, the first from the look on.
     """
-    pace = Pace(0, budget)
+    pace = Pacer(0, budget)
     values, changes = p.tolist(), _next_changes(p)
     pace.start(0.0, values[0] if values else 0.0)
     sent: list[tuple[int, float]] = []

@@ -1,6 +1,6 @@
 """The rule of `docs/pacing.md` for percentages, worked out at each look from all that was seen.
 
-`Pace` keeps a handful of sums in the place of this history. The letters are those of the page.
+`Pacer` keeps a handful of sums in the place of this history. The letters are those of the page.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from activitysmith_track._pacing import Pace
+from activitysmith_track._pacing import Pacer
 
 
 class Change(NamedTuple):
@@ -32,7 +32,7 @@ class Rule:
     The updates that went are those of the pace, which is only asked for what it counts, never for what it decides.
     """
 
-    pace: Pace
+    pace: Pacer
     begun: float
     origin: float
     changes: list[Change] = field(default_factory=list)

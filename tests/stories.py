@@ -10,7 +10,8 @@ from world import KEY, URL, Conditions, Fate, Process, Row, World
 from world_judge import Judge
 
 from activitysmith_track import activities
-from activitysmith_track._outbox import Entry, hint
+from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._outbox import Entry
 from activitysmith_track.client.requests import Call
 
 
@@ -88,7 +89,11 @@ class Story:
         """Have processes that are gone owe so many pushes."""
         for number in range(count):
             body = {"title": f"old {number}"}
-            row = Row(Entry("push", hint(KEY), URL, body, self.world.wall() - 60.0, run="old", id=f"old-{number}"))
+            row = Row(
+                Entry(
+                    "push", key_fingerprint(KEY), URL, body, self.world.wall() - 60.0, run="old", id=f"old-{number}"
+                )
+            )
             self.world.shelf.rows.append(row)
 
     def card(self, key: str = "job") -> tuple[bool, str | None, object]:

@@ -9,7 +9,7 @@ import pytest
 from patience import is_gone, until
 from watched import Start, linux, red
 
-from activitysmith_track._failure import WITHOUT_GOODBYE
+from activitysmith_track._text import CRASH_REASON
 from activitysmith_track.simulator import Simulator
 
 pytestmark = [pytest.mark.skipif(os.name != "posix", reason="the watchdog needs POSIX"), pytest.mark.real]
@@ -34,7 +34,7 @@ def test_a_death_without_a_word(start: Start, sim: Simulator, death: str, code: 
     watchdog = job.watchdog()
     assert job.left() == code
     assert red(sim)
-    assert [(push.title, push.message) for push in sim.pushes] == [("job failed", WITHOUT_GOODBYE)]
+    assert [(push.title, push.message) for push in sim.pushes] == [("job failed", CRASH_REASON)]
     assert until(lambda: is_gone(watchdog))
     assert [request.method for request in sim.requests if request.path.endswith("/job")] == ["PUT", "DELETE"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import activitysmith_track as at
-from activitysmith_track import InvalidRequest, _failure
+from activitysmith_track import InvalidRequest, _text
 from activitysmith_track.simulator import Simulator
 
 DECORATORS: dict[str, Callable[[], Any]] = {
@@ -463,7 +463,7 @@ class TestSetUp:
 
 def test_notify(phone: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """`notify` pushes what it was asked for, and shows no card; as a `with` block too."""
-    monkeypatch.setattr(_failure, "span", lambda seconds: "0.0 s")
+    monkeypatch.setattr(_text, "format_duration", lambda seconds: "0.0 s")
 
     @at.notify(on="success")
     def fine() -> int:

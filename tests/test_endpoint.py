@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from patience import PATIENCE
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, InvalidRequest, Settings, Tracker, live_progress
-from activitysmith_track._endpoint import check_base_url, find_base_url, is_address, is_loopback
+from activitysmith_track._endpoint import check_base_url, find_base_url, is_address, is_loopback, key_fingerprint
 from activitysmith_track.delivery.transport import HttpTransport
 from activitysmith_track.simulator import Simulator
 
@@ -192,9 +192,15 @@ def test_the_simulators_own_address_is_accepted() -> None:
         assert check_base_url(url) == url
 
 
+def test_keys_are_told_apart_by_their_fingerprints() -> None:
+    """A key always has the same short one, which says nothing of it, and two keys have different ones."""
+    assert key_fingerprint(KEY) == key_fingerprint(KEY) != key_fingerprint("other")
+    assert len(key_fingerprint(KEY)) == 16
+
+
 def test_judging_imports_little() -> None:
     """The room costs next to nothing until an address is judged."""
-    names = {"ipaddress", "urllib.parse", "httpx"}
+    names = {"ipaddress", "urllib.parse", "httpx", "hashlib"}
     code = "import sys; already = {*sys.modules}; from activitysmith_track import _endpoint; "
     code += f"print({names} & {{*sys.modules}} - already)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)

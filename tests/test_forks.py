@@ -15,8 +15,9 @@ import pytest
 from patience import PATIENCE, end_process
 
 from activitysmith_track import _forks
-from activitysmith_track._failure import host
-from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track._text import host
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
@@ -84,7 +85,7 @@ def test_a_fork_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_two_threads_fork_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fork gives back what it took itself, also where the other one gave up waiting."""
-    guard = _forks.Guard(threading.RLock, fork_seconds=0.01)
+    guard = _forks.ForkLock(threading.RLock, fork_seconds=0.01)
     guard.before_fork()
     other = threading.Thread(target=lambda: (guard.before_fork(), guard.after_in_parent()))
     other.start()
@@ -160,7 +161,7 @@ def test_our_threads_import_only_under_guard(sim: Simulator, tmp_path: Path, ans
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path))
         base_url = sim.base_url if answers else nobody
-        owed = Entry("push", hint(key), base_url, {"title": "from an earlier run"}, time.time())
+        owed = Entry("push", key_fingerprint(key), base_url, {"title": "from an earlier run"}, time.time())
         assert Outbox().put([owed])
         printed = run(
             WATCHED,

@@ -31,6 +31,7 @@ from fuzzing import answers
 from patience import times_out, until
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, Settings, Tracker, errors
+from activitysmith_track._endpoint import Secret
 from activitysmith_track.client.answers import (
     LONGEST_RETRY_AFTER,
     PushAnswer,
@@ -38,7 +39,7 @@ from activitysmith_track.client.answers import (
     read_answer,
     retry_after,
 )
-from activitysmith_track.client.transport import MAX_ANSWER_BYTES, NoCookies, Secret
+from activitysmith_track.client.transport import MAX_ANSWER_BYTES, NoCookies
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 

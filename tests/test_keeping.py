@@ -19,7 +19,8 @@ from owed import Owed, leave
 from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
-from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.deliveries import PushDelivery
@@ -269,7 +270,9 @@ def test_ctrl_c_at_the_beginning_of_the_exit(job: Job, tmp_path: Path, where: st
     with job.sim.fault("status", status=503):
         done = job.run(code)
     assert done.returncode == 0, done.stderr
-    entries = Outbox(tmp_path / "box").claim(hint(job.sim.api_key), job.sim.base_url, "next", time.time(), 60)
+    entries = Outbox(tmp_path / "box").claim(
+        key_fingerprint(job.sim.api_key), job.sim.base_url, "next", time.time(), 60
+    )
     assert {entry.stream_key: entry.kind for entry in entries} == {"a": "end", "b": "end"}
 
 
@@ -285,7 +288,7 @@ def test_the_lane_waits_for_no_disk(sim: Simulator, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Outbox, "delivered", noted)
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 3}}
     with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=tmp_path / "box"):
-        entry = Entry("end", hint(sim.api_key), sim.base_url, body, time.time(), "job")
+        entry = Entry("end", key_fingerprint(sim.api_key), sim.base_url, body, time.time(), "job")
         with at.live_progress("job", total=10):
             assert at.flush(60)
             dispatcher, account = default_tracker().dispatcher, default_tracker().account()

@@ -98,15 +98,15 @@ def test_nothing_is_lost_between_two_lines(change: str, where: Callable[[Callabl
 
 def test_a_change_that_another_one_overtook_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two changes in the middle of a third one count, and so does the third."""
-    tracker, build = Tracker(), _layers._changed
+    tracker, build = Tracker(), _layers._with_changes
 
     def overtaken(settings: Any, changes: Any) -> Any:
-        monkeypatch.setattr(_layers, "_changed", build)
+        monkeypatch.setattr(_layers, "_with_changes", build)
         tracker.configure(tags=["overtook"], exit_timeout=1.0)
         tracker.configure(exit_timeout=9.0)
         return build(settings, changes)
 
-    monkeypatch.setattr(_layers, "_changed", overtaken)
+    monkeypatch.setattr(_layers, "_with_changes", overtaken)
     tracker.configure(channels=["late"])
     assert tracker.settings == Settings(tags=["overtook"], exit_timeout=9.0, channels=["late"])
 

@@ -15,7 +15,7 @@ import pytest
 from patience import PATIENCE, standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import _failure, activities, iteration
+from activitysmith_track import _text, activities, iteration
 from activitysmith_track.activities import Handle
 from activitysmith_track.simulator import Simulator
 
@@ -26,7 +26,7 @@ DISMISS = {GREEN: 300, RED: 4 * 3600, GRAY: 60}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold pushes and grey ends for a moment only, and let all take the same time: neither is the point here."""
-    monkeypatch.setattr(_failure, "span", lambda seconds: "0.0 s")
+    monkeypatch.setattr(_text, "format_duration", lambda seconds: "0.0 s")
     monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.15)
     monkeypatch.setattr(iteration, "SPEAK_SECONDS", 0.15)
 

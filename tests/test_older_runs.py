@@ -16,7 +16,8 @@ from scripted import Script
 
 import activitysmith_track as at
 from activitysmith_track import ActivitySmith, _outbox
-from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track.configuration import default_tracker
 from activitysmith_track.delivery.account import DEBTS_AT_ONCE, Account
 from activitysmith_track.delivery.deliveries import EndUnderWay, PushDelivery
@@ -70,7 +71,7 @@ class Idle:
 def owed(script: Script, kind: str = "end", key: str = "job", **more: Any) -> Entry:
     """Make an end that an earlier process owes the card of the job."""
     body = {"content_state": {"title": key, "subtitle": "Failed"}}
-    return Entry(kind, hint("script-key"), script.url, body, time.time(), key, **more)
+    return Entry(kind, key_fingerprint("script-key"), script.url, body, time.time(), key, **more)
 
 
 def methods(script: Script) -> list[str]:
@@ -477,7 +478,7 @@ def test_a_push_that_may_have_arrived_is_left_to_nobody(script: Script, box: Out
     try:
         default_tracker().dispatcher.stop("stopped")
         next_one = Outbox(box.path().parent, clock=lambda: time.time() + 1000)
-        assert next_one.claim(hint("script-key"), script.url, "next", time.time() + 1000, 60) == []
+        assert next_one.claim(key_fingerprint("script-key"), script.url, "next", time.time() + 1000, 60) == []
     finally:
         at.configure(exit_timeout=2)
         go.set()

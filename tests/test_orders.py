@@ -9,7 +9,8 @@ from stories import Story
 from world import KEY, URL, Fate, MemoryOutbox, Process, Row
 
 from activitysmith_track import _pacing, activities
-from activitysmith_track._outbox import Entry, hint
+from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._outbox import Entry
 from activitysmith_track.client.requests import Call
 
 
@@ -598,7 +599,7 @@ def test_what_an_older_run_owes_and_two_newer_ones(story: Story) -> None:
     """Where the newer one may be on the screen, its end waits, though there is a yet newer one that is not."""
     puts = iter([Fate("lost", 3.0, 0.0)])
     body = {"content_state": {"title": "job", "type": "progress", "color": "red"}, "metadata": {"run": "older"}}
-    entry = Entry("end", hint(KEY), URL, body, story.world.wall() - 60.0, "job", run="old", id="old")
+    entry = Entry("end", key_fingerprint(KEY), URL, body, story.world.wall() - 60.0, "job", run="old", id="old")
     story.world.shelf.rows.append(Row(entry))
 
     def work() -> None:

@@ -10,7 +10,8 @@ from stories import Story
 from world import KEY, URL, Fate, Process, Row
 
 from activitysmith_track import _pacing
-from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track.client.requests import Call
 
 
@@ -18,7 +19,9 @@ def owed(story: Story, key: str = KEY, run: str = "older") -> Entry:
     """The green end of an older run, which another process owes."""
     body = {"content_state": {"title": "job", "type": "progress", "color": "green"}, "metadata": {"run": run}}
     wall = story.world.wall()
-    return Entry("end", hint(key), URL, body, wall - 20.0, "job", run="old", id=f"old-{run}", began=wall - 60.0)
+    return Entry(
+        "end", key_fingerprint(key), URL, body, wall - 20.0, "job", run="old", id=f"old-{run}", began=wall - 60.0
+    )
 
 
 def late_start(story: Story, seconds: float = 4.5) -> None:
@@ -448,7 +451,7 @@ def test_two_keys_and_one_name(story: Story, tmp_path: Path, monkeypatch: pytest
     ended = [each.body["metadata"]["run"] for each in story.world.service.requests if each.method == "DELETE"]
     assert ended == ["older, another"]
     wall = story.world.wall() + 1_000.0  # when every lease is over
-    assert [box.claim(hint(key), URL, "nobody", wall, 60.0) for key in (KEY, another)] == [[], []]
+    assert [box.claim(key_fingerprint(key), URL, "nobody", wall, 60.0) for key in (KEY, another)] == [[], []]
 
 
 # -- what goes once more

@@ -22,8 +22,9 @@ from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
 from patience import PATIENCE
 
 from activitysmith_track import _forks, _outbox
-from activitysmith_track._failure import late
-from activitysmith_track._outbox import Entry, Outbox, hint
+from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track._text import annotate_delay
 from activitysmith_track.delivery.state import Hold
 from activitysmith_track.payloads import check_body
 
@@ -152,10 +153,8 @@ def test_accounts_are_kept_apart(box: Outbox) -> None:
 
 
 def test_the_hint_is_not_the_key(box: Outbox) -> None:
-    """A key is told from others by a short hash, and stands nowhere in the file."""
-    assert hint(KEY) == hint(KEY) != hint("other")
-    assert len(hint(KEY)) == 16
-    assert box.put([push(hint=hint(KEY))])
+    """A key is told from others by its fingerprint, and stands nowhere in the file."""
+    assert box.put([push(hint=key_fingerprint(KEY))])
     assert KEY.encode() not in box.path().read_bytes()
 
 
@@ -316,9 +315,9 @@ def test_late_pushes_say_when_it_happened() -> None:
     """The message ends with the time of the machine's clock and how long ago that was, within its limit."""
     note = "(happened 14:13, 2 h ago)"
     body = {"title": "T", "message": "ValueError: x\nAfter 3 min"}
-    assert late(body, NOW, NOW + 7200, "push")["message"] == f"ValueError: x\nAfter 3 min\n{note}"
-    assert late({"title": "T"}, NOW, NOW + 7200, "push")["message"] == "Happened 14:13, 2 h ago"
-    longest = late({"title": "T", "message": "x" * 600}, NOW, NOW + 7200, "push")["message"]
+    assert annotate_delay(body, NOW, NOW + 7200, "push")["message"] == f"ValueError: x\nAfter 3 min\n{note}"
+    assert annotate_delay({"title": "T"}, NOW, NOW + 7200, "push")["message"] == "Happened 14:13, 2 h ago"
+    longest = annotate_delay({"title": "T", "message": "x" * 600}, NOW, NOW + 7200, "push")["message"]
     assert len(longest) == 600
     assert longest.endswith(f"x…\n{note}")
     assert body["message"] == "ValueError: x\nAfter 3 min"
@@ -329,26 +328,25 @@ def test_late_pushes_say_when_it_happened() -> None:
 def test_late_ends_say_when_it_happened(kind: str) -> None:
     """The card's subtitle says so, within its limit; an end without a state has no words to add to."""
     state = {"title": "T", "type": "progress", "percentage": 42, "subtitle": "Failed at 42 %"}
-    told = late({"content_state": state}, NOW, NOW + 600, kind)
+    told = annotate_delay({"content_state": state}, NOW, NOW + 600, kind)
     assert told["content_state"] == {**state, "subtitle": "Failed at 42 % (happened 14:13, 10 min ago)"}
     state["subtitle"] = "y" * 150
-    assert len(late({"content_state": state}, NOW, NOW + 600, kind)["content_state"]["subtitle"]) == 150
-    assert late({"content_state": {"title": "T"}}, NOW, NOW + 90_000, kind)["content_state"]["subtitle"] == (
-        "Happened 14:13, 1 d 1 h ago"
-    )
-    assert late({}, NOW, NOW + 600, kind) == {}
+    assert len(annotate_delay({"content_state": state}, NOW, NOW + 600, kind)["content_state"]["subtitle"]) == 150
+    told = annotate_delay({"content_state": {"title": "T"}}, NOW, NOW + 90_000, kind)
+    assert told["content_state"]["subtitle"] == "Happened 14:13, 1 d 1 h ago"
+    assert annotate_delay({}, NOW, NOW + 600, kind) == {}
 
 
 @pytest.mark.parametrize("now", [NOW, NOW + 60, NOW - 5, float("nan"), float("inf")])
 def test_what_is_in_time_says_nothing(now: float) -> None:
     """Up to a minute, or with a clock that makes no sense, nothing is added."""
-    assert late({"title": "T", "message": "M"}, NOW, now, "push") == {"title": "T", "message": "M"}
+    assert annotate_delay({"title": "T", "message": "M"}, NOW, now, "push") == {"title": "T", "message": "M"}
 
 
 def test_late_bodies_are_sound() -> None:
     """What is added never makes a body that the service would refuse."""
     for entry in owed(20, long=True):
-        body = late(entry.body, NOW, NOW + 3600, entry.kind)
+        body = annotate_delay(entry.body, NOW, NOW + 3600, entry.kind)
         assert check_body("send" if entry.kind == "push" else "end_stream", body) == body
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pacing_rule import Rule
 
-from activitysmith_track._pacing import CARD_LIFE, DEFAULT_BUDGET, ROTATE_AFTER, Budget, Pace, Range
+from activitysmith_track._pacing import CARD_LIFE, DEFAULT_BUDGET, ROTATE_AFTER, Budget, Pacer, Range
 from activitysmith_track.errors import InvalidRequest
 
 FREE, EACH = DEFAULT_BUDGET.free, DEFAULT_BUDGET.seconds_per_update
@@ -48,7 +48,7 @@ def run(
     job: Callable[[float], float], seconds: float, budget: Budget = DEFAULT_BUDGET, step: float = 0.5
 ) -> tuple[list[float], int]:
     """Drive a pace as the dispatcher does; return when updates went, and how often it was looked at."""
-    pace = Pace(0, budget)
+    pace = Pacer(0, budget)
     pace.start(0.0, job(0.0))
     now, sent, looks = 0.0, [], 0
     while now < seconds:
@@ -78,7 +78,7 @@ def test_never_outside_the_budget(
     trace: list[tuple[float, float, str]], budget: Budget, reserve: int, begin: float, fresh: bool
 ) -> None:
     """Whatever the job, the clock and the service do, no update goes outside the budget, and the reserve stays."""
-    pace = Pace(reserve, budget)
+    pace = Pacer(reserve, budget)
     pace.start(begin, 0.0, fresh=fresh)
     now, sent, silent = begin, 0 if fresh else budget.free + 1, -math.inf
     for gap, fraction, kind in trace:
@@ -96,7 +96,7 @@ def test_never_outside_the_budget(
             assert now >= silent
 
 
-def _due(pace: Pace, kind: str, now: float, fraction: float) -> float:
+def _due(pace: Pacer, kind: str, now: float, fraction: float) -> float:
     return {
         "transition": lambda: pace.transition_at(),
         "detail": lambda: pace.detail_at(),
@@ -108,7 +108,7 @@ def _due(pace: Pace, kind: str, now: float, fraction: float) -> float:
 @pytest.mark.parametrize("gap", [5e-324, 4e-243, 1e-160, 1e-9, 1e-6, 1e-3, 1e9])
 def test_changes_of_any_distance(gap: float) -> None:
     """A job that does everything within no time at all, or in thirty years, is paced all the same."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, 0.0)
     for number in range(1, 6):
         due = pace.progress_at(number * gap, number / 5)
@@ -120,7 +120,7 @@ def test_changes_of_any_distance(gap: float) -> None:
 
 def test_transitions_go_at_once_while_the_budget_allows() -> None:
     """The first twelve transitions wait for nothing, the thirteenth for minute 26."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(100.0, None)
     for _ in range(FREE):
         assert pace.transition_at() <= 100.0
@@ -130,20 +130,20 @@ def test_transitions_go_at_once_while_the_budget_allows() -> None:
 
 def test_a_card_that_ran_before_has_no_free_updates() -> None:
     """Where the activity was there already, its free updates may be spent, and taking it over was one more."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, 0.0, fresh=False)
     assert pace.transition_at() == 14 * EACH
 
 
 def test_warnings_silence_ever_longer() -> None:
     """A warning stops updates for ten minutes at least, the next one for twenty, and what was saved is gone."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, 0.0)
     pace.warned(7200.0)
     assert pace.transition_at() == 7800.0
     pace.warned(7900.0)
     assert pace.transition_at() == 9100.0
-    early = Pace()
+    early = Pacer()
     early.start(0.0, 0.0)
     early.warned(10.0)
     assert early.transition_at() == 14 * EACH
@@ -151,7 +151,7 @@ def test_warnings_silence_ever_longer() -> None:
 
 def test_a_hold_is_kept() -> None:
     """After a 429 nothing goes before the time that the service named; a shorter one changes nothing."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, 0.0)
     pace.hold(500.0)
     pace.hold(100.0)
@@ -212,7 +212,7 @@ def test_every_change() -> None:
 def test_a_fixed_interval_needs_no_wake_up() -> None:
     """What goes at a known time is not looked at before; what is on the screen is looked at when it changes."""
     for budget, due in ((Budget(min_interval=20), 20.0), (Budget(every_change=True), 0.0)):
-        pace = Pace(0, budget)
+        pace = Pacer(0, budget)
         pace.start(0.0, 0.0)
         assert (pace.progress_at(0.0, 0.0), pace.wakes) == (math.inf, True)
         assert (pace.progress_at(5.0, 0.5), pace.wakes) == (due, False)
@@ -220,7 +220,7 @@ def test_a_fixed_interval_needs_no_wake_up() -> None:
 
 def test_a_reserve_is_kept() -> None:
     """A last state that must not wait finds its update: with two in hand, ten of twelve go at once."""
-    pace = Pace(2)
+    pace = Pacer(2)
     pace.start(100.0, None)
     for _ in range(10):
         assert pace.transition_at() == 100.0
@@ -267,7 +267,7 @@ def test_looks_are_few(seconds: float) -> None:
 
 def test_a_job_at_rest_is_left_alone() -> None:
     """While nothing moves there is one timed look, at which the stalled value goes, and then none."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, 0.0)
     assert (pace.progress_at(0.0, 0.0), pace.wakes) == (math.inf, True)
     now = 60.0
@@ -282,7 +282,7 @@ def test_a_job_at_rest_is_left_alone() -> None:
 
 def test_asking_again_before_the_time_changes_nothing() -> None:
     """A dispatcher that asks too early gets the same time again."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, 0.0)
     pace.progress_at(60.0, 0.02)
     due = pace.progress_at(61.0, 0.02)
@@ -298,7 +298,7 @@ def test_a_stall_is_shown_in_the_end() -> None:
 
 def test_a_stall_has_an_end() -> None:
     """What stands still goes after four times the job's age, though it is worth no update by then, and later too."""
-    pace = Pace(0, Budget(free=1, seconds_per_update=1e6))
+    pace = Pacer(0, Budget(free=1, seconds_per_update=1e6))
     pace.start(0.0, 0.0)
     pace.progress_at(600.0, 1e-4)
     assert pace.progress_at(600.0, 1e-4) == pytest.approx(600.0 + 4 * 600)
@@ -312,7 +312,7 @@ def test_progress_that_goes_backwards() -> None:
     sent, _ = run(lambda t: t / 600 if t < 300 else t / 1200, 1200)
     assert any(300 <= t < 360 for t in sent)
     assert 4 <= sum(t > 360 for t in sent) <= 8
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, 0.9)
     pace.progress_at(1.0, 0.95)
     assert pace.progress_at(10.0, 0.1) <= 10.0
@@ -325,7 +325,7 @@ def test_fractions_that_are_none(value: float, counts_as: float) -> None:
     """NaN changes nothing, what is beyond 0 to 1 is clamped, and nothing raises."""
     told = []
     for fraction in (value, counts_as):
-        pace = Pace()
+        pace = Pacer()
         pace.start(0.0, 0.0)
         told.append([pace.progress_at(10.0, 0.03), pace.progress_at(20.0, fraction), pace.progress_at(30.0, 0.6)])
     assert told[0] == told[1]
@@ -333,7 +333,7 @@ def test_fractions_that_are_none(value: float, counts_as: float) -> None:
 
 def test_a_clock_that_jumps() -> None:
     """Hours forwards or backwards raise nothing and break nothing."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(1000.0, 0.0)
     for now in (1010.0, 20000.0, 10.0, -5000.0, 1020.0, 1e9, 1030.0):
         for fraction in (0.2, 0.2, 0.3, 1.0, 1e-300):
@@ -345,7 +345,7 @@ def test_a_clock_that_goes_back() -> None:
     """What was seen twice because a clock went back counts once: the next update goes when it would have gone."""
     due = []
     for clock in ([], [10.0, 100.0], [-5000.0]):
-        pace = Pace()
+        pace = Pacer()
         pace.start(0.0, 0.0)
         for now in range(0, 200, 10):
             pace.progress_at(float(now), now / 2000)
@@ -357,11 +357,11 @@ def test_a_clock_that_goes_back() -> None:
 
 def test_before_the_start() -> None:
     """A pace that was never started answers too, and learns from its first look on."""
-    assert not Pace().wakes
-    assert Pace().progress_at(5.0, 0.0) > 5.0
-    assert Pace().transition_at() <= 0.0
-    assert Pace().look_at(5.0) == 5.05
-    started, unstarted = Pace(), Pace()
+    assert not Pacer().wakes
+    assert Pacer().progress_at(5.0, 0.0) > 5.0
+    assert Pacer().transition_at() <= 0.0
+    assert Pacer().look_at(5.0) == 5.05
+    started, unstarted = Pacer(), Pacer()
     started.start(0.0, 0.0)
     for now in range(0, 60, 5):
         assert started.progress_at(now, 0.1 + now / 200) == unstarted.progress_at(now, 0.1 + now / 200)
@@ -371,7 +371,7 @@ def test_percentages_leave_some_for_transitions() -> None:
     """Where transitions came before, percentages keep as many in hand as are to be expected."""
     spent = []
     for transitions in (0, 3):
-        pace = Pace()
+        pace = Pacer()
         pace.start(0.0, 0.0)
         for _ in range(transitions):
             pace.sent(1.0, 0.0, transition=True)
@@ -389,7 +389,7 @@ def test_percentages_leave_some_for_transitions() -> None:
 
 def test_transitions_leave_half_for_percentages() -> None:
     """However many transitions came, percentages plan with half of what is left, and begin well before the middle."""
-    pace, now = Pace(), 1.0
+    pace, now = Pacer(), 1.0
     pace.start(0.0, 0.0)
     for _ in range(6):
         pace.sent(0.0, 0.0, transition=True)
@@ -416,7 +416,7 @@ def test_a_total_that_grows_shrinks_what_was_done() -> None:
     """After the total has doubled, a job is forecast as if it had done all of its past at half the speed."""
     times = []
     for doubles in (True, False):
-        pace = Pace()
+        pace = Pacer()
         pace.start(0.0, 0.0)
         for now in range(1, 301):
             pace.progress_at(float(now), now / (600 if doubles else 1200))
@@ -437,7 +437,7 @@ def test_a_total_that_grows_shrinks_what_was_done() -> None:
 
 def test_a_job_that_nearly_stopped_has_a_forecast() -> None:
     """However little happened of late, the speed counts as a thousandth of the average one at least."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, 0.0)
     pace.progress_at(1.0, 0.5)
     pace.progress_at(1e6, 0.5 + 1e-9)
@@ -447,7 +447,7 @@ def test_a_job_that_nearly_stopped_has_a_forecast() -> None:
 @pytest.mark.parametrize(("age", "seconds"), [(0, 0.05), (15, 0.05), (60, 0.2), (3000, 10), (9000, 30), (1e6, 30)])
 def test_when_a_moving_job_is_looked_at(age: float, seconds: float) -> None:
     """A look follows after 1/300 of the job's age, no sooner than 50 ms and no later than 30 s."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(100.0, 0.0)
     assert pace.look_at(100.0 + age) == pytest.approx(100.0 + age + seconds)
 
@@ -484,7 +484,7 @@ def test_updates_go_when_the_rule_says(seed: int, budget: Budget, reserve: int) 
     """At each look the pace decides as the page's rule does that knows the whole history."""
     rng = random.Random(seed)
     for job in jobs(seed, 15):
-        pace, now = Pace(reserve, budget), rng.choice([0.0, 1000.0, 1e6])
+        pace, now = Pacer(reserve, budget), rng.choice([0.0, 1000.0, 1e6])
         (_, first), *looks = job
         pace.start(now, first)
         rule, stalled_until = Rule(pace, now, first), math.inf
@@ -501,7 +501,7 @@ def test_updates_go_when_the_rule_says(seed: int, budget: Budget, reserve: int) 
                 rule.area, stalled_until = 0.0, math.inf
 
 
-def judge(pace: Pace, rule: Rule, now: float, due: float, stalled_until: float, moved: bool) -> float:
+def judge(pace: Pacer, rule: Rule, now: float, due: float, stalled_until: float, moved: bool) -> float:
     """Compare when an update goes with when it is due by the rule; return when a value goes that stays as it is."""
     excess, allowed = rule.excess(now), pace.transition_at()
     if rule.seen == pace.shown:
@@ -533,7 +533,7 @@ def judge(pace: Pace, rule: Rule, now: float, due: float, stalled_until: float, 
 
 def test_details_slow_down() -> None:
     """The first change of a reading goes at once, each later one waits longer, up to two minutes."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, None)
     waits = []
     now = 0.0
@@ -549,7 +549,7 @@ def test_details_slow_down() -> None:
 
 def test_details_of_a_long_life() -> None:
     """A budget of many thousand updates is no reason to raise."""
-    pace = Pace(0, Budget(free=10**5))
+    pace = Pacer(0, Budget(free=10**5))
     pace.start(0.0, None)
     for _ in range(5_000):
         pace.sent(7.0, None)
@@ -558,7 +558,7 @@ def test_details_of_a_long_life() -> None:
 
 def test_small_changes_of_a_reading_wait_longer() -> None:
     """A change across the whole range seen goes first, a small one waits up to four times as long."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(0.0, None)
     pace.sent(0.0, None)
     times = [pace.reading_at(change) for change in (7.0, 1.0, 0.5, 0.25, 0.01, 0.0)]
@@ -617,7 +617,7 @@ def test_the_optimum_is_what_trying_every_schedule_finds(p: list[float], free: i
 
 def test_a_card_is_replaced_before_ios_ends_it() -> None:
     """A card is rotated a quarter of an hour before its eight hours; the fresh one has a budget of its own."""
-    pace = Pace()
+    pace = Pacer()
     pace.start(100.0, 0.0)
     assert CARD_LIFE == 8 * 3600
     assert pace.rotate_at == 100.0 + 7.75 * 3600
@@ -630,10 +630,10 @@ def test_a_card_is_replaced_before_ios_ends_it() -> None:
 
 def test_small_in_memory() -> None:
     """Ten thousand paces in use need less than 600 bytes each."""
-    paces = [Pace() for _ in range(1000)]
+    paces = [Pacer() for _ in range(1000)]
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    more = [Pace() for _ in range(1000)]
+    more = [Pacer() for _ in range(1000)]
     for pace in more:
         pace.start(1.5, 0.0)
         for t in range(2, 12):

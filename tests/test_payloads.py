@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime, timezone
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import pytest
 
 from activitysmith_track import Action, ActivitySmith, Badge, Icon, InvalidRequest, Metric, Push
-from activitysmith_track.payloads import check_body, check_metric_key, check_stream_key, refuse_unused
+from activitysmith_track.payloads import (
+    MAX_METADATA_BYTES,
+    check_body,
+    check_metadata,
+    check_metric_key,
+    check_stream_key,
+    refuse_unused,
+)
 from activitysmith_track.simulator import Simulator
 
 TITLE = {"title": "T"}
@@ -246,6 +254,39 @@ def test_none_is_not_given() -> None:
     """Fields that are `None` are left out, at the top and inside."""
     body = check_body("stream", {**state(subtitle=None, icon=Icon("bolt")), "action": None})
     assert body == {"content_state": {"title": "T", "icon": {"symbol": "bolt"}}}
+
+
+def size(metadata: dict[str, Any]) -> int:
+    """Return how many bytes of JSON metadata is."""
+    return len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("character", ["v", '"', "é", "\x01", "🚀"])
+def test_metadata_fills_its_bytes(character: str) -> None:
+    """So many bytes of JSON pass and one more does not, whatever characters they are."""
+    metadata: dict[str, Any] = {"of it": character * 400, "n": 10**300, "x": 0.1, "is": True}
+    padding = {f"padding {number}": "" for number in range(5)}
+    for name in padding:
+        padding[name] = "v" * min(MAX_METADATA_BYTES - size({**metadata, **padding}), 4_000)
+    assert check_metadata("metadata", {**metadata, **padding}) == {**metadata, **padding}
+    metadata["is"] = False
+    with pytest.raises(InvalidRequest, match=f"{MAX_METADATA_BYTES + 1} bytes"):
+        check_metadata("metadata", {**metadata, **padding})
+
+
+@pytest.mark.parametrize("key", ["\x01" * 5, "a longer key than some"], ids=["control", "plain"])
+@pytest.mark.parametrize(
+    "value", [-int(1.7976931348623157e308), "\x01" * 60, "🚀" * 100], ids=["number", "control", "wide"]
+)
+def test_metadata_is_measured_where_it_may_be_too_long(key: str, value: Any) -> None:
+    """The most entries that fit pass and one more does not, with characters and numbers as long as there are."""
+    metadata: dict[str, Any] = {}
+    while size(metadata) <= MAX_METADATA_BYTES and len(metadata) < 50:
+        assert check_metadata("metadata", metadata) == metadata
+        metadata[f"{key}{len(metadata)}"] = value
+    assert size(metadata) > MAX_METADATA_BYTES
+    with pytest.raises(InvalidRequest, match="bytes"):
+        check_metadata("metadata", metadata)
 
 
 def test_datetimes_travel_as_iso_8601() -> None:

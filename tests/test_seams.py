@@ -23,7 +23,7 @@ import pytest
 from jobs import Job
 from patience import PATIENCE, until
 
-from activitysmith_track import Tracker, _inbox, _outbox, _signals, _watchdog, activities, configuration
+from activitysmith_track import Tracker, _inbox, _outbox, _watchdog, activities, configuration
 from activitysmith_track._inbox import Inbox
 from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track.client.answers import read_answer
@@ -35,6 +35,7 @@ from activitysmith_track.delivery.persistence import LEASE_SECONDS, Persistence,
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Scheduler, WorkerPool
 from activitysmith_track.delivery.shutdown import Shutdown
+from activitysmith_track.delivery.signals import Signals
 from activitysmith_track.delivery.state import CopyOwner, Life, OnPhone
 
 # ---------------------------------------------------------------------------------------------------- what they need
@@ -998,7 +999,7 @@ def test_dispatchers_come_and_go_while_the_exit_looks() -> None:
 
 def test_signals_count_what_is_tracked() -> None:
     """Threads begin and end blocks at the same time, and each is counted."""
-    signals = _signals.Signals(lambda words: None, ())
+    signals = Signals(lambda words: None, ())
     signals._tracked = 10**6
     together(*[times(10_000, lambda _: (signals.acquire(), signals.release()))] * 4)
     assert signals._tracked == 10**6

@@ -15,14 +15,13 @@ from typing import NamedTuple
 import pytest
 from patience import PATIENCE
 
-from activitysmith_track import _signals
-from activitysmith_track._signals import Signals
+from activitysmith_track.delivery.signals import Signals, _begin_anew_in_child, _hold_before_fork, _let_go
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this platform has no such signals")
 
 START = """
 import os, signal, sys, threading, time
-from activitysmith_track._signals import Signals
+from activitysmith_track.delivery.signals import Signals
 
 def say(text):
     os.write(1, f"{text}\\n".encode())
@@ -403,7 +402,7 @@ def test_the_default_is_raised_again_in_this_process(monkeypatch: pytest.MonkeyP
         handler = signal.getsignal(signal.SIGHUP)
         assert callable(handler)
         handler(signal.SIGHUP, None)
-        _signals._forget_in_child()
+        _begin_anew_in_child()
         signal.signal(signal.SIGHUP, handler)
         handler(signal.SIGHUP, None)
         handler(signal.SIGHUP, None)
@@ -419,11 +418,11 @@ def test_a_fork_in_the_middle_of_a_fork_unblocks_what_it_blocked() -> None:
     signals = Signals(lambda _: None, (signal.SIGHUP,))
     try:
         signals.acquire()
-        _signals._hold_before_fork()
-        _signals._hold_before_fork()
-        _signals._let_go()
+        _hold_before_fork()
+        _hold_before_fork()
+        _let_go()
         assert signal.SIGHUP in signal.pthread_sigmask(0, ())
-        _signals._let_go()
+        _let_go()
         assert signal.pthread_sigmask(0, ()) == before_mask
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before_mask)

@@ -24,9 +24,10 @@ from patience import PATIENCE, is_gone, until
 from watched import END, PUSH, QUICK, Start, linux, red
 
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
-from activitysmith_track._failure import WITHOUT_GOODBYE, late
+from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._last_words import Decoder, Duty, Garbled, Guard, encode
-from activitysmith_track._outbox import Outbox, hint
+from activitysmith_track._outbox import Outbox
+from activitysmith_track._text import CRASH_REASON, annotate_delay
 from activitysmith_track._watchdog import Watchdog
 from activitysmith_track.client.requests import owed_call
 from activitysmith_track.delivery import successor
@@ -88,7 +89,7 @@ def test_one_push_for_several_cards(start: Start, sim: Simulator) -> None:
     assert red(sim)
     assert red(sim, "inner")
     assert [(push.title, push.message) for push in sim.pushes] == [
-        ("job failed", f"{WITHOUT_GOODBYE} · and 1 more card")
+        ("job failed", f"{CRASH_REASON} · and 1 more card")
     ]
     assert not sim.cards["third"].ended
 
@@ -667,7 +668,7 @@ def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) 
         for thread in set(threading.enumerate()) - before:
             thread.join(PATIENCE)
     box = Outbox(tmp_path / "box")
-    entries = box.claim(hint(sim.api_key), sim.base_url, "me", time.time(), 60)
+    entries = box.claim(key_fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)
     assert sorted(entry.kind for entry in entries) == ["end", "keep", "push"]
     assert all(sim.api_key.encode() not in path.read_bytes() for path in (tmp_path / "box").iterdir())
 
@@ -700,7 +701,9 @@ def test_nothing_is_taken_again_after_the_end(
     closing.join(PATIENCE)
     assert persistence.begin(owed) is Hold.OTHERS
     box = Outbox(tmp_path / "box")
-    assert "end" in [entry.kind for entry in box.claim(hint(sim.api_key), sim.base_url, "me", time.time(), 60)]
+    assert "end" in [
+        entry.kind for entry in box.claim(key_fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)
+    ]
 
 
 def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
@@ -747,7 +750,7 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
         assert sim.wait_for(lambda phone: len(phone.requests) >= 5)
         until, taken = time.monotonic() + PATIENCE, None
         while taken is None and time.monotonic() < until:  # an attempt is under way
-            taken = box.hold_ends(hint(sim.api_key), sim.base_url, "job", "next", 60)
+            taken = box.hold_ends(key_fingerprint(sim.api_key), sim.base_url, "job", "next", 60)
         assert len(taken or ()) == 1
         assert box.delivered(taken or ())
     delivering.join(PATIENCE)
@@ -776,7 +779,7 @@ def test_the_watchdog_writes_down_an_end_first(
     taken: list[Any] = []
 
     def can_send() -> bool:
-        taken.append(box.hold_ends(hint(sim.api_key), sim.base_url, "job", "next", 60))
+        taken.append(box.hold_ends(key_fingerprint(sim.api_key), sim.base_url, "job", "next", 60))
         box.delivered(taken[0])
         return True
 
@@ -883,9 +886,9 @@ def test_late_words_say_when(body: dict[str, Any], said: dict[str, Any]) -> None
     """A card or a push that comes late says when it happened; one that comes soon, or whose time is odd, does not."""
     noon = time.mktime((2026, 7, 1, 12, 0, 0, 0, 0, -1))
     kind = "end" if "content_state" in body else "push"
-    assert late(body, noon, noon + 300, kind) == said
+    assert annotate_delay(body, noon, noon + 300, kind) == said
     for happened in (noon + 290, noon + 400, float("-inf"), float("nan"), -1e300):
-        assert late(body, happened, noon + 300, kind) == body
+        assert annotate_delay(body, happened, noon + 300, kind) == body
 
 
 def test_requests_of_each_kind(sim: Simulator, tmp_path: Path) -> None:
@@ -1223,7 +1226,8 @@ def swallow(data: bytes, chance: random.Random) -> Duty:
     assert len(decoder._buffer) <= _last_words.MAX_FRAME + 5_004
     for each in duty.owed(0.0):
         try:
-            owed_call(each.method, each.stream_key, late(dict(each.body), each.occurred_at, 0.0, each.method))
+            body = annotate_delay(dict(each.body), each.occurred_at, 0.0, each.method)
+            owed_call(each.method, each.stream_key, body)
         except ValueError:
             continue
     return duty

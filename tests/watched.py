@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE, is_gone, until
 
-from activitysmith_track._failure import WITHOUT_GOODBYE
 from activitysmith_track._last_words import Timing
+from activitysmith_track._text import CRASH_REASON
 from activitysmith_track.simulator import Simulator
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -27,7 +27,7 @@ PUSH = {"title": "job failed", "message": "gone"}
 START = f"""
 import ctypes, json, logging, os, signal, sys, threading, time
 from activitysmith_track import _watchdog
-from activitysmith_track._failure import WITHOUT_GOODBYE
+from activitysmith_track._text import CRASH_REASON
 from activitysmith_track._last_words import Timing
 from activitysmith_track.client import ActivitySmith
 
@@ -37,8 +37,8 @@ def say(*words):
 
 def words(percentage=42, title="job"):
     state = {{"title": title, "type": "progress", "percentage": percentage}}
-    end = {{"content_state": {{**state, "color": "red", "subtitle": WITHOUT_GOODBYE}}}}
-    return {{"end": end, "push": {{"title": title + " failed", "message": WITHOUT_GOODBYE}}, "began": 0.0}}
+    end = {{"content_state": {{**state, "color": "red", "subtitle": CRASH_REASON}}}}
+    return {{"end": end, "push": {{"title": title + " failed", "message": CRASH_REASON}}, "began": 0.0}}
 
 def show(number=1, title="job", percentage=42):
     with ActivitySmith(key, base_url=url) as service:
@@ -130,4 +130,4 @@ def red(sim: Simulator, key: str = "job", percentage: int = 42, pushes: int = 1)
     """Wait until a card is red and its push is there."""
     arrived = sim.wait_for(lambda s: key in s.cards and s.cards[key].ended and len(s.pushes) >= pushes, PATIENCE)
     card = sim.cards[key]
-    return arrived and (card.color, card.percentage, card.subtitle) == ("red", percentage, WITHOUT_GOODBYE)
+    return arrived and (card.color, card.percentage, card.subtitle) == ("red", percentage, CRASH_REASON)

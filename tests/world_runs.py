@@ -19,7 +19,8 @@ from world import KEY, PROFILES, URL, Conditions, Heir, MemoryOutbox, Process, V
 from world_jobs import Event, Line, draw
 from world_judge import LEASE, OLD, SOON, Judge
 
-from activitysmith_track._outbox import LONGEST_LEASE, Entry, Outbox, hint
+from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._outbox import LONGEST_LEASE, Entry, Outbox
 
 
 class Alarm(logging.Handler):
@@ -151,7 +152,9 @@ def leave_old(world: World) -> None:
         if rng.random() < 0.3:
             kind, key = "end", f"old-{number}"
             body = {"content_state": {"title": "old", "type": "progress"}, "metadata": body["metadata"]}
-        entries.append(Entry(kind, hint(KEY), URL, body, world.wall() - 60.0, key, run="old", id=f"old-{number}"))
+        entries.append(
+            Entry(kind, key_fingerprint(KEY), URL, body, world.wall() - 60.0, key, run="old", id=f"old-{number}")
+        )
         if kind == "push":
             world.judge.old.add(number)  # an end finds nothing
     if world.kind_of_outbox == "memory":

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import tenacity
 
+from .._endpoint import find_secret
 from . import requests
-from .transport import Attempt, Configured, explained, hidden
+from .transport import Attempt, Configured, explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ class AsyncActivitySmith(Configured):
         max_attempts: int = 4,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        api_key = key = hidden(api_key)  # type: ignore[assignment]  # a traceback may print this frame's locals
+        api_key = key = find_secret(api_key)  # type: ignore[assignment]  # a traceback may print this frame's locals
         super().__init__(key, base_url=base_url, timeout=timeout, max_attempts=max_attempts, transport=transport)
         self._http = httpx.AsyncClient(**self._options)
         self.notifications = AsyncNotifications(self)

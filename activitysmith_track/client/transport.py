@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import httpx
 import tenacity
 
-from .._endpoint import bracketed, check_api_key, find_api_key, find_base_url, is_loopback
-from ..errors import ConnectionFailed, InvalidAnswer, InvalidRequest, MissingAPIKey, RequestTimedOut
+from .._endpoint import Secret, bracketed, check_api_key, find_base_url, is_loopback
+from ..errors import ConnectionFailed, InvalidAnswer, InvalidRequest, RequestTimedOut
 from . import retry
 from .answers import A, read_answer
 
@@ -155,36 +155,14 @@ class NoCookies(CookieJar):
         """Keep nothing."""
 
 
-class Secret:
-    """An API key whose repr says nothing, for the locals of frames that a traceback may print."""
-
-    def __init__(self, text: str) -> None:
-        self._reveal: Callable[[], str] = lambda: text
-
-    def reveal(self) -> str:
-        """Return the key."""
-        return self._reveal()
-
-    def __repr__(self) -> str:
-        return "'...'"
-
-
-def hidden(api_key: str | None) -> Secret | None:
-    """Find the key, and hide it."""
-    key = find_api_key(api_key)
-    return Secret(key) if key else None
-
-
 class Configured:
     """What both clients are: settings, headers and the retry policy."""
 
     _base_url = ""  # for the repr of one that could not be made
 
     def __init__(
-        self, key: Secret | None, *, base_url: str | None, timeout: float, max_attempts: int, transport: Any
+        self, key: Secret, *, base_url: str | None, timeout: float, max_attempts: int, transport: Any
     ) -> None:
-        if key is None:
-            raise MissingAPIKey("no API key: pass api_key, or set ACTIVITYSMITH_API_KEY")
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
             raise InvalidRequest("timeout", timeout, "seconds, more than 0")
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:

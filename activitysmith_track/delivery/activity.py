@@ -6,7 +6,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._pacing import DEFAULT_BUDGET, Pace, Range
+from .._pacing import DEFAULT_BUDGET, Pacer, Range
 from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, ServerError, TooManyRequests
@@ -135,7 +135,7 @@ class Activity:
         budget: Budget,
     ) -> None:
         self.dispatcher, self.account, self.stream_key, self.source = dispatcher, account, stream_key, source
-        self.pace = Pace(reserve, budget)
+        self.pace = Pacer(reserve, budget)
         self.life, self.on_phone, self.attention = Life.WAITING, OnPhone.NO, Attention.ANY
         self.sent: ActivityState | None = None
         self.end_delivery: EndDelivery | None = None

@@ -6,7 +6,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._failure import late
+from .._text import annotate_delay
 from ..client import retry
 from ..client.requests import owed_call, stream_call
 from ..errors import ActivityLimitReached, BadRequest, NotFound, RateLimited, TooManyRequests
@@ -569,7 +569,7 @@ class EndDelivery(Delivery):
             attempt.may_be_hit |= older.may_hit
             if state.keep or not attempt.has_opened:
                 return
-        body = late(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
+        body = annotate_delay(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if state.keep:
             body = without_opening(body)
         with self._in_place_of_older(self._confirms) as older:
@@ -803,7 +803,7 @@ class PushDelivery(Delivery):
 
     def _perform(self, seconds: float) -> None:
         self._may_have_begun = True
-        body = late(self.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
+        body = annotate_delay(self.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if self.kind != "push":
             body = as_end(body) if self.kind == "end" else without_alert(body)
         self._call = owed_call(self.kind, self.stream_key, body, at_least_once=self.at_least_once)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .._inbox import Inbox
-    from .._signals import Signals
     from .scheduler import Scheduler, Task, WorkerPool
+    from .signals import Signals
 
 WORKERS = 4  # threads of each pool at most: as many as there are slots
 CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way, unless it is told how long
@@ -491,7 +491,7 @@ class Dispatcher:
         """What ends the activities when the process is told to leave."""
         if self._signals is None:
             with importing():
-                from .._signals import Signals
+                from .signals import Signals
             made = Signals(self.stop)
             with self._lock:
                 self._signals = self._signals or made

@@ -12,6 +12,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._endpoint import key_fingerprint
 from .._forks import module
 from .state import CopyOwner, Hold
 from .unanswered import through_by
@@ -452,5 +453,5 @@ def _comes_once(entry: Entry) -> bool:
 
 
 def _address(account: Account) -> tuple[str, str]:
-    """Return how the outbox knows an account: by a hint at its key, and by its address."""
-    return module(_OUTBOX).hint(account.secret), account.base_url
+    """Return how the outbox knows an account: by its key's fingerprint, and by its address."""
+    return key_fingerprint(account.secret), account.base_url

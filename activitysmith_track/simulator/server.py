@@ -24,7 +24,7 @@ except ImportError as missing:  # pragma: no cover  # the tests install the extr
         f'{missing}; the simulator needs its extra: pip install "activitysmith-track[simulator]"'
     ) from missing
 
-from .._endpoint import bracketed, is_address, is_loopback
+from .._endpoint import host_to_reach, is_address, is_loopback
 from ..payloads import check_integer
 from .clock import Clock
 from .control import JSON, Control, read_body
@@ -147,8 +147,7 @@ class Simulator:
     @property
     def url(self) -> str:
         """The address of the Lock Screen."""
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
-        return f"http://{bracketed(host)}:{self.port}/"
+        return f"http://{host_to_reach(self._host)}:{self.port}/"
 
     @property
     def base_url(self) -> str:

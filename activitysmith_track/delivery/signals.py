@@ -153,11 +153,11 @@ def _let_go() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _forget_in_child() -> None:
+def _begin_anew_in_child() -> None:
     for each in list(_all):
         each.forget()
     _let_go()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(before=_hold_before_fork, after_in_parent=_let_go, after_in_child=_forget_in_child)
+    os.register_at_fork(before=_hold_before_fork, after_in_parent=_let_go, after_in_child=_begin_anew_in_child)
