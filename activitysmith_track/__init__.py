@@ -31,11 +31,12 @@ if TYPE_CHECKING:
         step,
     )
     from .client import ActivitySmith, AsyncActivitySmith
-    from .configuration import Settings, Tracker, configure, flush, override
+    from .configuration import Tracker, configure, flush, override
     from .decorators import notify, track_steps
     from .errors import ActivitySmithError, InvalidRequest
     from .iteration import Track, track
     from .payloads import Action, Badge, Icon, Metric, Push
+    from .settings import Settings
 
 __all__ = [
     "Action",
@@ -85,11 +86,12 @@ _HOMES = {
         "live_progress live_stats live_steps live_timer live_value step"
     ),
     "client": "ActivitySmith AsyncActivitySmith",
-    "configuration": "Settings Tracker configure flush override",
+    "configuration": "Tracker configure flush override",
     "decorators": "notify track_steps",
     "errors": "ActivitySmithError InvalidRequest",
     "iteration": "Track track",
     "payloads": "Action Badge Icon Metric Push",
+    "settings": "Settings",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from . import configuration, payloads
+    from . import _tracker as trackers
+    from . import payloads, settings
     from ._signals import Signals
-    from .configuration import Tracker
+    from ._tracker import CoreTracker as Tracker
     from .delivery import bodies
     from .delivery import state as states
     from .delivery.account import Account
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
 else:
     states, bodies = Lazy("delivery.state"), Lazy("delivery.bodies")
-    configuration, payloads = Lazy("configuration"), Lazy("payloads")
+    payloads, settings, trackers = Lazy("payloads"), Lazy("settings"), Lazy("_tracker")
 
 __all__ = [
     "Alert",
@@ -208,7 +209,7 @@ def _check_alert(path: str, value: Any) -> Any:
 
 def _check_told(path: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        wrong = configuration.unknown_option("Push", value, payloads.Push.__dataclass_fields__)
+        wrong = settings.unknown_option("Push", value, payloads.Push.__dataclass_fields__)
         if wrong:
             raise wrong
         try:
@@ -250,18 +251,18 @@ def _check_eta(path: str, value: Any) -> Any:
 def _check_wait(path: str, value: Any) -> float:
     if isinstance(value, bool):
         return WAIT_SECONDS if value else 0.0
-    return configuration.check_seconds(path, value)
+    return settings.check_seconds(path, value)
 
 
 def _check_period(path: str, value: Any) -> float:
-    seconds = configuration.check_seconds(path, value)
+    seconds = settings.check_seconds(path, value)
     if not seconds > 0:
         raise InvalidRequest(path, value, "seconds, more than 0")
     return seconds
 
 
 def _check_tracker(path: str, value: Any) -> Tracker:
-    if not isinstance(value, configuration.Tracker):
+    if not isinstance(value, trackers.CoreTracker):
         raise InvalidRequest(path, value, "a Tracker")
     return value
 
@@ -300,7 +301,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "on_success": _check_told,
     "cancelled": _check_cancelled,
     "ignore": _check_ignore,
-    "delay": _of(configuration, "check_seconds"),
+    "delay": _of(settings, "check_seconds"),
     "keep": _check_flag,
     "disable": _check_flag,
     "eta": _check_eta,
@@ -327,7 +328,7 @@ def check_options(
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    wrong = configuration.unknown_option(function, given, (*CHECKS, *own)) if given else None
+    wrong = settings.unknown_option(function, given, (*CHECKS, *own)) if given else None
     if wrong:
         raise wrong
     checked = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
@@ -531,7 +532,7 @@ class Watch:
 
     @property
     def _tracker(self) -> Tracker:
-        return self._given_tracker or configuration.default_tracker()
+        return self._given_tracker or trackers.default_tracker()
 
     @property
     def title(self) -> str:
@@ -911,7 +912,7 @@ class Handle(Watch):
         Raises:
             TypeError: for an option that no kind of handle has, naming the nearest one.
         """
-        wrong = configuration.unknown_option("update", shown, (*_SHOWN, *_COUNTED, "important"))
+        wrong = settings.unknown_option("update", shown, (*_SHOWN, *_COUNTED, "important"))
         if wrong:
             raise wrong
         self._tell_unopened()

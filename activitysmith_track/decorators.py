@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import wrapt
 
 from .activities import Options, Steps, Watch, check_options, enter, leave
-from .configuration import unknown_option
 from .errors import InvalidRequest
+from .settings import unknown_option
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -20,8 +20,8 @@ from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .activities import Handle, Options, Outcome, Progress, Timer, enter, explain_loops, leave, left_loops, shows
-from .configuration import unknown_option
 from .errors import InvalidRequest
+from .settings import unknown_option
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType, TracebackType

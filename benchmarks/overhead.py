@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import activitysmith_track as at
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import capture
 

@@ -14,7 +14,7 @@ from patience import PATIENCE, PatientSimulator
 from scripted import Script, state
 
 import activitysmith_track as at
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account, Urgency
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime

@@ -20,7 +20,7 @@ from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
 from activitysmith_track._outbox import Entry, Outbox, hint
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.deliveries import PushDelivery
 from activitysmith_track.delivery.dispatcher import Dispatcher

@@ -12,7 +12,7 @@ import pytest
 
 import activitysmith_track as at
 from activitysmith_track import Budget
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.errors import InvalidRequest, RateLimited
 from activitysmith_track.simulator import Device
 from activitysmith_track.testing import Phone, capture

@@ -9,7 +9,7 @@ import pytest
 from patience import PATIENCE
 
 import activitysmith_track as at
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import capture
 

@@ -23,7 +23,7 @@ import pytest
 from jobs import Job
 from patience import PATIENCE, until
 
-from activitysmith_track import Tracker, _inbox, _outbox, _signals, _watchdog, activities, configuration
+from activitysmith_track import Tracker, _inbox, _outbox, _signals, _tracker, _watchdog, activities
 from activitysmith_track._inbox import Inbox
 from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track.client.answers import read_answer
@@ -294,11 +294,11 @@ def test_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     slow("importing")  # of what handles signals
     for _ in range(5):
         with benches() as make:
-            monkeypatch.setattr(configuration, "_default", {})
-            monkeypatch.setattr(configuration, "Tracker", make)
-            first(configuration.default_tracker)
-            first(lambda: configuration.default_tracker().account())
-            first(lambda: configuration.default_tracker().dispatcher.signals)
+            monkeypatch.setattr(_tracker, "_default", {})
+            monkeypatch.setattr(_tracker, "CoreTracker", make)
+            first(_tracker.default_tracker)
+            first(lambda: _tracker.default_tracker().account())
+            first(lambda: _tracker.default_tracker().dispatcher.signals)
 
 
 def test_counts(bench: Bench) -> None:
