@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _METHODS = {
-    "activities": "live_alert live_metrics live_progress live_stats live_steps live_timer live_value",
+    "live": "live_alert live_metrics live_progress live_stats live_steps live_timer live_value",
     "decorators": "notify track_steps",
     "iteration": "track",
 }
@@ -61,15 +61,15 @@ class Tracker(CoreTracker):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         if TYPE_CHECKING:  # made when they are first asked for
-            from . import activities, decorators, iteration
+            from . import decorators, iteration, live
 
-            self.live_progress = partial(activities.live_progress, tracker=self)
-            self.live_steps = partial(activities.live_steps, tracker=self)
-            self.live_timer = partial(activities.live_timer, tracker=self)
-            self.live_metrics = partial(activities.live_metrics, tracker=self)
-            self.live_stats = partial(activities.live_stats, tracker=self)
-            self.live_value = partial(activities.live_value, tracker=self)
-            self.live_alert = partial(activities.live_alert, tracker=self)
+            self.live_progress = partial(live.live_progress, tracker=self)
+            self.live_steps = partial(live.live_steps, tracker=self)
+            self.live_timer = partial(live.live_timer, tracker=self)
+            self.live_metrics = partial(live.live_metrics, tracker=self)
+            self.live_stats = partial(live.live_stats, tracker=self)
+            self.live_value = partial(live.live_value, tracker=self)
+            self.live_alert = partial(live.live_alert, tracker=self)
             self.track = partial(iteration.track, tracker=self)
             self.track_steps = partial(decorators.track_steps, tracker=self)
             self.notify = partial(decorators.notify, tracker=self)

@@ -19,7 +19,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .activities import Handle, Options, Outcome, Progress, Timer, enter, explain_loops, leave, left_loops, shows
+from .blocks.context import enter, explain_loops, leave, left_loops
+from .blocks.handle import Handle
+from .blocks.options import Options, shows
+from .blocks.progress import Progress
+from .blocks.timer import Timer
 from .errors import InvalidRequest
 from .settings import unknown_option
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from .activities import Kind
+    from .blocks.outcome import Kind, Outcome
     from .delivery.state import EndState, Mark
 
 __all__ = ["Track", "track"]

@@ -146,7 +146,7 @@ class Phone:
         Raises:
             AssertionError: when there is none, or several of that title; it names those that there are.
         """
-        from .activities import slug
+        from .blocks.key import slug
 
         cards = self.cards
         for key in (name, slug(name)):

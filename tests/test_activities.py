@@ -13,8 +13,11 @@ import pytest
 from patience import standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import InvalidRequest, activities
-from activitysmith_track.activities import CHECKS, Options, fit, slug
+from activitysmith_track import InvalidRequest, Options
+from activitysmith_track._failure import LONGEST_TEXT
+from activitysmith_track.blocks.key import slug
+from activitysmith_track.blocks.options import CHECKS
+from activitysmith_track.blocks.values import fit
 from activitysmith_track.payloads import check_body
 from activitysmith_track.simulator import Simulator
 
@@ -241,7 +244,7 @@ class Broken:
 def test_any_text_fits(value: Any) -> None:
     """Whatever is given as text becomes one that the phone can show."""
     text = fit(value)
-    assert len(text) <= activities.LONGEST_TEXT
+    assert len(text) <= LONGEST_TEXT
     assert text.encode()
 
 

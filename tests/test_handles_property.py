@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import activitysmith_track as at
-from activitysmith_track.activities import Outcome
+from activitysmith_track import Outcome
 from activitysmith_track.client.requests import end_stream_call, send_call, stream_call
 
 anything = st.one_of(

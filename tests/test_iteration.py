@@ -18,6 +18,7 @@ from patience import standing_clock
 
 import activitysmith_track as at
 from activitysmith_track import iteration
+from activitysmith_track.blocks import context
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
 
@@ -147,7 +148,7 @@ def test_the_running_item_is_not_counted(phone: Simulator) -> None:
     """While the body works on the last item the loop is not at its end."""
     seen = []
     for _ in at.track(range(4), "job", initial=2, total=6):
-        handle = next(each for each in at.activities._stack.get() if isinstance(each, iteration._Loop))
+        handle = next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
         seen.append((handle.items(), handle.snapshot().body["content_state"]["percentage"]))  # type: ignore[union-attr]
     assert seen == [(0, 33), (1, 50), (2, 67), (3, 83)]
 
@@ -635,7 +636,7 @@ def test_a_loop_is_looked_at_less_and_less_often(still: Phone) -> None:
 
 def running_loop() -> iteration._Loop:
     """Return the loop that is open here."""
-    return next(each for each in at.activities._stack.get() if isinstance(each, iteration._Loop))
+    return next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
 
 
 # -- what is opened inside

@@ -23,9 +23,10 @@ import pytest
 from jobs import Job
 from patience import PATIENCE, until
 
-from activitysmith_track import Tracker, _inbox, _outbox, _signals, _tracker, _watchdog, activities
+from activitysmith_track import Tracker, _inbox, _outbox, _signals, _tracker, _watchdog, blocks
 from activitysmith_track._inbox import Inbox
 from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track.blocks.outcome import LOOKS, Outcome
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Call
 from activitysmith_track.delivery import account, activity, deliveries, dispatcher, scheduler, transport
@@ -198,7 +199,8 @@ def bench() -> Iterator[Bench]:
         yield make()
 
 
-FILES = {each.__file__ for each in (_inbox, activities, activity, deliveries, dispatcher, scheduler)}
+BLOCKS = {str(each) for each in Path(blocks.__path__[0]).glob("*.py")}
+FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, deliveries, dispatcher, scheduler))}
 
 
 class Meeting:
@@ -360,7 +362,7 @@ def test_a_block_ends_once(bench: Bench) -> None:
         assert card is not None
         assert card.end_delivery is not None
         assert outcome is not None
-        assert card.end_delivery.state.body["content_state"]["color"] == activities.LOOKS[outcome.kind][0]
+        assert card.end_delivery.state.body["content_state"]["color"] == LOOKS[outcome.kind][0]
         assert pushes == (outcome.kind == "failed")
         assert bench.service.count("DELETE", f"job-{number}") == bench.service.count("PUT", f"job-{number}")
         pushed += pushes
@@ -381,7 +383,7 @@ def test_each_line_at_which_another_thread_ends_a_block(steady: None, way: str) 
             assert handle.outcome is not None
             ends = {each for each in handed if isinstance(each, deliveries.EndDelivery)}
             colors = [end.state.body["content_state"]["color"] for end in ends]
-            assert colors == [activities.LOOKS[handle.outcome.kind][0]]
+            assert colors == [LOOKS[handle.outcome.kind][0]]
             assert bench.flush(PATIENCE)
             assert served.is_idle
             assert bench.service.count("POST") == (handle.outcome.kind == "failed")
@@ -599,7 +601,7 @@ def test_each_line_at_which_an_end_is_replaced(steady: None) -> None:
             with bench.live_progress("job") as progress:
                 assert bench.flush(PATIENCE)
                 card: Any = progress._card
-                state = progress._final(activities.Outcome("done", "job", "job", 1.0))
+                state = progress._final(Outcome("done", "job", "job", 1.0))
                 card.end(state._replace(not_before=bench.dispatcher.clock() + PATIENCE))
             end = card.end_delivery
 

@@ -1,0 +1,62 @@
+"""The look-out for a job that makes no progress."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import _failure
+
+if TYPE_CHECKING:
+    from .handle import Handle
+
+STALL_LOOKS = 10  # looks at what may have stalled, in the time after which it has
+
+
+class Stall:
+    """The task that tells a job which makes no progress.
+
+    Args:
+        handle: the job's.
+        after: seconds without progress.
+    """
+
+    __slots__ = ("_after", "_handle", "_mark", "_moved", "_opened", "_said", "_told", "turns", "words")
+
+    def __init__(self, handle: Handle, after: float) -> None:
+        self._handle, self._after, self._opened = handle, after, handle._opened
+        self._mark: object = None
+        self._moved = handle._began
+        self._said = after
+        self._told = False
+        self.turns = 0  # how often it stalled or recovered: each is a transition
+        self.words = ""  # what the card says while it stands still
+
+    def give_up(self) -> None:
+        """Look no more."""
+
+    def run(self, now: float) -> float | None:
+        """Look whether there was progress; see `Task.run`."""
+        handle = self._handle
+        if not handle.is_open or handle._opened != self._opened:
+            return None
+        mark = handle._progress_made()
+        if mark != self._mark:
+            self._mark, self._moved = mark, now
+        stood = now - self._moved
+        if stood >= self._said * 2 if self.words else stood >= self._after:
+            self._said = stood  # said again when it has doubled
+            self._say(f"No progress for {_failure.span(stood)}")
+        elif self.words and stood < self._after:
+            self._say("")
+        return now + self._after / STALL_LOOKS
+
+    def _say(self, words: str) -> None:
+        self.words = words
+        self.turns += 1
+        self._handle._touch(transition=True)
+        self._push()
+
+    def _push(self) -> None:
+        if self.words and not self._told:
+            self._told = True
+            self._handle._push_stall(self.words)
