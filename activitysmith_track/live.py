@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._lazy import Lazy
+from .blocks.progress import Progress
+from .blocks.readings import Alert, Metrics, Stats, Value
+from .blocks.steps import Steps
+from .blocks.timer import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Unpack
 
-    from .blocks import progress, readings, timer
-    from .blocks import steps as segments
     from .blocks.options import Options
-    from .blocks.progress import Progress
-    from .blocks.readings import Alert, Metrics, Stats, Value
-    from .blocks.steps import Steps
-    from .blocks.timer import Timer
     from .payloads import Metric
-else:
-    progress, segments = Lazy("blocks.progress"), Lazy("blocks.steps")
-    readings, timer = Lazy("blocks.readings"), Lazy("blocks.timer")
 
 __all__ = [
     "live_alert",
@@ -57,7 +51,7 @@ def live_progress(name: str, *, total: float | None = None, **options: Unpack[Op
                 index(doc)
                 p.advance()
     """
-    return progress.Progress(name, total=total, options=options)
+    return Progress(name, total=total, options=options)
 
 
 def live_steps(name: str, *, steps: Sequence[str] | int | None = None, **options: Unpack[Options]) -> Steps:
@@ -72,7 +66,7 @@ def live_steps(name: str, *, steps: Sequence[str] | int | None = None, **options
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return segments.Steps(name, steps=steps, options=options)
+    return Steps(name, steps=steps, options=options)
 
 
 def live_timer(name: str, *, duration: float | None = None, **options: Unpack[Options]) -> Timer:
@@ -87,7 +81,7 @@ def live_timer(name: str, *, duration: float | None = None, **options: Unpack[Op
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return timer.Timer(name, duration=duration, options=options)
+    return Timer(name, duration=duration, options=options)
 
 
 def live_metrics(
@@ -111,7 +105,7 @@ def live_metrics(
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return readings.Metrics(name, values, sample=sample, every=every, options=options)
+    return Metrics(name, values, sample=sample, every=every, options=options)
 
 
 def live_stats(
@@ -123,7 +117,7 @@ def live_stats(
     **options: Unpack[Options],
 ) -> Stats:
     """Show up to eight readings as a grid; arguments and errors are those of `live_metrics`."""
-    return readings.Stats(name, values, sample=sample, every=every, options=options)
+    return Stats(name, values, sample=sample, every=every, options=options)
 
 
 def live_value(
@@ -145,7 +139,7 @@ def live_value(
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return readings.Value(name, sample=sample, every=every, options=options)
+    return Value(name, sample=sample, every=every, options=options)
 
 
 def live_alert(name: str, **options: Unpack[Options]) -> Alert:
@@ -159,4 +153,4 @@ def live_alert(name: str, **options: Unpack[Options]) -> Alert:
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return readings.Alert(name, options=options)
+    return Alert(name, options=options)

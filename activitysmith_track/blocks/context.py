@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from collections import deque
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class OpenBlock(Protocol):
+        """What a context knows of the blocks in it."""
+
+        @property
+        def is_open(self) -> bool:
+            """True between entering and the end, in the process that entered."""
+
 
 logger = logging.getLogger("activitysmith_track")
-
-
-class OpenBlock(Protocol):
-    """What a context knows of the blocks in it."""
-
-    @property
-    def is_open(self) -> bool:
-        """True between entering and the end, in the process that entered."""
-
 
 stack: ContextVar[tuple[OpenBlock, ...]] = ContextVar("activitysmith_track_blocks", default=())
 

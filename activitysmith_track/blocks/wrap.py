@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import wrapt
 
@@ -18,42 +18,40 @@ from .context import enter, leave
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
-    from typing import TypeVar
+    from typing import Protocol, TypeVar
 
     from typing_extensions import Self
 
     F = TypeVar("F", bound=Callable[..., Any])
 
+    class Wrapping(Protocol):
+        """What a call of a decorated function needs of the block that it runs in."""
 
-class Wrapping(Protocol):
-    """What a call of a decorated function needs of the block that it runs in."""
+        result: object
 
-    result: object
+        @property
+        def is_open(self) -> bool:
+            """True between entering and the end, in the process that entered."""
 
-    @property
-    def is_open(self) -> bool:
-        """True between entering and the end, in the process that entered."""
+        def begin(self) -> None:
+            """Open the block."""
 
-    def begin(self) -> None:
-        """Open the block."""
+        def settle(self, error: BaseException | None) -> None:
+            """End the block as an exception, or its absence, says."""
 
-    def settle(self, error: BaseException | None) -> None:
-        """End the block as an exception, or its absence, says."""
+        def __enter__(self) -> Self: ...
 
-    def __enter__(self) -> Self: ...
+        def __exit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> None: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+        async def __aenter__(self) -> Self: ...
 
-    async def __aenter__(self) -> Self: ...
+        async def __aexit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> None: ...
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-Make = Callable[[], Wrapping]
+    Make = Callable[[], Wrapping]
 
 
 class _BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # generic in recent versions only
