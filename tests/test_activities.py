@@ -15,6 +15,7 @@ from patience import standing_clock
 import activitysmith_track as at
 from activitysmith_track import InvalidRequest, Options
 from activitysmith_track._failure import LONGEST_TEXT
+from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.blocks.key import slug
 from activitysmith_track.blocks.options import CHECKS
 from activitysmith_track.blocks.values import fit
@@ -258,7 +259,7 @@ ODD: list[Any] = [
 
 def body_of(handle: Any) -> dict[str, Any] | None:
     """Return the body that would be sent now, checked as the client checks it."""
-    snapshot = handle.snapshot()
+    snapshot = Provider(handle).snapshot()
     return None if snapshot is None else check_body("stream", snapshot.body)
 
 

@@ -19,6 +19,7 @@ from patience import standing_clock
 import activitysmith_track as at
 from activitysmith_track import iteration
 from activitysmith_track.blocks import context
+from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
 
@@ -149,7 +150,7 @@ def test_the_running_item_is_not_counted(phone: Simulator) -> None:
     seen = []
     for _ in at.track(range(4), "job", initial=2, total=6):
         handle = next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
-        seen.append((handle.items(), handle.snapshot().body["content_state"]["percentage"]))  # type: ignore[union-attr]
+        seen.append((handle.counter.items(), Provider(handle).snapshot().body["content_state"]["percentage"]))  # type: ignore[union-attr]
     assert seen == [(0, 33), (1, 50), (2, 67), (3, 83)]
 
 
@@ -625,11 +626,11 @@ def test_a_loop_is_looked_at_less_and_less_often(still: Phone) -> None:
     """Ten times a second at first, each fiftieth of its age later, and each ten seconds in the end."""
     loop = iter(at.track(range(4), "job"))
     handle, rests = running_loop(), []
-    assert handle.items() == 0
+    assert handle.counter.items() == 0
     assert next(loop) == 0
     for seconds in (0, 100, 10_000):
         still.advance(seconds)
-        rests.append(handle.rest(None))
+        rests.append(Provider(handle).rest(None))
     assert rests == pytest.approx([0.1, 2.0, 10.0], abs=0.01)
     del loop
 

@@ -26,7 +26,9 @@ from patience import PATIENCE, until
 from activitysmith_track import Tracker, _inbox, _outbox, _signals, _tracker, _watchdog, blocks
 from activitysmith_track._inbox import Inbox
 from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track.blocks.handle import Provider, _adopt
 from activitysmith_track.blocks.outcome import LOOKS, Outcome
+from activitysmith_track.blocks.states import open_children
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Call
 from activitysmith_track.delivery import account, activity, deliveries, dispatcher, scheduler, transport
@@ -324,7 +326,7 @@ def test_each_line_at_which_two_threads_show_something(steady: None, bench: Benc
                 )
                 if meeting.happened:
                     assert progress._custom.keys() == {"title", "color"}
-                    assert metrics._numbers() == {"x": 1, "y": 1}
+                    assert metrics._builder.numbers(metrics) == {"x": 1, "y": 1}
                     assert steps.current_step == 2
 
     at_each_line(attempt, least=50)
@@ -336,7 +338,7 @@ def test_readings(bench: Bench) -> None:
         with bench.live_metrics("full") as metrics:
             readings = [{f"{label}{number}": 1 for number in range(3)} for label in "abcd"]
             together(*[functools.partial(metrics.set, each) for each in readings])
-            state = metrics._running()
+            state = metrics._builder.running(metrics)
             assert state is not None
             assert len(state["metrics"]) == 8
 
@@ -346,7 +348,7 @@ def test_steps(bench: Bench) -> None:
     for _ in range(5):
         with bench.live_steps("job", steps=1_000) as steps:
             together(*[times(50, lambda _: steps.advance()) for _ in range(4)])
-            assert (steps.current_step, steps.transitions()) == (200, 200)
+            assert (steps.current_step, Provider(steps).transitions()) == (200, 200)
 
 
 def test_a_block_ends_once(bench: Bench) -> None:
@@ -432,11 +434,11 @@ def test_inner_blocks(bench: Bench) -> None:
             child = bench.live_progress(f"inner-{number}")
             child.begin()
             child._card, child._parent = None, outer
-            outer._adopt(child)
+            _adopt(outer, child)
             child.finish()
 
-        together(*stop.after(*[times(100, inner)] * 3), stop.repeat(outer.snapshot))
-        assert outer._open_children() == []
+        together(*stop.after(*[times(100, inner)] * 3), stop.repeat(Provider(outer).snapshot))
+        assert open_children(outer) == []
         assert not outer._children
 
 
@@ -601,7 +603,7 @@ def test_each_line_at_which_an_end_is_replaced(steady: None) -> None:
             with bench.live_progress("job") as progress:
                 assert bench.flush(PATIENCE)
                 card: Any = progress._card
-                state = progress._final(Outcome("done", "job", "job", 1.0))
+                state = progress._builder.final(progress, Outcome("done", "job", "job", 1.0))
                 card.end(state._replace(not_before=bench.dispatcher.clock() + PATIENCE))
             end = card.end_delivery
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .handle import Handle, StepBlock, open_handles
 
@@ -38,12 +38,13 @@ def step(name: str) -> StepBlock:
 class Silent(Handle):
     """What `current()` returns outside any block: it takes every call and does nothing."""
 
-    type = "progress"
+    type: ClassVar[str] = "progress"
     completed = percentage = current_step = number_of_steps = 0
     total = None
 
     def __init__(self) -> None:
         super().__init__("nothing", {})
+        self._options = {"disable": True}  # so that nothing is said of what it leaves out
 
     def __call__(self, function: F) -> F:
         """Leave the function as it is."""
@@ -58,9 +59,6 @@ class Silent(Handle):
 
     def update(self, **shown: Any) -> None:
         """Show nothing, and take whatever is given."""
-
-    def _tell_unopened(self) -> None:
-        return
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

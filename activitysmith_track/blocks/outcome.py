@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _failure
 from .values import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Kind = Literal["done", "failed", "stopped"]
 LOOKS: dict[str, tuple[str, str]] = {
@@ -47,7 +50,20 @@ class Outcome:
     step: str | None = None
 
 
-def is_cancellation(error: BaseException) -> bool:
+def judge(error: BaseException | None, options: Mapping[str, Any]) -> Kind:
+    """Tell how a block ended from what it was left by, and from its options `ignore` and `cancelled`."""
+    if error is None:
+        return "done"
+    if isinstance(error, options.get("ignore", ())):
+        return "stopped"
+    if isinstance(error, SystemExit):
+        return "done" if error.code is None or error.code == 0 else "failed"
+    if _is_cancellation(error) and options.get("cancelled") != "failure":
+        return "stopped"
+    return "failed"
+
+
+def _is_cancellation(error: BaseException) -> bool:
     """Tell what stopped a block from what failed in it."""
     if not isinstance(error, Exception):
         return True

@@ -6,12 +6,14 @@ import math
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .. import _failure
 from ..errors import InvalidRequest
-from .handle import Handle
+from .handle import Handle, note
 from .options import check_subtitle
+from .states import StateBuilder
 from .values import finite, fit, plain
 
 if TYPE_CHECKING:
@@ -23,11 +25,95 @@ ETA_AFTER = 2.0  # seconds before the first estimate
 _ONE = 1  # the default of `advance`, told from others by identity: the cheapest check that there is
 
 
+class ProgressBuilder(StateBuilder["Progress"]):
+    """Builds the states of a percentage."""
+
+    def fraction(self, handle: Progress) -> float:
+        """Return the part done, 0 to 1."""
+        if handle._percentage is not None:
+            return handle._percentage / 100
+        if not handle._total:
+            return 0.0
+        if handle._count > handle._total:
+            note(handle, "past", "the count is past the total of %s", plain(handle._total))
+            return 1.0
+        return handle._count / handle._total if handle._count > 0 else 0.0
+
+    def percent(self, handle: Progress) -> int:
+        """Return the whole percentage of a card that is running: 0 to 99."""
+        return min(99, math.floor(self.fraction(handle) * 100 + 0.5))
+
+    def running(self, handle: Progress) -> dict[str, Any]:
+        """Return the percentage."""
+        return {"percentage": self.percent(handle)}
+
+    def detail(self, handle: Progress) -> object:
+        """Return what else changes: the count, where it is all that is known."""
+        counted = handle._count if handle._total is None and handle._percentage is None else None
+        return super().detail(handle), counted
+
+    def brief(self, handle: Progress) -> str:
+        """Say the percentage, or the count."""
+        if handle._total is None and handle._percentage is None:
+            return _counted(handle) or ""
+        return f"{self.percent(handle)} %"
+
+    def subtitle(self, handle: Progress) -> str | None:
+        """Return the count where there is no percentage, else the estimate."""
+        if handle._total is None and handle._percentage is None:
+            return _counted(handle)
+        eta = handle._options.get("eta", "remaining")
+        return _estimate(handle, eta) if eta is not None else None
+
+    def figures(self, handle: Progress, kind: Kind) -> dict[str, Any]:
+        """Return the percentage and the count of an `Outcome`; 100 where everything was done."""
+        counts = handle._percentage is None
+        figures: dict[str, Any] = {"percentage": self.percent(handle)}
+        if counts:
+            figures.update(completed=max(handle._count, 0), total=handle._total)
+        if kind == "done" and not (counts and handle._total and handle._count < handle._total):
+            figures["percentage"] = 100
+        return figures
+
+    def last(self, handle: Progress, outcome: Outcome) -> dict[str, Any]:
+        """Return the percentage of the outcome."""
+        return {"percentage": outcome.percentage}
+
+    def place(self, handle: Progress, outcome: Outcome) -> str:
+        """Say at which percentage, or after which count, it failed or was stopped."""
+        if handle._total is None and handle._percentage is None:
+            counted = _counted(handle)
+            return f"after {counted}" if counted else super().place(handle, outcome)
+        return f"at {outcome.percentage} %"
+
+
+def _counted(handle: Progress) -> str | None:
+    """Say how many were counted, once there are any."""
+    if handle._count == handle._initial:
+        return None
+    return fit(f"{plain(handle._count)} {handle._unit}".rstrip())
+
+
+def _estimate(handle: Progress, eta: str) -> str | None:
+    """Say how long it still takes, from the speed so far."""
+    begun = handle._initial / handle._total if handle._total and handle._percentage is None else 0.0
+    fraction, elapsed = handle._builder.fraction(handle), handle.elapsed
+    if fraction <= begun or fraction >= 1 or elapsed < ETA_AFTER:
+        return None
+    left = elapsed * (1 - fraction) / (fraction - begun)
+    if eta == "clock":
+        ends = handle._tracker.dispatcher.runtime.wall() + min(left, 1e9)
+        return time.strftime("ends about %H:%M", time.localtime(ends))
+    return f"{_failure.span(left)} left"
+
+
 class Progress(Handle):
     """A percentage: `live_progress`."""
 
-    type = "progress"
+    type: ClassVar[str] = "progress"
     _own = ("total",)
+    _made_with = MappingProxyType({"total": "_first_total", "initial": "_initial", "unit": "_unit"})
+    _builder: ClassVar[ProgressBuilder] = ProgressBuilder()
 
     def __init__(
         self, name: str, *, total: float | None = None, initial: float = 0, unit: str = "", options: Mapping[str, Any]
@@ -38,20 +124,15 @@ class Progress(Handle):
         self._unit = check_subtitle("unit", unit)
         self._reset()
 
-    def _arguments(self) -> dict[str, Any]:
-        return {"total": self._first_total, "initial": self._initial, "unit": self._unit}
-
     def _reset(self) -> None:
         self._count: float = self._initial
         self._total = self._first_total
         self._percentage: float | None = None
 
-    # -- the user's side
-
     def advance(self, n: float = 1) -> None:
         """Count `n` more; past the total the card stays at 99 % until the end."""
         if n is not _ONE:
-            n = n if type(n) is int else self._readable("advance", n) or 0
+            n = n if type(n) is int else _readable(self, "advance", n) or 0
         self._count += n
         if self._resting:
             self._touch()
@@ -80,21 +161,15 @@ class Progress(Handle):
         """
         if given:
             raise TypeError("update() takes no number without a name: use advance(1), or update(completed=...)")
-        if completed is not None and (count := self._readable("completed", completed)) is not None:
+        if completed is not None and (count := _readable(self, "completed", completed)) is not None:
             self._count, self._percentage = count, None
-        if total is not None and (number := self._readable("total", total)) is not None and number > 0:
+        if total is not None and (number := _readable(self, "total", total)) is not None and number > 0:
             self._total = number
-        if percentage is not None and (number := self._readable("percentage", percentage)) is not None:
+        if percentage is not None and (number := _readable(self, "percentage", percentage)) is not None:
             if not 0 <= number <= 100:
-                self._note("percentage", "a percentage of %r is kept within 0 to 100", percentage)
+                note(self, "percentage", "a percentage of %r is kept within 0 to 100", percentage)
             self._percentage = min(max(number, 0.0), 100.0)
         super().update(important=important, **shown)
-
-    def _readable(self, what: str, value: Any) -> float | None:
-        number = finite(value)
-        if number is None:
-            self._note(what, "%s is not a finite number and is skipped", what)
-        return number
 
     if not getattr(sys, "_is_gil_enabled", lambda: True)():  # pragma: no cover  # a free-threaded interpreter
         _count_alone = advance
@@ -118,77 +193,14 @@ class Progress(Handle):
     @property
     def percentage(self) -> int:
         """The whole percentage that a running card shows: 0 to 99."""
-        return self._percent(self._fraction())
+        return self._builder.percent(self)
 
-    # -- what is shown
 
-    def _fraction(self) -> float:
-        if self._percentage is not None:
-            return self._percentage / 100
-        if not self._total:
-            return 0.0
-        if self._count > self._total:
-            self._note("past", "the count is past the total of %s", plain(self._total))
-            return 1.0
-        return self._count / self._total if self._count > 0 else 0.0
-
-    @staticmethod
-    def _percent(fraction: float) -> int:
-        return min(99, math.floor(fraction * 100 + 0.5))
-
-    def _running(self) -> dict[str, Any]:
-        return {"percentage": self._percent(self._fraction())}
-
-    def _detail(self) -> object:
-        counted = self._count if self._total is None and self._percentage is None else None
-        return super()._detail(), counted
-
-    def _brief(self) -> str:
-        if self._total is None and self._percentage is None:
-            return self._counted() or ""
-        return f"{self.percentage} %"
-
-    def _counted(self) -> str | None:
-        return fit(f"{plain(self._count)} {self._unit}".rstrip()) if self._count != self._initial else None
-
-    def _subtitle(self) -> str | None:
-        if self._total is None and self._percentage is None:
-            return self._counted()
-        eta = self._options.get("eta", "remaining")
-        return self._estimate(eta) if eta is not None else None
-
-    def _estimate(self, eta: str) -> str | None:
-        """Say how long it still takes, from the speed so far."""
-        begun = self._initial / self._total if self._total and self._percentage is None else 0.0
-        fraction, elapsed = self._fraction(), self.elapsed
-        if fraction <= begun or fraction >= 1 or elapsed < ETA_AFTER:
-            return None
-        left = elapsed * (1 - fraction) / (fraction - begun)
-        if eta == "clock":
-            return time.strftime(
-                "ends about %H:%M", time.localtime(self._tracker.dispatcher.runtime.wall() + min(left, 1e9))
-            )
-        return f"{_failure.span(left)} left"
-
-    # -- the end
-
-    def _figures(self, kind: Kind) -> dict[str, Any]:
-        counts = self._percentage is None
-        figures: dict[str, Any] = {"percentage": self._percent(self._fraction())}
-        if counts:
-            figures.update(completed=max(self._count, 0), total=self._total)
-        if kind == "done" and not (counts and self._total and self._count < self._total):
-            figures["percentage"] = 100
-        return figures
-
-    def _last(self, outcome: Outcome) -> dict[str, Any]:
-        return {"percentage": outcome.percentage}
-
-    def _place(self, outcome: Outcome) -> str:
-        if self._total is None and self._percentage is None:
-            counted = self._counted()
-            return f"after {counted}" if counted else super()._place(outcome)
-        return f"at {outcome.percentage} %"
+def _readable(handle: Progress, what: str, value: Any) -> float | None:
+    number = finite(value)
+    if number is None:
+        note(handle, what, "%s is not a finite number and is skipped", what)
+    return number
 
 
 def _check_count(path: str, value: Any) -> float:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._failure import LONGEST_PUSH
 from .._lazy import Lazy
 from ..errors import InvalidRequest
-from .handle import Handle
+from .handle import Handle, note, refuses
 from .options import check_period
 from .outcome import LOOKS
+from .states import StateBuilder
 from .values import finite, fit
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class Sampled(Handle):
     """A handle that may be fed by a callable, on the one thread that all of them share."""
 
     _own: ClassVar[tuple[str, ...]] = ("sample", "every")
+    _made_with: ClassVar[Mapping[str, str]] = MappingProxyType({"sample": "_sample", "every": "_every"})
 
     def __init__(self, name: str, sample: Any, every: Any, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
@@ -32,9 +35,6 @@ class Sampled(Handle):
         check_period("every", every)
         self._sample, self._every = sample, every
         self._sampling: _Sampling | None = None
-
-    def _arguments(self) -> dict[str, Any]:
-        return {"sample": self._sample, "every": self._every}
 
     def begin(self) -> None:
         """Open the block, and have it sampled."""
@@ -66,16 +66,54 @@ class _Sampling:
         try:
             handle.set(handle._sample())
         except Exception as problem:
-            handle._note("sample", "its sample callable failed: %r", problem)
+            note(handle, "sample", "its sample callable failed: %r", problem)
         return now + float(handle._every) if handle.is_open else None
+
+
+class _MetricsBuilder(StateBuilder["Metrics"]):
+    """Builds the states of up to eight readings."""
+
+    keeps_readings = True
+
+    def running(self, handle: Metrics) -> dict[str, Any] | None:
+        readings = [each for each in handle._readings.values() if "value" in each]
+        return {"metrics": readings[: payloads.MAX_METRICS]} if readings else None  # threads may have added more
+
+    def detail(self, handle: Metrics) -> object:
+        numbers, readings = self.numbers(handle), handle._readings
+        texts = {label: {**each, "value": None} if label in numbers else each for label, each in readings.items()}
+        return super().detail(handle), texts
+
+    def numbers(self, handle: Metrics) -> Mapping[str, float]:
+        values = {label: each.get("value") for label, each in handle._readings.items()}
+        return {label: value for label, value in values.items() if isinstance(value, (int, float))}
+
+    def brief(self, handle: Metrics) -> str:
+        first = next((each for each in handle._readings.values() if "value" in each), None)
+        return f"{first['label']} {first['value']}" if first else ""
+
+
+class _StatsBuilder(_MetricsBuilder):
+    """Builds the states of readings in a grid, which has no colour of its own."""
+
+    def look(self, handle: Metrics, kind: str) -> dict[str, Any]:
+        return {"icon": _tinted(handle, kind)}
+
+
+def _tinted(handle: Handle, kind: str) -> dict[str, Any]:
+    """Return the icon in the colour of how it ended."""
+    color, symbol = LOOKS[kind]
+    icon = handle._custom.get("icon") or handle._options.get("icon") or {"symbol": symbol}
+    return {**icon, "color": color}
 
 
 class Metrics(Sampled):
     """Up to eight readings: `live_metrics`."""
 
-    type = "metrics"
+    type: ClassVar[str] = "metrics"
     _own = ("values", "sample", "every")
-    _reads = True
+    _made_with = MappingProxyType({"values": "_declared", **Sampled._made_with})
+    _builder: ClassVar[StateBuilder[Any]] = _MetricsBuilder()
 
     def __init__(
         self,
@@ -89,9 +127,6 @@ class Metrics(Sampled):
         super().__init__(name, sample, every, options)
         self._declared = _check_readings(values)
         self._reset()
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "values": self._declared}
 
     def _reset(self) -> None:
         self._readings: dict[str, dict[str, Any]] = {each["label"]: each for each in self._declared}
@@ -109,46 +144,25 @@ class Metrics(Sampled):
             for label, value in {**(values or {}), **more}.items():
                 self._put(changed, fit(label), value)
         except Exception as problem:
-            self._note("set", "readings that cannot be read are skipped: %r", problem)
+            note(self, "set", "readings that cannot be read are skipped: %r", problem)
         self._readings = {**self._readings, **changed}  # at the end: other threads set other labels meanwhile
         self._touch()
 
     def _put(self, changed: dict[str, dict[str, Any]], label: str, value: Any) -> None:
         reading, readings = _reading(value), {**self._readings, **changed}
         if reading is None or not label:
-            self._note("value", "the value of %r cannot be shown and is skipped", label)
+            note(self, "value", "the value of %r cannot be shown and is skipped", label)
         elif label not in readings and len(readings) >= payloads.MAX_METRICS:
-            self._note("many", "only %d readings can be shown; %r is left out", payloads.MAX_METRICS, label)
+            note(self, "many", "only %d readings can be shown; %r is left out", payloads.MAX_METRICS, label)
         else:
             changed[label] = {**readings.get(label, {"label": label}), **reading}
-
-    def _running(self) -> dict[str, Any] | None:
-        readings = [each for each in self._readings.values() if "value" in each]
-        return {"metrics": readings[: payloads.MAX_METRICS]} if readings else None  # threads may have added more
-
-    def _detail(self) -> object:
-        numbers, readings = self._numbers(), self._readings
-        texts = {label: {**each, "value": None} if label in numbers else each for label, each in readings.items()}
-        return super()._detail(), texts
-
-    def _numbers(self) -> Mapping[str, float]:
-        values = {label: each.get("value") for label, each in self._readings.items()}
-        return {label: value for label, value in values.items() if isinstance(value, (int, float))}
-
-    def _brief(self) -> str:
-        first = next((each for each in self._readings.values() if "value" in each), None)
-        return f"{first['label']} {first['value']}" if first else ""
 
 
 class Stats(Metrics):
     """Up to eight readings in a grid: `live_stats`. It has no colour, so the icon tells how it ended."""
 
-    type = "stats"
-
-    def _look(self, kind: str) -> dict[str, Any]:
-        color, symbol = LOOKS[kind]
-        icon = self._custom.get("icon") or self._options.get("icon") or {"symbol": symbol}
-        return {"icon": {**icon, "color": color}}
+    type: ClassVar[str] = "stats"
+    _builder = _StatsBuilder()
 
 
 def _check_readings(values: Any) -> list[dict[str, Any]]:
@@ -205,11 +219,29 @@ def _number(value: Any) -> int | float | None:
     return number if rounded is None else rounded  # the largest floats have no neighbour of 15 digits
 
 
+class _ValueBuilder(StateBuilder["Value"]):
+    """Builds the states of one prominent readout."""
+
+    keeps_readings = True
+
+    def running(self, handle: Value) -> dict[str, Any] | None:
+        return None if handle._value is None else {"value": handle._value}
+
+    def detail(self, handle: Value) -> object:
+        return super().detail(handle), handle._value if isinstance(handle._value, str) else None
+
+    def numbers(self, handle: Value) -> Mapping[str, float]:
+        return {"value": handle._value} if isinstance(handle._value, (int, float)) else {}
+
+    def brief(self, handle: Value) -> str:
+        return "" if handle._value is None else str(handle._value)
+
+
 class Value(Sampled):
     """One prominent readout: `live_value`. The card appears with the first `set`."""
 
-    type = "value"
-    _reads = True
+    type: ClassVar[str] = "value"
+    _builder = _ValueBuilder()
 
     def __init__(
         self,
@@ -227,36 +259,42 @@ class Value(Sampled):
 
     def set(self, value: Any = None, **labelled: Any) -> None:
         """Show a number, or a text that keeps its formatting; NaN, infinities and labelled readings are skipped."""
-        if self._refuses(labelled):
+        if refuses(self, labelled):
             return
         if isinstance(value, str) or (value is not None and not hasattr(value, "__float__")):
             shown: str | int | float | None = fit(value)
         else:
             shown = _number(value)
         if shown is None or shown == "":
-            self._note("value", "%s cannot be shown and is skipped", fit(repr(type(value))))
+            note(self, "value", "%s cannot be shown and is skipped", fit(repr(type(value))))
             return
         self._value = shown
         self._touch()
 
-    def _running(self) -> dict[str, Any] | None:
-        return None if self._value is None else {"value": self._value}
 
-    def _detail(self) -> object:
-        return super()._detail(), self._value if isinstance(self._value, str) else None
+class _AlertBuilder(StateBuilder["Alert"]):
+    """Builds the states of a message."""
 
-    def _numbers(self) -> Mapping[str, float]:
-        return {"value": self._value} if isinstance(self._value, (int, float)) else {}
+    keeps_readings = True
 
-    def _brief(self) -> str:
-        return "" if self._value is None else str(self._value)
+    def running(self, handle: Alert) -> dict[str, Any] | None:
+        return {"message": handle._message} if handle._message else None
+
+    def detail(self, handle: Alert) -> object:
+        return super().detail(handle), handle._message
+
+    def brief(self, handle: Alert) -> str:
+        return handle._message
+
+    def look(self, handle: Alert, kind: str) -> dict[str, Any]:
+        return {"color": LOOKS[kind][0], "icon": _tinted(handle, kind)}
 
 
 class Alert(Handle):
     """A message: `live_alert`. The card appears with the first `set`."""
 
-    type = "alert"
-    _reads = True
+    type: ClassVar[str] = "alert"
+    _builder = _AlertBuilder()
 
     def __init__(self, name: str, *, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
@@ -267,25 +305,11 @@ class Alert(Handle):
 
     def set(self, message: Any = "", **labelled: Any) -> None:
         """Show a message; an empty one and labelled readings are skipped."""
-        if self._refuses(labelled):
+        if refuses(self, labelled):
             return
         text = fit(message, LONGEST_PUSH)
         if not text.strip():
-            self._note("message", "an empty message is skipped")
+            note(self, "message", "an empty message is skipped")
             return
         self._message = text
         self._touch()
-
-    def _running(self) -> dict[str, Any] | None:
-        return {"message": self._message} if self._message else None
-
-    def _detail(self) -> object:
-        return super()._detail(), self._message
-
-    def _brief(self) -> str:
-        return self._message
-
-    def _look(self, kind: str) -> dict[str, Any]:
-        color, symbol = LOOKS[kind]
-        icon = self._custom.get("icon") or self._options.get("icon") or {"symbol": symbol}
-        return {"color": color, "icon": {**icon, "color": color}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import _failure
+from .pushes import push_stall
 
 if TYPE_CHECKING:
     from .handle import Handle
@@ -39,7 +40,7 @@ class Stall:
         handle = self._handle
         if not handle.is_open or handle._opened != self._opened:
             return None
-        mark = handle._progress_made()
+        mark = _progress_of(handle)
         if mark != self._mark:
             self._mark, self._moved = mark, now
         stood = now - self._moved
@@ -59,4 +60,10 @@ class Stall:
     def _push(self) -> None:
         if self.words and not self._told:
             self._told = True
-            self._handle._push_stall(self.words)
+            push_stall(self._handle, self.words)
+
+
+def _progress_of(handle: Handle) -> object:
+    """Return what changes with every progress."""
+    builder = handle._builder
+    return builder.fraction(handle), handle._transitions, builder.detail(handle), builder.numbers(handle)

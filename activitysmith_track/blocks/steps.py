@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidRequest
-from .handle import Handle, StepBlock
+from .handle import Handle, StepBlock, note
 from .options import check_text
 from .outcome import LOOKS
+from .states import StateBuilder
 from .values import finite, fit
 
 if TYPE_CHECKING:
@@ -47,19 +49,58 @@ class _Plan(tuple[Any, ...]):
         return plan
 
 
+class _StepsBuilder(StateBuilder["Steps"]):
+    """Builds the states of segments."""
+
+    def running(self, handle: Steps) -> dict[str, Any]:
+        state = {"current_step": handle.current_step, "number_of_steps": handle.number_of_steps}
+        return {**state, "step_color": RUNNING_STEP} if handle._plan.running else state
+
+    def brief(self, handle: Steps) -> str:
+        return self.subtitle(handle) or ""
+
+    def subtitle(self, handle: Steps) -> str | None:
+        names, at, _ = handle._plan
+        if at < 0:
+            return None
+        return str(names[at] or f"Step {at + 1}")
+
+    def figures(self, handle: Steps, kind: Kind) -> dict[str, Any]:
+        names, at, running = handle._plan
+        done = at + 1 if kind == "done" or not running else at
+        total = max(len(names), at + 1) if kind == "done" else handle.number_of_steps
+        least = 1 if handle._given is not None else 0
+        return {"completed": done, "total": max(total, least), "step": self.brief(handle)}
+
+    def last(self, handle: Steps, outcome: Outcome) -> dict[str, Any]:
+        color = LOOKS[outcome.kind][0]
+        at = handle.current_step
+        total = max(int(outcome.total or 0), at, 1)
+        if outcome.kind == "done" and not outcome.total:
+            at = total  # a block without steps that ended well is one finished step
+        state: dict[str, Any] = {"current_step": at, "number_of_steps": total}
+        if outcome.kind != "done" and at:
+            finished = int(outcome.completed or 0)
+            state["step_color"] = color
+            state["step_colors"] = ["green"] * finished + [color] * (at - finished)
+        return state
+
+    def place(self, handle: Steps, outcome: Outcome) -> str:
+        return f"in {outcome.step}" if outcome.step and handle._plan.running else super().place(handle, outcome)
+
+
 class Steps(Handle):
     """Segments: `live_steps`, and the handle of `track_steps`."""
 
-    type = "segmented_progress"
+    type: ClassVar[str] = "segmented_progress"
     _own = ("steps",)
+    _made_with = MappingProxyType({"steps": "_given"})
+    _builder = _StepsBuilder()
 
     def __init__(self, name: str, *, steps: Sequence[str] | int | None = None, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
         self._given = _check_steps(steps)
         self._reset()
-
-    def _arguments(self) -> dict[str, Any]:
-        return {"steps": self._given}
 
     def _reset(self) -> None:
         given = self._given
@@ -67,8 +108,6 @@ class Steps(Handle):
         names: tuple[str | None, ...] = given if isinstance(given, tuple) else (None,) * (given or 0)
         self._known = _Plan(names, 0 if listed else -1, listed)
         self._implied = listed  # the first listed step runs without having been named
-
-    # -- the user's side
 
     def step(self, name: str) -> StepBlock:
         """Begin a step: as a call, or as a `with` block that finishes it; the step before it is finished.
@@ -80,7 +119,7 @@ class Steps(Handle):
 
         def go(names: tuple[str | None, ...], at: int) -> _Plan:
             if not (self._implied and at == 0 and names[0] == text):
-                names, at = self._place_of(names, at, text)
+                names, at = _place_of(self, names, at, text)
             return _Plan(names, at, True)
 
         return self._go(go)
@@ -97,16 +136,6 @@ class Steps(Handle):
             return _Plan(names, at if is_last else at + 1, not is_last)
 
         return self._go(go)
-
-    def _place_of(self, names: tuple[str | None, ...], at: int, text: str) -> tuple[tuple[str | None, ...], int]:
-        """Find where a name belongs: listed ahead, in the next place that has no name, or after the current step."""
-        if text in names[at + 1 :]:
-            return names, names.index(text, at + 1)
-        if at + 1 < len(names) and names[at + 1] is None:
-            return (*names[: at + 1], text, *names[at + 2 :]), at + 1
-        if self._given is not None:
-            self._note("steps", "step %r is not among the steps announced; it is added", text)
-        return (*names[: at + 1], text, *names[at + 1 :]), at + 1
 
     @property
     def _plan(self) -> _Plan:
@@ -144,47 +173,16 @@ class Steps(Handle):
         names, at, running = self._plan
         return int(max(1, len(names) + (1 if running and self._given is None else 0), at + 1))
 
-    # -- what is shown
 
-    def _name_of_step(self) -> str | None:
-        names, at, _ = self._plan
-        if at < 0:
-            return None
-        return str(names[at] or f"Step {at + 1}")
-
-    def _running(self) -> dict[str, Any]:
-        state = {"current_step": self.current_step, "number_of_steps": self.number_of_steps}
-        return {**state, "step_color": RUNNING_STEP} if self._plan.running else state
-
-    def _brief(self) -> str:
-        return self._name_of_step() or ""
-
-    def _subtitle(self) -> str | None:
-        return self._name_of_step()
-
-    # -- the end
-
-    def _figures(self, kind: Kind) -> dict[str, Any]:
-        names, at, running = self._plan
-        done = at + 1 if kind == "done" or not running else at
-        total = max(len(names), at + 1) if kind == "done" else self.number_of_steps
-        return {"completed": done, "total": max(total, 1 if self._given is not None else 0), "step": self._brief()}
-
-    def _last(self, outcome: Outcome) -> dict[str, Any]:
-        color = LOOKS[outcome.kind][0]
-        at = self.current_step
-        total = max(int(outcome.total or 0), at, 1)
-        if outcome.kind == "done" and not outcome.total:
-            at = total  # a block without steps that ended well is one finished step
-        state: dict[str, Any] = {"current_step": at, "number_of_steps": total}
-        if outcome.kind != "done" and at:
-            finished = int(outcome.completed or 0)
-            state["step_color"] = color
-            state["step_colors"] = ["green"] * finished + [color] * (at - finished)
-        return state
-
-    def _place(self, outcome: Outcome) -> str:
-        return f"in {outcome.step}" if outcome.step and self._plan.running else super()._place(outcome)
+def _place_of(handle: Steps, names: tuple[str | None, ...], at: int, text: str) -> tuple[tuple[str | None, ...], int]:
+    """Find where a name belongs: listed ahead, in the next place that has no name, or after the current step."""
+    if text in names[at + 1 :]:
+        return names, names.index(text, at + 1)
+    if at + 1 < len(names) and names[at + 1] is None:
+        return (*names[: at + 1], text, *names[at + 2 :]), at + 1
+    if handle._given is not None:
+        note(handle, "steps", "step %r is not among the steps announced; it is added", text)
+    return (*names[: at + 1], text, *names[at + 1 :]), at + 1
 
 
 def _check_steps(steps: Any) -> tuple[str, ...] | int | None:

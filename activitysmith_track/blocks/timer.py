@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _failure
 from ..errors import InvalidRequest
 from .handle import Handle
+from .states import StateBuilder
 from .values import finite
 
 if TYPE_CHECKING:
@@ -17,11 +19,38 @@ if TYPE_CHECKING:
 LATE_SECONDS = 5.0  # after which a clock that appears late says so
 
 
+class TimerBuilder(StateBuilder["Timer"]):
+    """Builds the states of a clock."""
+
+    def opening(self, handle: Timer) -> None:
+        """Note how late the card appears: what is left is counted down from, what passed stands in words."""
+        handle._missed = handle._elapsed_clock()
+
+    def running(self, handle: Timer) -> dict[str, Any]:
+        """Return which way the clock runs, and from where."""
+        state: dict[str, Any] = {"counts_down": handle._duration is not None}
+        if handle._duration is not None:
+            late = handle._missed if handle._missed >= LATE_SECONDS else 0.0
+            state["duration_seconds"] = max(1.0, handle._duration - late)
+        return state if handle._paused is None else {**state, "is_running": not handle._paused}
+
+    def subtitle(self, handle: Timer) -> str | None:
+        """Say what passed before the clock appeared, where it counts up."""
+        late = handle._duration is None and handle._missed >= LATE_SECONDS
+        return f"plus {_failure.span(handle._missed)}" if late else None
+
+    def last(self, handle: Timer, outcome: Outcome) -> dict[str, Any]:
+        """Return which way the clock ran."""
+        return {"counts_down": handle._duration is not None}
+
+
 class Timer(Handle):
     """A clock that the phone moves on its own: `live_timer`."""
 
-    type = "timer"
+    type: ClassVar[str] = "timer"
     _own = ("duration",)
+    _made_with = MappingProxyType({"duration": "_duration"})
+    _builder: ClassVar[StateBuilder[Any]] = TimerBuilder()
 
     def __init__(self, name: str, *, duration: float | None = None, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
@@ -29,9 +58,6 @@ class Timer(Handle):
             raise InvalidRequest("duration", duration, "seconds, more than 0")
         self._duration = duration
         self._reset()
-
-    def _arguments(self) -> dict[str, Any]:
-        return {"duration": self._duration}
 
     def _reset(self) -> None:
         self._paused: bool | None = None
@@ -56,21 +82,3 @@ class Timer(Handle):
     def _elapsed_clock(self) -> float:
         """Return the seconds that the clock has run."""
         return self._ran if self._paused else self._ran + self.elapsed - self._since
-
-    def opening(self) -> None:
-        """Note how late the card appears: what is left is counted down from, what passed stands in words."""
-        self._missed = self._elapsed_clock()
-
-    def _running(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"counts_down": self._duration is not None}
-        if self._duration is not None:
-            late = self._missed if self._missed >= LATE_SECONDS else 0.0
-            state["duration_seconds"] = max(1.0, self._duration - late)
-        return state if self._paused is None else {**state, "is_running": not self._paused}
-
-    def _subtitle(self) -> str | None:
-        late = self._duration is None and self._missed >= LATE_SECONDS
-        return f"plus {_failure.span(self._missed)}" if late else None
-
-    def _last(self, outcome: Outcome) -> dict[str, Any]:
-        return {"counts_down": self._duration is not None}
