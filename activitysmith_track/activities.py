@@ -10,7 +10,8 @@ from .blocks.context import enter, explain_loops, leave, left_loops
 from .blocks.current import current, step
 from .blocks.handle import Handle, StepBlock
 from .blocks.key import slug
-from .blocks.options import CHECKS, Options, check_options, shows
+from .blocks.option_table import OPTIONS, check_options, shows
+from .blocks.options import Options
 from .blocks.outcome import LOOKS, Kind, Outcome
 from .blocks.progress import Progress
 from .blocks.readings import Alert, Metrics, Stats, Value
@@ -18,6 +19,8 @@ from .blocks.steps import Steps
 from .blocks.timer import Timer
 from .blocks.values import fit
 from .live import live_alert, live_metrics, live_progress, live_stats, live_steps, live_timer, live_value
+
+CHECKS = {name: option.check for name, option in OPTIONS.items()}
 
 __all__ = [
     "CHECKS",

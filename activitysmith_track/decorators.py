@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .blocks.block import NotifyBlock
-from .blocks.options import Options, check_options
+from .blocks.option_table import OF_PUSHES, OPTIONS, check_options
 from .blocks.steps import Steps
 from .blocks.wrap import name_of, wrap
 from .errors import InvalidRequest
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from typing_extensions import Unpack
+
+    from .blocks.options import Options
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +56,7 @@ def track_steps(name: Any = None, /, *, steps: Sequence[str] | int | None = None
     """
     if name is not None and not isinstance(name, str):
         return track_steps()(name)
-    wrong = unknown_option("track_steps", options, {*Options.__annotations__, "steps"})
+    wrong = unknown_option("track_steps", options, {*OPTIONS, "steps"})
     if wrong:
         raise wrong
     Steps(name or "job", steps=steps, options=options)  # what is wrong is said here, not at the first call
@@ -66,19 +68,6 @@ def track_steps(name: Any = None, /, *, steps: Sequence[str] | int | None = None
 
 
 _ON = {"failure": (True, False), "success": (False, True), "always": (True, True)}
-_OF_PUSHES = (
-    "title",
-    "channels",
-    "tags",
-    "metadata",
-    "on_failure",
-    "on_success",
-    "cancelled",
-    "ignore",
-    "disable",
-    "wait",
-    "tracker",
-)
 
 
 @overload
@@ -123,7 +112,7 @@ def notify(
         raise InvalidRequest("on", on, f"one of {', '.join(_ON)}")
     checked = check_options("notify", options, own=("on",))
     for other in checked:
-        if other not in _OF_PUSHES:
-            raise TypeError(f"notify() shows no card, so it has no {other!r}; it takes {', '.join(_OF_PUSHES)}")
+        if other not in OF_PUSHES:
+            raise TypeError(f"notify() shows no card, so it has no {other!r}; it takes {', '.join(OF_PUSHES)}")
     failure, success = _ON[on]
     return NotifyBlock(name, {"on_failure": failure, "on_success": success, **checked})

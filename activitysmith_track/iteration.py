@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .blocks.block import outcome_of
 from .blocks.context import enter, explain_loops, leave, left_loops
 from .blocks.handle import Handle, conclude, note
-from .blocks.options import Options, shows
+from .blocks.option_table import OPTIONS, shows
 from .blocks.outcome import judge
 from .blocks.progress import Progress, ProgressBuilder
 from .blocks.pushes import tell
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .blocks.options import Options
     from .blocks.outcome import Kind, Outcome
     from .delivery.state import EndState, Mark
 
@@ -86,7 +87,7 @@ def track(
         for doc in track(docs, "reindex"):
             index(doc)
     """
-    wrong = unknown_option("track", options, {*Options.__annotations__, *_OWN})
+    wrong = unknown_option("track", options, {*OPTIONS, *_OWN})
     if wrong:
         raise wrong
     if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__aiter__") or hasattr(iterable, "__getitem__")):

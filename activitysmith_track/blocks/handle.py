@@ -11,7 +11,7 @@ from ..errors import InvalidRequest
 from .block import Block, decide, scrubbed
 from .context import open_blocks
 from .key import stream_key
-from .options import CHECKS, COUNTED, SHOWN, card_of, check_options, shows
+from .option_table import COUNTED, OPTIONS, SHOWN, card_of, check_options, shows
 from .stall import Stall
 from .states import open_children
 from .values import fit
@@ -240,7 +240,7 @@ def _show(handle: Handle, name: str, value: Any) -> None:
     try:
         if not shows(handle.type, name):
             raise InvalidRequest(name, value, f"none: {card_of(handle.type)} cannot show it")
-        checked = fit(value) if name in ("title", "subtitle") else CHECKS[name](name, value)
+        checked = fit(value) if name in ("title", "subtitle") else OPTIONS[name].check(name, value)
     except Exception as problem:
         note(handle, name, "%s", problem)
     else:

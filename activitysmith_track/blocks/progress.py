@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from .. import _failure
 from ..errors import InvalidRequest
 from .handle import Handle, note
-from .options import check_subtitle
+from .option_table import check_subtitle
 from .states import StateBuilder
 from .values import finite, fit, plain
 

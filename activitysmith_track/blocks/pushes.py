@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._failure import LONGEST_PUSH
 from .._lazy import Lazy
-from .options import check_told
+from .option_table import check_told
 from .outcome import message
 from .values import fit
 

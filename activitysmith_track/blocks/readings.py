@@ -10,7 +10,7 @@ from .._failure import LONGEST_PUSH
 from .._lazy import Lazy
 from ..errors import InvalidRequest
 from .handle import Handle, note, refuses
-from .options import check_period
+from .option_table import check_period
 from .outcome import LOOKS
 from .states import StateBuilder
 from .values import finite, fit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidRequest
 from .handle import Handle, StepBlock, note
-from .options import check_text
+from .option_table import check_text
 from .outcome import LOOKS
 from .states import StateBuilder
 from .values import finite, fit
