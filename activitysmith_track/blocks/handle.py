@@ -314,10 +314,14 @@ class Provider:
 
 
 class StepBlock:
-    """What `step()` returns: as a `with` block it finishes the step that the call began."""
+    """What `step()` returns: as a `with` block it finishes the step that the call began.
 
-    def __init__(self, handle: Any = None, plan: Any = None) -> None:
-        self._handle, self._plan = handle, plan
+    Args:
+        finish: finishes the step, unless another has begun; `None` where no step was begun.
+    """
+
+    def __init__(self, finish: Callable[[], None] | None = None) -> None:
+        self._finish = finish
 
     def __enter__(self) -> Self:
         return self
@@ -325,8 +329,8 @@ class StepBlock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None and self._plan is not None and error is None:
-            self._handle._finish_step(self._plan)  # else the step that failed stays the one that was running
+        if self._finish is not None and error is None:
+            self._finish()  # else the step that failed stays the one that was running
 
     async def __aenter__(self) -> Self:
         return self

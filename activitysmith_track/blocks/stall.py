@@ -8,7 +8,23 @@ from .. import _failure
 from .pushes import push_stall
 
 if TYPE_CHECKING:
-    from .handle import Handle
+    from typing import Any, ClassVar, Protocol
+
+    from .pushes import Telling
+
+    class Watched(Telling, Protocol):
+        """What is read of a handle that may stall."""
+
+        _builder: ClassVar[Any]
+        _began: float
+        _transitions: int
+
+        @property
+        def is_open(self) -> bool:
+            """True between entering and the end, in the process that entered."""
+
+        def _touch(self, *, transition: bool = False) -> None: ...
+
 
 STALL_LOOKS = 10  # looks at what may have stalled, in the time after which it has
 
@@ -23,7 +39,7 @@ class Stall:
 
     __slots__ = ("_after", "_handle", "_mark", "_moved", "_opened", "_said", "_told", "turns", "words")
 
-    def __init__(self, handle: Handle, after: float) -> None:
+    def __init__(self, handle: Watched, after: float) -> None:
         self._handle, self._after, self._opened = handle, after, handle._opened
         self._mark: object = None
         self._moved = handle._began
@@ -63,7 +79,7 @@ class Stall:
             push_stall(self._handle, self.words)
 
 
-def _progress_of(handle: Handle) -> object:
+def _progress_of(handle: Watched) -> object:
     """Return what changes with every progress."""
     builder = handle._builder
     return builder.fraction(handle), handle._transitions, builder.detail(handle), builder.numbers(handle)

@@ -151,7 +151,7 @@ class Steps(Handle):
         if not made.running:
             return StepBlock()
         self._implied = False
-        return StepBlock(self, made)
+        return StepBlock(lambda: self._finish_step(made))
 
     def _has_moved(self) -> None:
         self._transitions += 1
