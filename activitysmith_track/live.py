@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._lazy import Lazy
 from .blocks.progress import Progress
-from .blocks.readings import Alert, Metrics, Stats, Value
-from .blocks.steps import Steps
-from .blocks.timer import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Unpack
 
+    from .blocks import readings
+    from .blocks import steps as segments
+    from .blocks import timer as clocks
     from .blocks.options import Options
+    from .blocks.readings import Alert, Metrics, Stats, Value
+    from .blocks.steps import Steps
+    from .blocks.timer import Timer
     from .payloads import Metric
+else:  # a program has one kind or two
+    readings, segments, clocks = Lazy("blocks.readings"), Lazy("blocks.steps"), Lazy("blocks.timer")
 
 __all__ = [
     "live_alert",
@@ -66,7 +72,7 @@ def live_steps(name: str, *, steps: Sequence[str] | int | None = None, **options
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return Steps(name, steps=steps, options=options)
+    return segments.Steps(name, steps=steps, options=options)
 
 
 def live_timer(name: str, *, duration: float | None = None, **options: Unpack[Options]) -> Timer:
@@ -81,7 +87,7 @@ def live_timer(name: str, *, duration: float | None = None, **options: Unpack[Op
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return Timer(name, duration=duration, options=options)
+    return clocks.Timer(name, duration=duration, options=options)
 
 
 def live_metrics(
@@ -105,7 +111,7 @@ def live_metrics(
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return Metrics(name, values, sample=sample, every=every, options=options)
+    return readings.Metrics(name, values, sample=sample, every=every, options=options)
 
 
 def live_stats(
@@ -117,7 +123,7 @@ def live_stats(
     **options: Unpack[Options],
 ) -> Stats:
     """Show up to eight readings as a grid; arguments and errors are those of `live_metrics`."""
-    return Stats(name, values, sample=sample, every=every, options=options)
+    return readings.Stats(name, values, sample=sample, every=every, options=options)
 
 
 def live_value(
@@ -139,7 +145,7 @@ def live_value(
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return Value(name, sample=sample, every=every, options=options)
+    return readings.Value(name, sample=sample, every=every, options=options)
 
 
 def live_alert(name: str, **options: Unpack[Options]) -> Alert:
@@ -153,4 +159,4 @@ def live_alert(name: str, **options: Unpack[Options]) -> Alert:
         TypeError: for an unknown option, naming the nearest one.
         InvalidRequest: for an unusable value.
     """
-    return Alert(name, options=options)
+    return readings.Alert(name, options=options)
