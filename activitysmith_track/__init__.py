@@ -9,33 +9,22 @@ from __future__ import annotations
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would cost more than all the rest of this
 if TYPE_CHECKING:
     from ._pacing import Budget
-    from .activities import (
-        Alert,
-        Handle,
-        Metrics,
-        Options,
-        Outcome,
-        Progress,
-        Stats,
-        Steps,
-        Timer,
-        Value,
-        current,
-        live_alert,
-        live_metrics,
-        live_progress,
-        live_stats,
-        live_steps,
-        live_timer,
-        live_value,
-        step,
-    )
+    from .blocks.current import current, step
+    from .blocks.handle import Handle
+    from .blocks.options import Options
+    from .blocks.outcome import Outcome
+    from .blocks.progress import Progress
+    from .blocks.readings import Alert, Metrics, Stats, Value
+    from .blocks.steps import Steps
+    from .blocks.timer import Timer
     from .client import ActivitySmith, AsyncActivitySmith
-    from .configuration import Settings, Tracker, configure, flush, override
+    from .configuration import Tracker, configure, flush, override
     from .decorators import notify, track_steps
     from .errors import ActivitySmithError, InvalidRequest
     from .iteration import Track, track
+    from .live import live_alert, live_metrics, live_progress, live_stats, live_steps, live_timer, live_value
     from .payloads import Action, Badge, Icon, Metric, Push
+    from .settings import Settings
 
 __all__ = [
     "Action",
@@ -80,16 +69,22 @@ __all__ = [
 
 _HOMES = {
     "_pacing": "Budget",
-    "activities": (
-        "Alert Handle Metrics Options Outcome Progress Stats Steps Timer Value current live_alert live_metrics "
-        "live_progress live_stats live_steps live_timer live_value step"
-    ),
+    "blocks.current": "current step",
+    "blocks.handle": "Handle",
+    "blocks.options": "Options",
+    "blocks.outcome": "Outcome",
+    "blocks.progress": "Progress",
+    "blocks.readings": "Alert Metrics Stats Value",
+    "blocks.steps": "Steps",
+    "blocks.timer": "Timer",
     "client": "ActivitySmith AsyncActivitySmith",
-    "configuration": "Settings Tracker configure flush override",
+    "configuration": "Tracker configure flush override",
     "decorators": "notify track_steps",
     "errors": "ActivitySmithError InvalidRequest",
     "iteration": "Track track",
+    "live": "live_alert live_metrics live_progress live_stats live_steps live_timer live_value",
     "payloads": "Action Badge Icon Metric Push",
+    "settings": "Settings",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

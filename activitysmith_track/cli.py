@@ -162,7 +162,8 @@ def _add_flush(commands: Any) -> None:
 
 
 def _flush(options: argparse.Namespace) -> int:
-    from .configuration import check_seconds, default_tracker
+    from ._tracker import default_tracker
+    from .settings import check_seconds
 
     tracker = default_tracker()
     try:

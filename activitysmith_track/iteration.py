@@ -19,16 +19,25 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .activities import Handle, Options, Outcome, Progress, Timer, enter, explain_loops, leave, left_loops, shows
-from .configuration import unknown_option
+from .blocks.block import outcome_of
+from .blocks.context import enter, explain_loops, leave, left_loops
+from .blocks.handle import Handle, conclude, note
+from .blocks.option_table import OPTIONS, shows
+from .blocks.outcome import judge
+from .blocks.progress import Progress, ProgressBuilder
+from .blocks.pushes import tell
+from .blocks.states import H, StateBuilder
+from .blocks.timer import Timer, TimerBuilder
 from .errors import InvalidRequest
+from .settings import unknown_option
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType, TracebackType
 
     from typing_extensions import Unpack
 
-    from .activities import Kind
+    from .blocks.options import Options
+    from .blocks.outcome import Kind, Outcome
     from .delivery.state import EndState, Mark
 
 __all__ = ["Track", "track"]
@@ -78,7 +87,7 @@ def track(
         for doc in track(docs, "reindex"):
             index(doc)
     """
-    wrong = unknown_option("track", options, {*Options.__annotations__, *_OWN})
+    wrong = unknown_option("track", options, {*OPTIONS, *_OWN})
     if wrong:
         raise wrong
     if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__aiter__") or hasattr(iterable, "__getitem__")):
@@ -126,14 +135,14 @@ class Track(Generic[T]):
             raise TypeError(f"track() of {type(self._iterable).__name__!r} is gone through with 'async for'")
         items: Iterator[T] = iter(self._iterable)  # type: ignore[arg-type]  # Python's own TypeError says what is wrong
         loop = self._open(items, sys._getframe(1))
-        return itertools.chain(loop.count(self._iterable, items), _Tail(loop))
+        return itertools.chain(loop.counter.count(self._iterable, items), _Tail(loop))
 
     def __aiter__(self) -> AsyncIterator[T]:
         if not hasattr(self._iterable, "__aiter__"):
             raise TypeError(f"track() of {type(self._iterable).__name__!r} is gone through with 'for', without async")
         items = self._iterable.__aiter__()
         loop = self._open(items, sys._getframe(1))
-        return _AsyncItems(items, loop, loop.number())
+        return _AsyncItems(items, loop, loop.counter.number())
 
     def __len__(self) -> int:
         return len(self._iterable)  # type: ignore[arg-type]  # Python's own TypeError says what is wrong
@@ -193,21 +202,19 @@ _SEQUENCES: dict[type, type] = {list: type(iter([])), tuple: type(iter(())), ran
 """Sequences whose iterator tells how much is left: counting costs their loops nothing."""
 
 
-class _Loop(Handle):
-    """What the handle of a loop has beside that of a block."""
+class _Counter:
+    """How far a loop is, and the frame that it runs in. It knows nothing of what shows it."""
 
-    is_loop = True
-    _handed_out: Callable[[], int] = staticmethod(lambda: 0)
-    _frame: tuple[int, CodeType | None] = (0, None)
-    _is_exhausted = False
-    _hold = 0.0
+    __slots__ = ("_frame", "_handed_out", "_is_exhausted")
 
-    def open_loop(self, frame: FrameType) -> None:
-        """Open the block for the loop in a frame."""
+    def __init__(self) -> None:
+        self._handed_out: Callable[[], int] = lambda: 0
+        self._frame: tuple[int, CodeType | None] = (0, None)
+        self._is_exhausted = False
+
+    def start(self, frame: FrameType) -> None:
+        """Note the frame of the loop, without holding it."""
         self._frame = (id(frame), frame.f_code)
-        _Hook.install()
-        self.begin()
-        enter(self)
 
     def count(self, iterable: Any, items: Iterator[T]) -> Iterator[T]:
         """Return the items again, counted without a Python frame: another thread can tell how many there were."""
@@ -227,57 +234,26 @@ class _Loop(Handle):
         handed_out = self._handed_out()
         return handed_out if self._is_exhausted else max(0, handed_out - 1)
 
-    def _stop_counting(self) -> None:
+    def stop(self, *, exhausted: bool) -> None:
         """Keep the count, and not what was counted."""
+        if exhausted:
+            self._is_exhausted = True
         handed_out = self._handed_out()
         self._handed_out = lambda: handed_out
 
-    def exhausted(self) -> None:
-        """End well."""
-        self._is_exhausted = True
-        self._stop_counting()
-        leave(self)
-        self.settle(None)
-
-    def released(self) -> None:
-        """End as stopped, unless an exception explains it within a second."""
-        if sys is None or not self.is_open:  # the interpreter may be half gone
-            return
-        self._stop_counting()
-        leave(self)
-        self._hold = SPEAK_SECONDS
-        left_loops.append(weakref.ref(self))
-        self._conclude("stopped")
-
-    def explain(self, error: BaseException) -> None:
-        """Hear of an exception: where it left this loop, that is how the loop ended."""
-        late = self.elapsed + SPEAK_SECONDS < self._tracker.dispatcher.clock() - self._began
-        if late or self._judge(error) != "failed" or not self._is_on(error.__traceback__):
-            return
-        outcome = self._outcome("failed", error, None, self.elapsed)
-        vars(self)["_first"] = outcome
-        if self._card is not None and self._card.end_delivery is not None:
-            self._card.end_delivery.replace(self._final(outcome))
-        self._tell(outcome, error)
-
-    def _is_on(self, trace: TracebackType | None) -> bool:
+    def was_left_by(self, trace: TracebackType | None) -> bool:
+        """True where an exception with this traceback came through the frame of the loop."""
         while trace is not None:
             if (id(trace.tb_frame), trace.tb_frame.f_code) == self._frame:
                 return True
             trace = trace.tb_next
         return False
 
-    def _final(self, outcome: Outcome, not_before: float = 0.0) -> EndState:
-        held = (
-            self._tracker.dispatcher.clock() + self._hold if outcome.kind == "stopped" and self._hold else not_before
-        )
-        return super()._final(outcome, held)
-
-    def holds(self, inner: Handle) -> bool:
-        """A loop in a generator holds only what starts inside that generator, not what its caller does meanwhile."""
+    def surrounds(self) -> bool:
+        """True where what runs now is inside the loop; one in a generator goes on only while that is resumed."""
         code = self._frame[1]
         suspends = code is not None and code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR)
-        return super().holds(inner) and (not suspends or self._is_running())
+        return not suspends or self._is_running()
 
     def _is_running(self) -> bool:
         frame: FrameType | None = sys._getframe()
@@ -285,23 +261,92 @@ class _Loop(Handle):
             frame = frame.f_back
         return frame is not None
 
-    def rest(self, looked: Mark | None) -> float | None:
+
+class _LoopBuilder(StateBuilder[H]):
+    """What the states of a loop have beside those of a block."""
+
+    def final(self, handle: Any, outcome: Outcome, not_before: float = 0.0) -> EndState:
+        """Hold a loop that was stopped back for a moment: an exception may explain it."""
+        stopped = outcome.kind == "stopped" and handle._hold
+        held = handle._tracker.dispatcher.clock() + handle._hold if stopped else not_before
+        return super().final(handle, outcome, held)
+
+    def holds(self, handle: Any, inner: Any) -> bool:
+        """A loop in a generator holds only what starts inside that generator, not what its caller does meanwhile."""
+        return super().holds(handle, inner) and handle.counter.surrounds()
+
+
+class _ProgressLoopBuilder(_LoopBuilder["_ProgressLoop"], ProgressBuilder):
+    """Builds the states of a loop whose length is known."""
+
+    def fraction(self, handle: Any) -> float:
+        handle._count = handle._initial + handle.counter.items()
+        return super().fraction(handle)
+
+    def rest(self, handle: Any, looked: Mark | None) -> float | None:
         """A loop wakes nobody: it is looked at again, ever less often."""
-        return min(max(self.elapsed / 50, FIRST_LOOK), LONGEST_LOOK)
+        return min(max(float(handle.elapsed) / 50, FIRST_LOOK), LONGEST_LOOK)
+
+
+class _TimerLoopBuilder(_LoopBuilder["_TimerLoop"], TimerBuilder):
+    """Builds the states of a loop of unknown length."""
+
+    def figures(self, handle: Any, kind: Kind) -> dict[str, Any]:
+        return {**super().figures(handle, kind), "completed": handle.counter.items()}
+
+
+class _Loop(Handle):
+    """What the handle of a loop has beside that of a block."""
+
+    is_loop = True
+    _hold = 0.0
+
+    def open_loop(self, frame: FrameType) -> None:
+        """Open the block for the loop in a frame."""
+        self.counter = _Counter()
+        self.counter.start(frame)
+        _Hook.install()
+        self.begin()
+        enter(self)
+
+    def exhausted(self) -> None:
+        """End well."""
+        self.counter.stop(exhausted=True)
+        leave(self)
+        self.settle(None)
+
+    def released(self) -> None:
+        """End as stopped, unless an exception explains it within a second."""
+        if sys is None or not self.is_open:  # the interpreter may be half gone
+            return
+        self.counter.stop(exhausted=False)
+        leave(self)
+        self._hold = SPEAK_SECONDS
+        left_loops.append(weakref.ref(self))
+        conclude(self, "stopped")
+
+    def explain(self, error: BaseException) -> None:
+        """Hear of an exception: where it left this loop, that is how the loop ended."""
+        late = self.elapsed + SPEAK_SECONDS < self._tracker.dispatcher.clock() - self._began
+        if late or judge(error, self._options) != "failed" or not self.counter.was_left_by(error.__traceback__):
+            return
+        outcome = outcome_of(self, "failed", error, None, self.elapsed)
+        vars(self)["_first"] = outcome
+        if self._card is not None and self._card.end_delivery is not None:
+            self._card.end_delivery.replace(self._builder.final(self, outcome))
+        tell(self, outcome, error)
 
 
 class _ProgressLoop(_Loop, Progress):
     """A loop whose length is known."""
 
-    def _fraction(self) -> float:
-        self._count = self._initial + self.items()
-        return super()._fraction()
+    _builder = _ProgressLoopBuilder()
 
 
 class _TimerLoop(_Loop, Timer):
     """A loop of unknown length: a clock, which needs no updates."""
 
-    rest = Timer.rest
+    _builder = _TimerLoopBuilder()
 
     def __init__(self, name: str, *, options: Mapping[str, Any]) -> None:
         self._left_out = [each for each in options if options[each] is not None and not shows(self.type, each)]
@@ -312,10 +357,7 @@ class _TimerLoop(_Loop, Timer):
         super().begin()
         if self._left_out and self._account is not None:
             left_out = ", ".join(self._left_out)
-            self._note("length", "%s is left out: the length is unknown, pass total=", left_out)
-
-    def _figures(self, kind: Kind) -> dict[str, Any]:
-        return {**super()._figures(kind), "completed": self.items()}
+            note(self, "length", "%s is left out: the length is unknown, pass total=", left_out)
 
 
 class _Hook:

@@ -69,7 +69,7 @@ class Phone:
             InvalidRequest: for a time that is negative or not finite.
             TimeoutError: when the library does not come to rest, because the simulated service hangs.
         """
-        from .configuration import check_seconds
+        from .settings import check_seconds
 
         until = self.clock() + check_seconds("seconds", seconds + 60 * minutes + 3_600 * hours)
         while (due := self._next_due()) is not None and due <= until:
@@ -146,7 +146,7 @@ class Phone:
         Raises:
             AssertionError: when there is none, or several of that title; it names those that there are.
         """
-        from .activities import slug
+        from .blocks.key import slug
 
         cards = self.cards
         for key in (name, slug(name)):
@@ -253,20 +253,20 @@ def capture(*, tracker: Tracker | None = None, **rules: Any) -> Iterator[Phone]:
         ImportError: where the simulator's libraries are missing.
         InvalidRequest: for a rule that cannot be.
     """
-    from .configuration import default_tracker
+    from ._tracker import default_tracker
     from .simulator import ManualClock, Simulator
 
     for name in ("clock", "speed"):
         if name in rules:
             raise InvalidRequest(name, rules[name], "nothing: capture() has a clock of its own")
-    tracker, clock = tracker or default_tracker(), ManualClock()
+    clock, shown_by = ManualClock(), tracker or default_tracker()
     began = time.time()
     dispatcher = _Stepped(lambda: 0.0, Runtime(clock, lambda: began + clock()))
     with Simulator(clock=clock, **rules) as simulator:
         dispatcher.phone = Phone(simulator, clock, dispatcher)
         settings: dict[str, Any] = {"api_key": simulator.api_key, "base_url": simulator.base_url}
         settings.update(enabled=True, outbox=False, watchdog=False)
-        with tracker.using(dispatcher, **settings):
+        with shown_by.using(dispatcher, **settings):
             try:
                 yield dispatcher.phone
             finally:

@@ -33,7 +33,7 @@ def nap(seconds):
 
 def guarded():
     """Wait until the watchdog, where there is one, stands and knows of the cards and of the failures so far."""
-    dispatcher = at.configuration.default_tracker().dispatcher
+    dispatcher = at._tracker.default_tracker().dispatcher
     until = time.monotonic() + 30
     while ON and not dispatcher.persistence.watched and time.monotonic() < until:
         time.sleep(0.01)

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from world_runs import run_many
 
-from activitysmith_track import _pacing, activities
+from activitysmith_track import _pacing
+from activitysmith_track.blocks.progress import ProgressBuilder
 from activitysmith_track.delivery import account, activity, deliveries, dispatcher, persistence, scheduler
 from activitysmith_track.delivery.state import OnPhone
 from activitysmith_track.errors import ServerError
@@ -80,7 +81,8 @@ def older_end() -> None:
 
 def full_too_early() -> None:
     """A running job is shown at 100 %."""
-    activities.Progress._percent = lambda self, fraction: round(100 * min(1.0, fraction))  # type: ignore
+    percent = lambda self, handle: round(100 * min(1.0, self.fraction(handle)))  # noqa: E731
+    ProgressBuilder.percent = percent  # type: ignore
 
 
 def retry_of_what_arrived() -> None:

@@ -14,7 +14,7 @@ from jobs import Job
 from patience import CLOCK, PATIENCE, PatientSimulator
 
 from activitysmith_track import flush, iteration, override, testing
-from activitysmith_track.configuration import _RANKS, default_tracker
+from activitysmith_track._tracker import _RANKS, default_tracker
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import shutdown
 from activitysmith_track.simulator import Simulator, server

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from activitysmith_track import _last_words
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.errors import RequestTimedOut
 from activitysmith_track.simulator import Simulator
 

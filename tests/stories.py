@@ -9,7 +9,7 @@ from typing import Any
 from world import KEY, URL, Conditions, Fate, Process, Row, World
 from world_judge import Judge
 
-from activitysmith_track import activities
+from activitysmith_track import Progress, Timer
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._outbox import Entry
 from activitysmith_track.client.requests import Call
@@ -60,12 +60,12 @@ class Story:
     def block(self, process: Process, name: str, run: str = "", **options: Any) -> Any:
         """Begin a block, in a context of its own."""
         options |= {"metadata": {"run": run}} if run else {}
-        return self.begin(activities.Progress(name, total=20, options={"tracker": process.tracker, **options}))
+        return self.begin(Progress(name, total=20, options={"tracker": process.tracker, **options}))
 
     def timer(self, process: Process, name: str, run: str = "", duration: float = 600.0, **options: Any) -> Any:
         """Begin a countdown, in a context of its own."""
         options |= {"metadata": {"run": run}} if run else {}
-        return self.begin(activities.Timer(name, duration=duration, options={"tracker": process.tracker, **options}))
+        return self.begin(Timer(name, duration=duration, options={"tracker": process.tracker, **options}))
 
     def begin(self, handle: Any) -> Any:
         """Begin what a handle shows, in a context of its own."""

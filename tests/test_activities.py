@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -13,8 +14,12 @@ import pytest
 from patience import standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import InvalidRequest, activities
-from activitysmith_track.activities import CHECKS, Options, fit, slug
+from activitysmith_track import InvalidRequest, Options, payloads
+from activitysmith_track._text import LONGEST_TEXT
+from activitysmith_track.blocks.handle import Provider
+from activitysmith_track.blocks.key import slug
+from activitysmith_track.blocks.option_table import OF_PUSHES, OPTIONS, shows
+from activitysmith_track.blocks.values import fit
 from activitysmith_track.payloads import check_body
 from activitysmith_track.simulator import Simulator
 
@@ -93,9 +98,47 @@ def test_bad_options(name: str, value: Any) -> None:
 def test_every_option_is_checked_and_tested() -> None:
     """The options of the type, of the checks, of these tests and of their documentation are the same."""
     names = set(Options.__annotations__)
-    assert set(CHECKS) == names == {name for name, _ in BAD}
-    documented = {line.strip().partition(":")[0] for line in (Options.__doc__ or "").splitlines()}
-    assert names <= documented
+    assert set(OPTIONS) == names == {name for name, _ in BAD}
+    paragraphs = re.split(r"\n {8}(?! )", (Options.__doc__ or "").partition("Attributes:")[2])
+    documented = [" ".join(each.split()) for each in paragraphs if each.strip()]
+    cards = {name: "" if each.shown_by == "all" else f" Cards: {each.shown_by}." for name, each in OPTIONS.items()}
+    assert documented == [f"{name}: {each.meaning}{cards[name]}" for name, each in OPTIONS.items()]
+
+
+def test_a_card_shows_what_the_service_takes() -> None:
+    """The table of options and the schema of the service agree on which cards show what."""
+    for name in OPTIONS.keys() & payloads.CONTENT_STATE.keys():
+        assert set(OPTIONS[name].cards) == set(payloads.CONTENT_STATE[name][1]), name
+    assert set(OPTIONS["secondary_action"].cards) == set(payloads.BADGED)
+    assert not shows("timer", "badge")
+    assert shows("progress", "total")
+    assert not shows("value", "total")
+
+
+GOOD: dict[str, Any] = {
+    **dict.fromkeys(("title", "subtitle", "key", "icon", "badge", "alert", "channels"), "x"),
+    **dict.fromkeys(("action", "secondary_action"), at.Action.open_url("x", "https://a.example")),
+    **dict.fromkeys(("on_failure", "on_success", "keep", "disable", "watchdog"), True),
+    **dict.fromkeys(("delay", "wait", "stall_after"), 1),
+    "color": "red",
+    "tags": ["x"],
+    "metadata": {"x": 1},
+    "eta": "clock",
+    "cancelled": "failure",
+    "ignore": ValueError,
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_notify_takes_what_concerns_a_push(name: str) -> None:
+    """Others are refused; the error and the documentation name those that it takes."""
+    option = {name: GOOD[name] if name in GOOD else at.Tracker()}
+    if name in OF_PUSHES:
+        at.notify("job", **option)
+    else:
+        with pytest.raises(TypeError, match=f"has no '{name}'; it takes {', '.join(OF_PUSHES)}"):
+            at.notify("job", **option)
+    assert (f"`{name}`" in (at.notify.__doc__ or "")) == (name in OF_PUSHES)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -241,7 +284,7 @@ class Broken:
 def test_any_text_fits(value: Any) -> None:
     """Whatever is given as text becomes one that the phone can show."""
     text = fit(value)
-    assert len(text) <= activities.LONGEST_TEXT
+    assert len(text) <= LONGEST_TEXT
     assert text.encode()
 
 
@@ -255,7 +298,7 @@ ODD: list[Any] = [
 
 def body_of(handle: Any) -> dict[str, Any] | None:
     """Return the body that would be sent now, checked as the client checks it."""
-    snapshot = handle.snapshot()
+    snapshot = Provider(handle).snapshot()
     return None if snapshot is None else check_body("stream", snapshot.body)
 
 

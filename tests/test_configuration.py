@@ -12,7 +12,7 @@ import pytest
 
 import activitysmith_track as at
 from activitysmith_track import InvalidRequest
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.simulator import Simulator
 
 

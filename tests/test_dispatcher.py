@@ -14,7 +14,7 @@ from patience import PATIENCE, PatientSimulator
 from scripted import Script, state
 
 import activitysmith_track as at
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account, Urgency
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
@@ -454,7 +454,11 @@ def test_an_internal_error_is_told_and_owes_nothing(phone: Simulator, caplog: py
     """A fault of our own is logged, the card is ended, and nothing is waited for."""
     with at.live_progress("job") as p:
         assert phone.wait_for(lambda sim: "job" in sim.cards)
-        p._running = None  # type: ignore[method-assign, assignment]
+
+        class Broken(type(p._builder)):  # type: ignore[misc]
+            running = None
+
+        p._builder = Broken()  # type: ignore[misc]
         p.update(important=True)
     assert at.flush(60)
     assert "internal error" in caplog.text

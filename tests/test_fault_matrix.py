@@ -69,8 +69,8 @@ import activitysmith_track as at
 at.configure({settings})
 def say(*words): print(*words, flush=True)
 def stand():
-    if at.configuration.default_tracker().watches and at.flush(30):
-        watchdog = at.configuration.default_tracker().dispatcher.persistence._watchdog
+    if at._tracker.default_tracker().watches and at.flush(30):
+        watchdog = at._tracker.default_tracker().dispatcher.persistence._watchdog
         assert watchdog is None or watchdog.start(30)
 def ready():
     stand()

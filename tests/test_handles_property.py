@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import activitysmith_track as at
-from activitysmith_track.activities import Outcome
+from activitysmith_track import Outcome
+from activitysmith_track.blocks.block import outcome_of, scrubbed
+from activitysmith_track.blocks.handle import Provider
+from activitysmith_track.blocks.pushes import push_body
 from activitysmith_track.client.requests import end_stream_call, send_call, stream_call
 
 anything = st.one_of(
@@ -74,7 +77,7 @@ def drive(handle: Any, name: str, positional: Any, named: Any) -> None:
 
 def check_running(handle: Any) -> None:
     """Check what would be sent now, as the client and the official SDK do."""
-    snapshot = handle.snapshot()
+    snapshot = Provider(handle).snapshot()
     if snapshot is None:
         return
     body = stream_call("key", None, snapshot.body).body
@@ -88,7 +91,7 @@ def check_running(handle: Any) -> None:
 
 def check_end(handle: Any, outcome: Outcome) -> None:
     """Check the requests that end the card, and the push."""
-    final = handle._final(outcome)
+    final = handle._builder.final(handle, outcome)
     if final.opening is not None:
         assert (
             LiveActivityStreamRequest.from_dict(dict(stream_call("key", None, final.opening).body or {})) is not None
@@ -97,7 +100,7 @@ def check_end(handle: Any, outcome: Outcome) -> None:
         assert LiveActivityStreamDeleteRequest.from_dict(dict(body or {})) is not None
         if outcome.kind != "done":
             assert (body or {})["content_state"].get("percentage", 0) < 100
-    push = send_call(None, handle._push_body(outcome, True)).body
+    push = send_call(None, push_body(handle, outcome, True)).body
     assert PushNotificationRequest.from_dict(dict(push or {})) is not None
 
 
@@ -110,5 +113,5 @@ def test_whatever_is_done_to_a_handle(make: Any, done: list[Any], kind: Any, rea
         for name, positional, named in done:
             drive(handle, name, positional, named)
             check_running(handle)
-        outcome = handle._outcome(kind, None, handle._scrub(reason), 1.0)
+        outcome = outcome_of(handle, kind, None, scrubbed(handle, reason), 1.0)
         check_end(handle, outcome)

@@ -18,6 +18,8 @@ from patience import standing_clock
 
 import activitysmith_track as at
 from activitysmith_track import iteration
+from activitysmith_track.blocks import context
+from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
 
@@ -147,8 +149,8 @@ def test_the_running_item_is_not_counted(phone: Simulator) -> None:
     """While the body works on the last item the loop is not at its end."""
     seen = []
     for _ in at.track(range(4), "job", initial=2, total=6):
-        handle = next(each for each in at.activities._stack.get() if isinstance(each, iteration._Loop))
-        seen.append((handle.items(), handle.snapshot().body["content_state"]["percentage"]))  # type: ignore[union-attr]
+        handle = next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
+        seen.append((handle.counter.items(), Provider(handle).snapshot().body["content_state"]["percentage"]))  # type: ignore[union-attr]
     assert seen == [(0, 33), (1, 50), (2, 67), (3, 83)]
 
 
@@ -624,18 +626,18 @@ def test_a_loop_is_looked_at_less_and_less_often(still: Phone) -> None:
     """Ten times a second at first, each fiftieth of its age later, and each ten seconds in the end."""
     loop = iter(at.track(range(4), "job"))
     handle, rests = running_loop(), []
-    assert handle.items() == 0
+    assert handle.counter.items() == 0
     assert next(loop) == 0
     for seconds in (0, 100, 10_000):
         still.advance(seconds)
-        rests.append(handle.rest(None))
+        rests.append(Provider(handle).rest(None))
     assert rests == pytest.approx([0.1, 2.0, 10.0], abs=0.01)
     del loop
 
 
 def running_loop() -> iteration._Loop:
     """Return the loop that is open here."""
-    return next(each for each in at.activities._stack.get() if isinstance(each, iteration._Loop))
+    return next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
 
 
 # -- what is opened inside

@@ -21,7 +21,7 @@ from patience import PATIENCE, is_gone, until
 import activitysmith_track as at
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._outbox import Entry, Outbox
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.deliveries import PushDelivery
 from activitysmith_track.delivery.dispatcher import Dispatcher
@@ -209,7 +209,7 @@ def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path
             at.configure(watchdog=True, exit_timeout=0)
             with at.live_progress("job"):
                 assert begun.wait(60)
-                assert at.configuration.default_tracker().dispatcher.persistence._watchdog.start(60)
+                assert at._tracker.default_tracker().dispatcher.persistence._watchdog.start(60)
                 raise KeyboardInterrupt
         """)
     )
@@ -244,7 +244,7 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
     assert [entry.id for entry in dispatcher.persistence.claim(account).entries] == [delivery.id]
 
 
-@pytest.mark.parametrize("where", ["abandon", "_safely_final"])
+@pytest.mark.parametrize("where", ["handle.Provider.abandon", "states.StateBuilder.end"])
 @pytest.mark.parametrize("threads", [True, False])
 def test_ctrl_c_at_the_beginning_of_the_exit(job: Job, tmp_path: Path, where: str, threads: bool) -> None:
     """The exit does not wait any longer, and the ends of all open cards are kept."""
@@ -260,12 +260,13 @@ def test_ctrl_c_at_the_beginning_of_the_exit(job: Job, tmp_path: Path, where: st
         first, second = jobs = [at.live_progress(name, key=name, total=10) for name in "ab"]
         for each in jobs:
             each.__enter__()
-        as_it_is, interrupts = first.{where}, [KeyboardInterrupt]
+        from activitysmith_track.blocks import handle, states
+        as_it_is, interrupts = {where}, [KeyboardInterrupt]
         def interrupted(*arguments):
             if interrupts:
                 raise interrupts.pop()
             return as_it_is(*arguments)
-        first.{where} = interrupted
+        {where} = interrupted
     """
     with job.sim.fault("status", status=503):
         done = job.run(code)
@@ -311,7 +312,7 @@ LIVES = """
         p.advance(30)
         p.update(important=True)
         assert at.flush(60)
-        watchdog = at.configuration.default_tracker().dispatcher.persistence._watchdog
+        watchdog = at._tracker.default_tracker().dispatcher.persistence._watchdog
         assert watchdog.start(180)
         say("running")
         sys.stdin.readline()
@@ -385,7 +386,7 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
             with at.live_progress("outer", key="outer"), at.live_progress("inner", key="inner"):
                 raise ValueError("broken")
         except ValueError:
-            dispatcher = at.configuration.default_tracker().dispatcher
+            dispatcher = at._tracker.default_tracker().dispatcher
             while not all(getattr(task, "entry", None) for task in list(dispatcher._owed)):
                 time.sleep(0.01)
         assert watchdog.tell(60)
@@ -405,7 +406,7 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
     process = job.begin("""
         with at.live_value("alpha", watchdog=True) as value:
             value.set(1)
-            keeper = at.configuration.default_tracker().dispatcher.persistence
+            keeper = at._tracker.default_tracker().dispatcher.persistence
             while not keeper.watched:
                 time.sleep(0.01)
             say("running")
@@ -507,7 +508,7 @@ def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
     process = job.start("""
         at.configure(watchdog=True, exit_timeout=0)
         at.delivery.shutdown.FAREWELL_SECONDS = 60
-        dispatcher = at.configuration.default_tracker().dispatcher
+        dispatcher = at._tracker.default_tracker().dispatcher
         with at.live_progress("outer"), at.live_progress("inner"):
             assert at.flush(60)
             assert dispatcher.persistence._watchdog.start(60)
@@ -569,7 +570,7 @@ def test_a_signal_is_no_sudden_death(job: Job) -> None:
     before = "at.configure(watchdog=True, exit_timeout=0)\n    at.delivery.shutdown.FAREWELL_SECONDS = 60"
     code = TOLD.format(before=before).replace(
         'say("running")',
-        'at.configuration.default_tracker().dispatcher.persistence._watchdog.start(60); say("running")',
+        'at._tracker.default_tracker().dispatcher.persistence._watchdog.start(60); say("running")',
     )
     process = job.begin(code)
     process.send_signal(signal.SIGTERM)

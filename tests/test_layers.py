@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import PATIENCE
 
-from activitysmith_track import Settings, Tracker, _layers, configuration
-from activitysmith_track.configuration import Override
+from activitysmith_track import Settings, Tracker, _layers, _tracker
+from activitysmith_track._tracker import Override
 
-FILES = (_layers.__file__, configuration.__file__)
+FILES = (_layers.__file__, _tracker.__file__)
 Change = Callable[[Tracker], object]
 
 

@@ -15,8 +15,8 @@ import pytest
 from patience import PATIENCE, standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import _text, activities, iteration
-from activitysmith_track.activities import Handle
+from activitysmith_track import Handle, _text, iteration
+from activitysmith_track.blocks import option_table
 from activitysmith_track.simulator import Simulator
 
 GREEN, RED, GRAY = "green", "red", "gray"
@@ -319,7 +319,7 @@ def test_cancellation_and_timeouts(phone: Simulator) -> None:
 
 def test_wait_does_not_block_the_loop(phone: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """`wait=True` in a coroutine waits without holding up other tasks, and the end is there when it returns."""
-    monkeypatch.setattr(activities, "WAIT_SECONDS", PATIENCE)
+    monkeypatch.setattr(option_table, "WAIT_SECONDS", PATIENCE)
     ticks = []
 
     async def ticking() -> None:

@@ -18,7 +18,7 @@ import activitysmith_track as at
 from activitysmith_track import ActivitySmith, _outbox
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._outbox import Entry, Outbox
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import DEBTS_AT_ONCE, Account
 from activitysmith_track.delivery.deliveries import EndUnderWay, PushDelivery
 from activitysmith_track.delivery.persistence import Persistence

@@ -8,9 +8,10 @@ import pytest
 from stories import Story
 from world import KEY, URL, Fate, MemoryOutbox, Process, Row
 
-from activitysmith_track import _pacing, activities
+from activitysmith_track import _pacing
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._outbox import Entry
+from activitysmith_track.blocks.outcome import LOOKS
 from activitysmith_track.client.requests import Call
 
 
@@ -308,7 +309,7 @@ def test_a_card_that_stays_up_after_a_killed_run(story: Story, first: str, lasts
         story.world.sleep(60.0)
 
     story.play(work)
-    assert story.card() == (False, activities.LOOKS["done"][0], "newer")
+    assert story.card() == (False, LOOKS["done"][0], "newer")
 
 
 @pytest.mark.parametrize("shown", [False, True])
@@ -458,7 +459,7 @@ def test_the_death_of_an_older_run_is_known_late(story: Story) -> None:
         story.world.sleep(60.0)
 
     story.play(work)
-    assert story.card() == (True, activities.LOOKS["done"][0], "newer")
+    assert story.card() == (True, LOOKS["done"][0], "newer")
 
 
 def test_killed_while_an_end_is_to_go_once_more(story: Story) -> None:
@@ -484,7 +485,7 @@ def test_killed_while_an_end_is_to_go_once_more(story: Story) -> None:
         story.world.sleep(60.0)
 
     story.play(work)
-    assert story.card()[:2] == (True, activities.LOOKS["done"][0])
+    assert story.card()[:2] == (True, LOOKS["done"][0])
 
 
 def test_a_card_that_is_to_appear_while_much_is_sent(story: Story) -> None:
@@ -592,7 +593,7 @@ def test_a_late_start_and_a_next_block_whose_card_stays(story: Story) -> None:
         story.world.sleep(60.0)
 
     story.play(work)
-    assert story.card() == (False, activities.LOOKS["done"][0], "newer")
+    assert story.card() == (False, LOOKS["done"][0], "newer")
 
 
 def test_what_an_older_run_owes_and_two_newer_ones(story: Story) -> None:
@@ -616,5 +617,5 @@ def test_what_an_older_run_owes_and_two_newer_ones(story: Story) -> None:
 
     story.goes(lambda process, call: "503" if call.method == "DELETE" else "ok")
     story.play(work)
-    assert story.card() == (False, activities.LOOKS["done"][0], "newer")
+    assert story.card() == (False, LOOKS["done"][0], "newer")
     assert not [each for each in story.world.service.requests if each.method == "DELETE"]

@@ -9,7 +9,7 @@ from stories import Story
 from test_orders_of_answers import owed
 from world import Fate, Process, Row
 
-from activitysmith_track import _pacing, activities
+from activitysmith_track import Metrics, Steps, _pacing
 from activitysmith_track.client.requests import Call
 
 
@@ -99,7 +99,7 @@ def test_one_state_that_the_service_cannot_take(story: Story, kind: str) -> None
 
     def work() -> None:
         process = Process(story.world, 0)
-        handle = story.begin(activities.Steps("job", steps=["a", bad, "c"], options={"tracker": process.tracker}))
+        handle = story.begin(Steps("job", steps=["a", bad, "c"], options={"tracker": process.tracker}))
         for name in (bad, "c"):
             story.world.sleep(10)
             handle.step(name)
@@ -137,7 +137,7 @@ def test_a_429_after_a_lost_answer_of_a_reading(story: Story) -> None:
 
     def work() -> None:
         process = Process(story.world, 0)
-        handle = story.begin(activities.Metrics("job", {"CPU": 10}, options={"tracker": process.tracker}))
+        handle = story.begin(Metrics("job", {"CPU": 10}, options={"tracker": process.tracker}))
         story.world.sleep(40)
         handle.set(CPU=90)
         story.world.sleep(6)
@@ -355,7 +355,7 @@ def test_a_step_that_is_refused_once(story: Story, status: str) -> None:
 
     def work() -> None:
         process = Process(story.world, 0)
-        handle = story.begin(activities.Steps("job", steps=["a", "b", "c"], options={"tracker": process.tracker}))
+        handle = story.begin(Steps("job", steps=["a", "b", "c"], options={"tracker": process.tracker}))
         story.world.sleep(11)
         handle.step("b")
         story.world.sleep(7000)

@@ -12,7 +12,8 @@ import pytest
 
 import activitysmith_track as at
 from activitysmith_track import Budget
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
+from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.errors import InvalidRequest, RateLimited
 from activitysmith_track.simulator import Device
 from activitysmith_track.testing import Phone, capture
@@ -299,7 +300,7 @@ def test_a_million_changes_of_any_kind_are_few_looks(phone: Phone) -> None:
 
 
 class Changing:
-    """A handle that changes just after each look at it."""
+    """What a handle offers, where it changes just after each look at it."""
 
     def __init__(self, handle: Any, change: Callable[[], object]) -> None:
         self._handle, self._change = handle, change
@@ -321,7 +322,7 @@ def test_a_job_that_changes_during_each_look_is_not_looked_at_again_and_again(
         numbers = itertools.count()
 
         def then(handle: Any, change: Any) -> None:
-            monkeypatch.setattr(handle._card, "source", Changing(handle, lambda: change(next(numbers))))
+            monkeypatch.setattr(handle._card, "source", Changing(handle._card.source, lambda: change(next(numbers))))
 
         then(value, value.set)
         then(steps, lambda number: steps.step(str(number)))
@@ -363,7 +364,7 @@ def test_a_transition_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.M
         steps.step("a")
         phone.advance(60)
         names = iter(["b"])
-        changing = Changing(steps, lambda: [steps.step(name) for name in names])
+        changing = Changing(steps._card.source, lambda: [steps.step(name) for name in names])
         monkeypatch.setattr(steps._card, "source", changing)
         default_tracker().dispatcher.scheduler.schedule(steps._card, phone.clock())
         phone.settle()
@@ -373,15 +374,16 @@ def test_a_transition_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.M
 def test_a_first_reading_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes after a card was found to have nothing to show is not overlooked."""
     with at.live_value("v", key="v") as value:
-        look, readings = value.snapshot, iter([7])
+        readings = iter([7])
 
-        def snapshot() -> Any:
-            looked = look()
-            for reading in readings:
-                value.set(reading)
-            return looked
+        class Late(Provider):
+            def snapshot(self) -> Any:
+                looked = super().snapshot()
+                for reading in readings:
+                    value.set(reading)
+                return looked
 
-        monkeypatch.setattr(value, "snapshot", snapshot)
+        monkeypatch.setattr(value._card, "source", Late(value))
         value.update(title="other", important=True)
         phone.settle()
         assert phone.card("v").value == 7

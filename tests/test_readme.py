@@ -9,7 +9,8 @@ import pytest
 from patience import PATIENCE
 
 import activitysmith_track as at
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
+from activitysmith_track.blocks.option_table import OPTIONS
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import capture
 
@@ -65,9 +66,13 @@ def test_there_are_blocks() -> None:
 
 
 def test_options_are_all_named() -> None:
-    """Every option stands in the README."""
+    """The table of the README is that of the checks."""
     section = README.partition("## Options")[2].partition("\n- ")[0]
-    assert set(re.findall(r"`(\w+)`", section)) >= set(at.Options.__annotations__)
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if "| `" in line]
+    table = [
+        [f"`{name}`", each.meaning, each.shown_by, "yes" if each.pushes else ""] for name, each in OPTIONS.items()
+    ]
+    assert rows[1:] == table
 
 
 @pytest.mark.skipif(not (ROOT / ".ci" / "run").exists(), reason="a source distribution has no .ci")

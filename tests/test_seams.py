@@ -23,9 +23,12 @@ import pytest
 from jobs import Job
 from patience import PATIENCE, until
 
-from activitysmith_track import Tracker, _inbox, _outbox, _watchdog, activities, configuration
+from activitysmith_track import Tracker, _inbox, _outbox, _tracker, _watchdog, blocks
 from activitysmith_track._inbox import Inbox
 from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track.blocks.handle import Provider, _adopt
+from activitysmith_track.blocks.outcome import LOOKS, Outcome
+from activitysmith_track.blocks.states import open_children
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Call
 from activitysmith_track.delivery import account, activity, deliveries, dispatcher, scheduler, transport
@@ -199,7 +202,8 @@ def bench() -> Iterator[Bench]:
         yield make()
 
 
-FILES = {each.__file__ for each in (_inbox, activities, activity, deliveries, dispatcher, scheduler)}
+BLOCKS = {str(each) for each in Path(blocks.__path__[0]).glob("*.py")}
+FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, deliveries, dispatcher, scheduler))}
 
 
 class Meeting:
@@ -295,11 +299,11 @@ def test_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     slow("importing")  # of what handles signals
     for _ in range(5):
         with benches() as make:
-            monkeypatch.setattr(configuration, "_default", {})
-            monkeypatch.setattr(configuration, "Tracker", make)
-            first(configuration.default_tracker)
-            first(lambda: configuration.default_tracker().account())
-            first(lambda: configuration.default_tracker().dispatcher.signals)
+            monkeypatch.setattr(_tracker, "_default", {})
+            monkeypatch.setattr(_tracker, "CoreTracker", make)
+            first(_tracker.default_tracker)
+            first(lambda: _tracker.default_tracker().account())
+            first(lambda: _tracker.default_tracker().dispatcher.signals)
 
 
 def test_counts(bench: Bench) -> None:
@@ -323,7 +327,7 @@ def test_each_line_at_which_two_threads_show_something(steady: None, bench: Benc
                 )
                 if meeting.happened:
                     assert progress._custom.keys() == {"title", "color"}
-                    assert metrics._numbers() == {"x": 1, "y": 1}
+                    assert metrics._builder.numbers(metrics) == {"x": 1, "y": 1}
                     assert steps.current_step == 2
 
     at_each_line(attempt, least=50)
@@ -335,7 +339,7 @@ def test_readings(bench: Bench) -> None:
         with bench.live_metrics("full") as metrics:
             readings = [{f"{label}{number}": 1 for number in range(3)} for label in "abcd"]
             together(*[functools.partial(metrics.set, each) for each in readings])
-            state = metrics._running()
+            state = metrics._builder.running(metrics)
             assert state is not None
             assert len(state["metrics"]) == 8
 
@@ -345,7 +349,7 @@ def test_steps(bench: Bench) -> None:
     for _ in range(5):
         with bench.live_steps("job", steps=1_000) as steps:
             together(*[times(50, lambda _: steps.advance()) for _ in range(4)])
-            assert (steps.current_step, steps.transitions()) == (200, 200)
+            assert (steps.current_step, Provider(steps).transitions()) == (200, 200)
 
 
 def test_a_block_ends_once(bench: Bench) -> None:
@@ -361,7 +365,7 @@ def test_a_block_ends_once(bench: Bench) -> None:
         assert card is not None
         assert card.end_delivery is not None
         assert outcome is not None
-        assert card.end_delivery.state.body["content_state"]["color"] == activities.LOOKS[outcome.kind][0]
+        assert card.end_delivery.state.body["content_state"]["color"] == LOOKS[outcome.kind][0]
         assert pushes == (outcome.kind == "failed")
         assert bench.service.count("DELETE", f"job-{number}") == bench.service.count("PUT", f"job-{number}")
         pushed += pushes
@@ -382,7 +386,7 @@ def test_each_line_at_which_another_thread_ends_a_block(steady: None, way: str) 
             assert handle.outcome is not None
             ends = {each for each in handed if isinstance(each, deliveries.EndDelivery)}
             colors = [end.state.body["content_state"]["color"] for end in ends]
-            assert colors == [activities.LOOKS[handle.outcome.kind][0]]
+            assert colors == [LOOKS[handle.outcome.kind][0]]
             assert bench.flush(PATIENCE)
             assert served.is_idle
             assert bench.service.count("POST") == (handle.outcome.kind == "failed")
@@ -431,11 +435,11 @@ def test_inner_blocks(bench: Bench) -> None:
             child = bench.live_progress(f"inner-{number}")
             child.begin()
             child._card, child._parent = None, outer
-            outer._adopt(child)
+            _adopt(outer, child)
             child.finish()
 
-        together(*stop.after(*[times(100, inner)] * 3), stop.repeat(outer.snapshot))
-        assert outer._open_children() == []
+        together(*stop.after(*[times(100, inner)] * 3), stop.repeat(Provider(outer).snapshot))
+        assert open_children(outer) == []
         assert not outer._children
 
 
@@ -600,7 +604,7 @@ def test_each_line_at_which_an_end_is_replaced(steady: None) -> None:
             with bench.live_progress("job") as progress:
                 assert bench.flush(PATIENCE)
                 card: Any = progress._card
-                state = progress._final(activities.Outcome("done", "job", "job", 1.0))
+                state = progress._builder.final(progress, Outcome("done", "job", "job", 1.0))
                 card.end(state._replace(not_before=bench.dispatcher.clock() + PATIENCE))
             end = card.end_delivery
 

@@ -20,7 +20,8 @@ from jobs import Job
 from patience import PATIENCE, PatientSimulator, until
 
 import activitysmith_track as at
-from activitysmith_track import Tracker, _forks, configuration
+from activitysmith_track import Tracker, _forks, _tracker
+from activitysmith_track._tracker import CoreTracker
 from activitysmith_track.client import retry
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.persistence import Persistence
@@ -438,22 +439,22 @@ def test_a_gate_is_shut_when_everybody_has_left() -> None:
 
 def test_there_is_one_default_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads that ask for it first, at the same time, get the same one."""
-    monkeypatch.setattr(configuration, "_default", {})
-    barrier, made = threading.Barrier(2, timeout=PATIENCE), list[Tracker]()
-    init = Tracker.__init__
+    monkeypatch.setattr(_tracker, "_default", {})
+    barrier, made = threading.Barrier(2, timeout=PATIENCE), list[CoreTracker]()
+    init = CoreTracker.__init__
 
-    def slow(self: Tracker, **settings: Any) -> None:
+    def slow(self: CoreTracker, **settings: Any) -> None:
         barrier.wait()
         init(self, **settings)
 
-    monkeypatch.setattr(Tracker, "__init__", slow)
-    threads = [threading.Thread(target=lambda: made.append(configuration.default_tracker())) for _ in range(2)]
+    monkeypatch.setattr(CoreTracker, "__init__", slow)
+    threads = [threading.Thread(target=lambda: made.append(_tracker.default_tracker())) for _ in range(2)]
     for each in threads:
         each.start()
     for each in threads:
         each.join(PATIENCE)
     assert len(made) == 2
-    assert made[0] is made[1] is configuration.default_tracker()
+    assert made[0] is made[1] is _tracker.default_tracker()
 
 
 def own_threads() -> set[threading.Thread]:

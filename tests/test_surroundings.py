@@ -13,7 +13,7 @@ import surroundings
 from patience import CLOCK, PATIENCE, standing_clock
 
 import activitysmith_track
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 
 pytest_plugins = ["pytester"]
 

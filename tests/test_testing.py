@@ -22,7 +22,7 @@ from activitysmith_track import (
     notify,
     track,
 )
-from activitysmith_track.configuration import default_tracker
+from activitysmith_track._tracker import default_tracker
 from activitysmith_track.simulator import Device
 from activitysmith_track.testing import Phone, capture
 

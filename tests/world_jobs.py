@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from world import KEY, OUTAGES, SECRET, Child, Process, Trap, World
 
-from activitysmith_track import _pacing, activities, iteration
+from activitysmith_track import Metrics, Progress, Steps, Timer, _pacing, iteration
 
 
 class Event(NamedTuple):
@@ -168,13 +168,13 @@ class Line:
         assert self.process is not None
         options |= {"tracker": self.process.tracker, "metadata": {"run": len(self.world.judge.runs) + 1}}
         if which < 4:
-            return activities.Progress(name, total=20, options=options)
+            return Progress(name, total=20, options=options)
         if which < 6:
-            return activities.Steps(name, steps=["one", "two", "three"], options=options)
+            return Steps(name, steps=["one", "two", "three"], options=options)
         if which == 6:
-            return activities.Metrics(name, {"loss": 1.0}, options=options)
+            return Metrics(name, {"loss": 1.0}, options=options)
         options.pop("stall_after", None)
-        return activities.Timer(name, duration=self.world.rng.choice((None, 5.0, 900.0)), options=options)
+        return Timer(name, duration=self.world.rng.choice((None, 5.0, 900.0)), options=options)
 
     def _enter(self, x: float, name: str, handle: Any, around: Run | None, is_delayed: bool = False) -> Run:
         assert self.process is not None
@@ -257,12 +257,12 @@ class Line:
 
     def do_step(self, x: float, y: float) -> None:
         run = self._innermost(x)
-        if run is not None and isinstance(run.handle, activities.Steps):
+        if run is not None and isinstance(run.handle, Steps):
             run.handle.step(("two", "three", "extra")[int(y * 3)])
 
     def do_reading(self, x: float, y: float) -> None:
         run = self._innermost(x)
-        if run is not None and isinstance(run.handle, activities.Metrics):
+        if run is not None and isinstance(run.handle, Metrics):
             run.handle.set(loss=y * 3)
 
     # -- ends

@@ -18,13 +18,13 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   at that moment. `Steps._plan`: a plan follows the newest one by `setdefault`. [counts, readings, steps,
   two_threads_show_something]
 - `Handle._children`: blocks put themselves in and out, the scheduler reads a copy. [inner_blocks]
-- `Watch._first`, the outcome: the first `setdefault` counts. `Activity.end_delivery`: the first one under the
+- `Block._first`, the outcome: the first `setdefault` counts. `Activity.end_delivery`: the first one under the
   dispatcher's lock (`takes`). A block that is ended while it opens ends its card itself, since `_first` is read
   after `_card` was set, and the other way round by who ends it. [a_block_ends_once, another_thread_ends_a_block,
   another_thread_reads_a_handle]
 - `Account.activities`, `Dispatcher._open`, `.refuses`, `Activity.predecessor`, `.successor`: changed by `open` in
   the user's threads and by `release` in the scheduler's, under the dispatcher's lock. [the_same_key_at_once]
-- `Override._entered`, `activities.left_loops`, `Runtime._warned`, `Persistence.directory`,
+- `Override._entered`, `context.left_loops`, `Runtime._warned`, `Persistence.directory`,
   `Account.recovery`: changed in one step each, looked through in copies; who is late does the same once
   more. [test_layers; test_configuration: one_override_in_several_threads]
 - `Signals._tracked`: under a lock; the handlers take none. [signals_count_what_is_tracked; test_signals]

@@ -1,0 +1,52 @@
+"""The blocks of a context, and the loops in it that were left and not explained yet."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class OpenBlock(Protocol):
+        """What a context knows of the blocks in it."""
+
+        @property
+        def is_open(self) -> bool:
+            """True between entering and the end, in the process that entered."""
+
+
+logger = logging.getLogger("activitysmith_track")
+
+stack: ContextVar[tuple[OpenBlock, ...]] = ContextVar("activitysmith_track_blocks", default=())
+
+
+def enter(block: OpenBlock) -> None:
+    """Make a block the innermost one of this context."""
+    stack.set((*stack.get(), block))
+
+
+def leave(block: OpenBlock) -> None:
+    """Take a block out of this context, wherever it stands there."""
+    stack.set(tuple(each for each in stack.get() if each is not block))
+
+
+def open_blocks() -> list[OpenBlock]:
+    """Return the open blocks of this context, innermost first."""
+    return [each for each in reversed(stack.get()) if each.is_open]
+
+
+left_loops: deque[Any] = deque(maxlen=64)  # weak references to loops that were left and not exhausted
+
+
+def explain_loops(error: BaseException) -> None:
+    """Tell the loops that were just left of an exception, which may be why."""
+    for reference in list(left_loops):
+        loop = reference()
+        if loop is not None and loop.outcome.kind == "stopped":
+            try:
+                loop.explain(error)
+            except Exception:
+                logger.exception("activitysmith_track: internal error at the end of %r", loop.name)

@@ -1,0 +1,341 @@
+"""What all kinds of handles share: one tracked block, and what its card shows."""
+
+from __future__ import annotations
+
+import logging
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .._lazy import Lazy
+from ..errors import InvalidRequest
+from .block import Block, decide, scrubbed
+from .context import open_blocks
+from .key import stream_key
+from .option_table import COUNTED, OPTIONS, SHOWN, card_of, check_options, shows
+from .stall import Stall
+from .states import open_children
+from .values import fit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import TypeVar
+
+    from typing_extensions import Self
+
+    from .. import settings
+    from ..delivery.activity import Activity
+    from ..delivery.persistence import CrashState
+    from ..delivery.state import ActivityState, Mark
+    from .outcome import Kind, Outcome
+    from .states import StateBuilder
+
+    F = TypeVar("F", bound=Callable[..., Any])
+else:
+    settings = Lazy("settings")
+
+logger = logging.getLogger("activitysmith_track")
+
+_NOTHING_YET: Mapping[str, Any] = MappingProxyType({})
+
+
+class Handle(Block):
+    """One tracked block: what all the kinds of handles share.
+
+    Use it as `with`, as `async with` or as a decorator. Before that it shows nothing, which the log says once. After
+    `finish()`, `fail()` or `cancel()` it has ended, the first of them stands, and further calls do nothing. A handle
+    that has ended may be entered again, which starts it afresh.
+
+    Raises:
+        RuntimeError: where a handle that is open is entered again.
+    """
+
+    type: ClassVar[str] = ""
+    _own: ClassVar[tuple[str, ...]] = ()  # what its function takes beside a name and the shared options
+    _made_with: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {}
+    )  # the arguments of `again`, and where they are kept
+    _builder: ClassVar[StateBuilder[Any]]
+    is_loop = False
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        function = f"live_{type(self).__name__.lower()}"
+        if not isinstance(name, str) or not name.strip():
+            bare = f': a decorator is called with one, @{function}("my job")' if callable(name) else ""
+            raise InvalidRequest("name", name, f"a string that is not blank{bare}")
+        super().__init__(name, check_options(function, options, self.type, self._own))
+        self._given_options = options
+        self._card: Activity | None = None
+        self._parent: Handle | None = None
+        self._children: dict[Handle, None] | None = None  # the open ones
+        self._resting: bool = False
+        self._transitions: int = 0
+        self._custom: Mapping[str, Any] = _NOTHING_YET
+        self._stall: Stall | None = None
+
+    # -- entering and leaving
+
+    @property
+    def title(self) -> str:
+        """The title as the card shows it."""
+        return str(self._custom.get("title", self._title))
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function of any kind: each call runs in a fresh handle."""
+        from .wrap import wrap
+
+        return wrap(function, self.again)
+
+    def again(self) -> Self:
+        """Make a fresh handle with the same arguments."""
+        make: Any = type(self)
+        given = {name: getattr(self, kept) for name, kept in self._made_with.items()}
+        fresh: Self = make(self.name, **given, options=self._given_options)
+        return fresh
+
+    def begin(self) -> None:
+        """Open the block: on a card of its own, or as a line of the block around it."""
+        super().begin()
+        self._card = self._parent = None
+        self._children = None
+        self._transitions = 0
+        self._resting = False
+        self._custom = _NOTHING_YET
+        self._stall = None
+        self._reset()
+        if self._account is None:
+            return
+        if "stall_after" in self._options:
+            self._stall = Stall(self, self._options["stall_after"])
+            self._tracker.dispatcher.look_after(self._stall)
+        around = next((each for each in open_handles() if each._builder.holds(each, self)), None)
+        if around is not None and "key" not in self._options:
+            self._parent = around
+            _adopt(around, self)
+        else:
+            self._card = self._tracker.dispatcher.open(
+                self._account,
+                stream_key(self.name, self._options.get("key")),
+                Provider(self),
+                delay=self._options.get("delay", 0.0),
+                reserve=1 if self._options.get("keep") else 0,
+                budget=self._tracker.settings.pace,
+            )
+        if self._first is not None:
+            self._end_card(self._first)  # another thread, a signal or the exit has ended the block meanwhile
+        self._touch()
+
+    def _reset(self) -> None:
+        """Begin the count anew."""
+
+    # -- explicit ends
+
+    def finish(self, subtitle: str | None = None) -> None:
+        """End well, now: green, with the time it took, or with a subtitle of one's own."""
+        conclude(self, "done", subtitle)
+
+    def fail(self, reason: str = "") -> None:
+        """End as failed, now: red, and a push that says the reason."""
+        conclude(self, "failed", None, reason)
+
+    def cancel(self) -> None:
+        """End as stopped, now: grey, no push."""
+        conclude(self, "stopped")
+
+    # -- what is shown while it runs
+
+    def advance(self, n: float = 1) -> Any:
+        """Count, where this kind of handle counts; elsewhere nothing happens."""
+        return StepBlock()
+
+    def step(self, name: str) -> StepBlock:
+        """Begin a step, where this kind of handle has steps; elsewhere nothing happens."""
+        return StepBlock()
+
+    def set(self, *values: Any, **more: Any) -> None:
+        """Show a reading, where this kind of handle has readings; elsewhere nothing happens."""
+
+    def pause(self) -> None:
+        """Stop the clock, where this kind of handle has one; elsewhere nothing happens."""
+
+    def resume(self) -> None:
+        """Let the clock run on, where this kind of handle has one; elsewhere nothing happens."""
+
+    def update(self, *, important: bool = False, **shown: Any) -> None:
+        """Change what the card shows.
+
+        Args:
+            important: True for a transition: it goes at once while the budget allows.
+            **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`; `None` leaves one as
+                it is. What cannot be shown is logged once and left out, and so are `percentage`, `completed` and
+                `total` where this kind of handle counts nothing.
+
+        Raises:
+            TypeError: for an option that no kind of handle has, naming the nearest one.
+        """
+        wrong = settings.unknown_option("update", shown, (*SHOWN, *COUNTED, "important"))
+        if wrong:
+            raise wrong
+        _tell_unopened(self)
+        for name, value in shown.items():
+            if value is not None:
+                _show(self, name, value)
+        if important:
+            self._transitions += 1
+        if important or self._resting or shown.keys() - {"subtitle"}:
+            self._touch(transition=important)
+
+    def _touch(self, *, transition: bool = False) -> None:
+        """Have the dispatcher look at the card."""
+        _tell_unopened(self)
+        self._resting = False
+        top = self
+        while top._parent is not None:
+            top = top._parent
+        if top._card is not None and top._first is None:
+            top._card.wake(transition=transition and top is self)
+
+    def _figures(self, kind: Kind) -> dict[str, Any]:
+        return self._builder.figures(self, kind)
+
+    def _end_card(self, outcome: Outcome) -> None:
+        if self._stall is not None:
+            self._tracker.dispatcher.look_after(self._stall)  # which looks no more, and lets go of this handle
+        if self._parent is not None:
+            (self._parent._children or {}).pop(self, None)
+            self._touch()
+        if self._card is not None:
+            self._card.end(self._builder.end(self, outcome))
+
+
+def open_handles() -> list[Handle]:
+    """Return the open handles of this context, innermost first."""
+    return [each for each in open_blocks() if isinstance(each, Handle)]
+
+
+def conclude(handle: Handle, kind: Kind, subtitle: str | None = None, reason: object = "") -> None:
+    """End a block by a call, and not by leaving it."""
+    if not handle.is_open:
+        _tell_unopened(handle)
+        return
+    try:
+        if subtitle is not None:
+            handle._custom = {**handle._custom, "final": fit(subtitle)}
+        decide(handle, kind, reason=scrubbed(handle, fit(reason, 4_000)))
+    except Exception:
+        logger.exception("activitysmith_track: internal error at the end of %r", handle.name)
+
+
+def _abandon(handle: Handle, words: str | None) -> None:
+    """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
+    for child in open_children(handle):
+        _abandon(child, words)
+    handle._pushed_failure = True  # an exception that comes of it alarms nobody
+    conclude(handle, "stopped", words)
+    if handle._first is not None and handle._card is not None and handle._card.end_delivery is None:
+        handle._end_card(handle._first)  # Ctrl-C came between the outcome and the card's end
+
+
+def _show(handle: Handle, name: str, value: Any) -> None:
+    try:
+        if not shows(handle.type, name):
+            raise InvalidRequest(name, value, f"none: {card_of(handle.type)} cannot show it")
+        checked = fit(value) if name in ("title", "subtitle") else OPTIONS[name].check(name, value)
+    except Exception as problem:
+        note(handle, name, "%s", problem)
+    else:
+        handle._custom = {**handle._custom, name: checked}
+
+
+def refuses(handle: Handle, labelled: Mapping[str, Any]) -> bool:
+    """Tell whether there are readings with labels, which only a grid can show."""
+    if labelled:
+        note(handle, "labels", "labelled readings are skipped: %s shows none", card_of(handle.type))
+    return bool(labelled)
+
+
+def note(handle: Handle, kind: str, message: str, *details: object) -> None:
+    """Log what was wrong with run-time data, once for each kind and name."""
+    handle._tracker.dispatcher.runtime.warn_once((kind, handle.name), f"{handle.name!r}: {message}", *details)
+
+
+def _tell_unopened(handle: Handle) -> None:
+    """Say of a handle that is used but was never entered why nothing is seen of it."""
+    if handle._opened < 0 and not handle._options.get("disable") and handle._tracker.account() is not None:
+        note(handle, "unopened", "it was never opened: use it in a with block")
+
+
+def _adopt(handle: Handle, inner: Handle) -> None:
+    """Have an inner block's line on the card."""
+    if handle._children is None:
+        handle._children = {}
+    handle._children[inner] = None
+
+
+class Provider:
+    """What the delivery asks of one handle, on its own threads; see `StateProvider`.
+
+    Args:
+        handle: whose card it is.
+    """
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def snapshot(self) -> ActivityState | None:
+        """Return the state to show, or `None` where there is nothing to show yet."""
+        return self._handle._builder.snapshot(self._handle)
+
+    def mark(self) -> Mark:
+        """Return what tells this state from the next."""
+        return self._handle._builder.mark(self._handle)
+
+    def transitions(self) -> int:
+        """Return how many transitions there have been by now."""
+        return self._handle._builder.transitions(self._handle)
+
+    def last_words(self) -> CrashState | None:
+        """Return what is to be said if the process dies now, or `None` where nobody watches."""
+        return self._handle._builder.last_words(self._handle)
+
+    def rest(self, looked: Mark | None) -> float | None:
+        """Ask to be woken by the next change after that look; else return the seconds after which to look again."""
+        return self._handle._builder.rest(self._handle, looked)
+
+    def opening(self) -> None:
+        """Hear that the card is about to appear on the screen."""
+        self._handle._builder.opening(self._handle)
+
+    def abandon(self, words: str | None = None) -> None:
+        """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
+        _abandon(self._handle, words)
+
+
+class StepBlock:
+    """What `step()` returns: as a `with` block it finishes the step that the call began.
+
+    Args:
+        finish: finishes the step, unless another has begun; `None` where no step was begun.
+    """
+
+    def __init__(self, finish: Callable[[], None] | None = None) -> None:
+        self._finish = finish
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._finish is not None and error is None:
+            self._finish()  # else the step that failed stays the one that was running
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)

@@ -1,0 +1,129 @@
+"""What is pushed when a block ends: whether anything is, and in which words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._lazy import Lazy
+from .._text import LONGEST_PUSH
+from .option_table import check_told
+from .outcome import message
+from .values import fit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from .. import payloads
+    from .._tracker import CoreTracker
+    from ..delivery.account import Account
+    from .outcome import Outcome
+
+    class Telling(Protocol):
+        """What a push needs of the block that it tells of."""
+
+        name: str
+        result: object
+        _options: Mapping[str, Any]
+        _account: Account | None
+        _opened: int
+        _pushed_failure: bool
+
+        @property
+        def title(self) -> str:
+            """The title as the card shows it."""
+
+        @property
+        def _tracker(self) -> CoreTracker: ...
+else:
+    payloads = Lazy("payloads")
+
+
+def tell(block: Telling, outcome: Outcome, error: BaseException | None) -> None:
+    """Send the push that belongs to an outcome, if any."""
+    if outcome.kind == "stopped":
+        return
+    failed = outcome.kind == "failed"
+    wanted = block._options.get("on_failure", True) if failed else block._options.get("on_success", False)
+    body = push_body(block, outcome, _asked(block, wanted, outcome, error if failed else block.result))
+    if body is None or block._account is None:
+        return
+    dispatcher = block._tracker.dispatcher
+    marks = _marks(error) if failed and error is not None else None
+    if marks is not None:
+        dispatcher.take_over(marks, block._opened)
+    block._pushed_failure = failed
+    dispatcher.push(block._account, body, at_least_once=failed, failure=marks)
+
+
+def push_stall(block: Telling, words: str) -> None:
+    """Tell that there is no progress."""
+    if block._account is None or block._options.get("on_failure", True) is False:
+        return
+    body = {"title": fit(f"{block.title} stands still"), "message": words, **shared(block)}
+    block._tracker.dispatcher.push(block._account, body, at_least_once=False)
+
+
+def _asked(block: Telling, wanted: Any, outcome: Outcome, subject: object) -> Any:
+    """Call a callable for what to push; where it fails, the job does not, and a failure is still told."""
+    if not callable(wanted):
+        return wanted
+    failed = outcome.kind == "failed"
+    which = "failure" if failed else "success"
+    try:
+        answer = wanted(outcome, subject)
+        return None if answer is None else check_told(f"on_{which}", answer)
+    except Exception as problem:
+        block._tracker.dispatcher.runtime.warn_once(
+            ("callable", block.name), "on_%s of %r failed: %r", which, block.name, problem
+        )
+        return failed
+
+
+def push_body(block: Telling, outcome: Outcome, wanted: Any) -> dict[str, Any] | None:
+    """Build the push of an outcome.
+
+    Args:
+        block: what has ended.
+        outcome: how.
+        wanted: True, False, `None`, its message, or a `Push`.
+
+    Returns:
+        The body, or `None` where nothing is to be pushed.
+    """
+    if wanted is None or wanted is False:
+        return None
+    body: dict[str, Any] = {
+        "title": fit(f"{block.title} {'failed' if outcome.kind == 'failed' else 'finished'}"),
+        "message": wanted if isinstance(wanted, str) else message(outcome),
+        "interruption_level": "active",
+        **shared(block),
+    }
+    if isinstance(wanted, payloads.Push):
+        body.update(payloads.with_target(wanted.given()))
+    for name in ("title", "message", "subtitle"):
+        if name in body:
+            body[name] = fit(body[name], LONGEST_PUSH)
+    return body
+
+
+def shared(block: Telling) -> dict[str, Any]:
+    """Return what a card and a push carry alike: channels, tags and metadata."""
+    settings, options = block._tracker.settings, block._options
+    both: dict[str, Any] = {}
+    channels = options.get("channels") or payloads.split_channels(settings.channels)
+    if channels:
+        both["target"] = {"channels": channels}
+    for name in ("tags", "metadata"):
+        value = options.get(name, getattr(settings, name))
+        if value is not None:
+            both[name] = value
+    return both
+
+
+def _marks(error: BaseException) -> object:
+    """Know an exception again without holding it: holding it would keep the failed frames' objects alive."""
+    last = trace = error.__traceback__
+    while trace is not None:
+        last, trace = trace, trace.tb_next
+    return (id(error), type(error), last and (id(last.tb_frame.f_code), last.tb_lasti))

@@ -1,0 +1,85 @@
+"""The look-out for a job that makes no progress."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import _text
+from .pushes import push_stall
+
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, Protocol
+
+    from .pushes import Telling
+
+    class Watched(Telling, Protocol):
+        """What is read of a handle that may stall."""
+
+        _builder: ClassVar[Any]
+        _began: float
+        _transitions: int
+
+        @property
+        def is_open(self) -> bool:
+            """True between entering and the end, in the process that entered."""
+
+        def _touch(self, *, transition: bool = False) -> None: ...
+
+
+STALL_LOOKS = 10  # looks at what may have stalled, in the time after which it has
+
+
+class Stall:
+    """The task that tells a job which makes no progress.
+
+    Args:
+        handle: the job's.
+        after: seconds without progress.
+    """
+
+    __slots__ = ("_after", "_handle", "_mark", "_moved", "_opened", "_said", "_told", "turns", "words")
+
+    def __init__(self, handle: Watched, after: float) -> None:
+        self._handle, self._after, self._opened = handle, after, handle._opened
+        self._mark: object = None
+        self._moved = handle._began
+        self._said = after
+        self._told = False
+        self.turns = 0  # how often it stalled or recovered: each is a transition
+        self.words = ""  # what the card says while it stands still
+
+    def give_up(self) -> None:
+        """Look no more."""
+
+    def run(self, now: float) -> float | None:
+        """Look whether there was progress; see `Task.run`."""
+        handle = self._handle
+        if not handle.is_open or handle._opened != self._opened:
+            return None
+        mark = _progress_of(handle)
+        if mark != self._mark:
+            self._mark, self._moved = mark, now
+        stood = now - self._moved
+        if stood >= self._said * 2 if self.words else stood >= self._after:
+            self._said = stood  # said again when it has doubled
+            self._say(f"No progress for {_text.format_duration(stood)}")
+        elif self.words and stood < self._after:
+            self._say("")
+        return now + self._after / STALL_LOOKS
+
+    def _say(self, words: str) -> None:
+        self.words = words
+        self.turns += 1
+        self._handle._touch(transition=True)
+        self._push()
+
+    def _push(self) -> None:
+        if self.words and not self._told:
+            self._told = True
+            push_stall(self._handle, self.words)
+
+
+def _progress_of(handle: Watched) -> object:
+    """Return what changes with every progress."""
+    builder = handle._builder
+    return builder.fraction(handle), handle._transitions, builder.detail(handle), builder.numbers(handle)
