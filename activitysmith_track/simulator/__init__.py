@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from .clock import Clock, ManualClock
     from .device import Card, Device, ReceivedPush
     from .faults import Fault
+    from .memory import Received
     from .server import Simulator
-    from .service import Received
 
 __all__ = ["Card", "Clock", "Device", "Fault", "ManualClock", "Received", "ReceivedPush", "Simulator"]
 
 _HOMES = {"clock": "Clock ManualClock", "device": "Card Device ReceivedPush", "faults": "Fault"}
-_HOMES |= {"server": "Simulator", "service": "Received"}
+_HOMES |= {"memory": "Received", "server": "Simulator"}
 
 
 def __getattr__(name: str) -> Any:
