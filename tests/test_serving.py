@@ -41,8 +41,8 @@ class Serving:
 
     def __init__(self) -> None:
         self.refuses, self.port = False, 0
-        self.server = Server(application, self._listen, lambda: self.refuses)
-        self.port = self.server.start().getsockname()[1]
+        self.server = Server(self._listen, lambda: self.refuses)
+        self.port = self.server.start(application).getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
 
     def _listen(self) -> socket.socket:

@@ -84,37 +84,33 @@ class Simulator:
     ) -> None:
         self.clock = clock or Clock(speed)
         self.service = Service(clock=self.clock, device=device, **rules)
-        self.faults = Faults(self._heed_faults)
+        self.faults = Faults(lambda: self._server.heed(self.service.touch))
         self._host, self._port = host, check_integer("port", port, at_most=65_535)
         self._hosts = HostNames(host, allow_hosts)
         self._views = Views(self.service, self.clock, self.faults, delivers_webhooks=deliver_webhooks)
         self._feed = Feed(self._views)
         self._delivers_webhooks = deliver_webhooks
-        self._server: Server | None = None
+        self._server = Server(lambda: _listen(self._host, self._port), lambda: self.faults.refuse)
+        self.service.listeners.append(lambda: self._server.call(self._feed.wake))
 
     # -- starting and stopping
 
     def start(self) -> Self:
         """Serve, and return when requests are answered."""
-        server = Server(self.application(), lambda: _listen(self._host, self._port), lambda: self.faults.refuse)
-        self._port = int(server.start().getsockname()[1])
-        self._server = server
-        self.service.listeners.append(self._wake_page)
+        self._port = int(self._server.start(self.application()).getsockname()[1])
         return self
 
     def stop(self) -> None:
         """Stop serving; what was received can still be read."""
-        if self._server is None:
+        if not self._server.is_running:
             return
-        self.service.listeners.remove(self._wake_page)
         self._server.stop()
-        self._server = None
         for fault in self.faults:
             if fault.kind == "refuse":
                 fault.remove()
 
     def __enter__(self) -> Self:
-        return self if self._server is not None else self.start()
+        return self if self._server.is_running else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -226,22 +222,12 @@ class Simulator:
             TypeError: for a field that is none.
         """
         fault = Fault(kind, **fields)
-        if fault.kind == "refuse" and self._server is None:
+        if fault.kind == "refuse" and not self._server.is_running:
             raise RuntimeError("the simulator has not been started")
         self.faults.add(fault)
-        if fault.kind == "refuse" and self._server is not None:
+        if fault.kind == "refuse":
             self._server.later(float(fault.seconds or 0), fault.remove)
         return fault
-
-    def _heed_faults(self) -> None:
-        if self._server is None:
-            self.service.touch()
-        else:
-            self._server.heed(self.service.touch)
-
-    def _wake_page(self) -> None:
-        if self._server is not None:
-            self._server.call(self._feed.wake)
 
     def pause(self, stream_key: str) -> None:
         """Pause a stream, as its owner can in the app.
@@ -289,14 +275,10 @@ class Simulator:
             feed=self._feed,
             deliver_webhooks=self._delivers_webhooks,
         )
-        routes = [Api(self.service, self.faults, self._reset).route(), *control.routes(), *page_routes()]
+        routes = [Api(self.service, self.faults, self._server.reset).route(), *control.routes(), *page_routes()]
         application = Starlette(routes=routes, exception_handlers={HTTPException: error_answer})
         application.router.redirect_slashes = False  # the service does not redirect either
         return Gatekeeper(application, self._hosts)
-
-    def _reset(self, client: tuple[str, int] | None) -> None:
-        if self._server is not None:
-            self._server.reset(client)
 
 
 def _listen(host: str, port: int) -> socket.socket:

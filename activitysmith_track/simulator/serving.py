@@ -227,40 +227,47 @@ class Server:
     """A server on a thread of its own, which leaves the process's signal handlers and loggers alone.
 
     Args:
-        application: what answers.
         listen: opens the listening socket, again after each refusal.
         refuses: tells whether connections are to be refused now.
 
     Attributes:
-        connections: those that are open.
+        connections: those that are open, since the start.
         serving: set while it listens.
     """
 
-    def __init__(
-        self, application: ASGIApp, listen: Callable[[], socket.socket], refuses: Callable[[], bool]
-    ) -> None:
+    def __init__(self, listen: Callable[[], socket.socket], refuses: Callable[[], bool]) -> None:
         self._listen, self._refuses = listen, refuses
-        self.connections = Connections(application)
-        self._uvicorn = _Uvicorn(self.connections, self._begin)
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turn = asyncio.Lock()
         self.serving = threading.Event()
 
-    def start(self) -> socket.socket:
-        """Serve, and return the listening socket when requests are answered.
+    @property
+    def is_running(self) -> bool:
+        """True from the start to the stop, also while connections are refused."""
+        return self._thread is not None
+
+    def start(self, application: ASGIApp) -> socket.socket:
+        """Serve.
+
+        Args:
+            application: what answers.
+
+        Returns:
+            The listening socket, when requests are answered.
 
         Raises:
             OSError: where the socket cannot be opened.
             RuntimeError: when it does not serve after 10 s.
         """
         listening = self._listen()
-        self._thread = threading.Thread(
-            target=self._run, args=(listening,), name="activitysmith-simulator", daemon=True
-        )
-        self._thread.start()
+        self.connections = Connections(application)
+        self._uvicorn = _Uvicorn(self.connections, self._begin)
+        self._turn = asyncio.Lock()
+        thread = threading.Thread(target=self._run, args=(listening,), name="activitysmith-simulator", daemon=True)
+        thread.start()
         if not self.serving.wait(START_SECONDS):
             raise RuntimeError("the simulator did not start")
+        self._thread = thread
         return listening
 
     def _run(self, listening: socket.socket) -> None:
@@ -272,21 +279,22 @@ class Server:
         self.serving.set()
 
     def leave(self) -> None:
-        """Stop serving, without waiting for connections that are still open."""
+        """Stop serving, without waiting for connections that are still open, nor for the thread."""
         self.call(self._uvicorn.leave)
 
     def stop(self) -> None:
         """Stop serving, and return when the thread has ended, or after 10 s."""
-        self.leave()
         if self._thread is not None:
+            self.leave()
             self._thread.join(START_SECONDS)
+            self.serving.clear()
+            self._thread = None
 
     def call(self, function: Callable[[], object]) -> None:
-        """Run a function on the server's thread."""
-        try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop has ended
-            return
+        """Run a function on the server's thread, if there is one."""
+        if self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(function)
 
     def later(self, seconds: float, function: Callable[[], object]) -> None:
         """Run a function on the server's thread after so many seconds."""
@@ -299,15 +307,17 @@ class Server:
     # -- refusing connections
 
     def heed(self, then: Callable[[], None]) -> None:
-        """Listen exactly while connections are not to be refused; where another thread asks, return when it is so.
+        """While it runs, listen exactly while connections are not to be refused.
+
+        It returns when it is so; where the server's own thread asks, it will be so a moment later.
 
         Args:
-            then: called when it is so.
+            then: called when it is so, at once where it does not run.
 
         Raises:
             RuntimeError: when it is not so after 10 s, because somebody else took the port.
         """
-        if self._refuses() is not self.serving.is_set():
+        if not self.is_running or self._refuses() is not self.serving.is_set():
             then()
             return
         if threading.current_thread() is self._thread:  # a command over HTTP: its own answer goes out first
