@@ -104,7 +104,7 @@ def accept(operation: str, key: str, body: dict[str, Any] | None) -> dict[str, A
         raise Refusal(400, "Invalid request", "a JSON body is required")
     if operation in ("stream", "end_stream") and not is_valid(payloads.check_stream_key, key):
         raise Refusal(400, "Invalid stream_key", _STREAM_KEY_WORDS)
-    return _checked(operation, body or {})
+    return _checked_body(operation, body or {})
 
 
 def is_valid(check: payloads.Check, value: str) -> bool:
@@ -116,7 +116,7 @@ def is_valid(check: payloads.Check, value: str) -> bool:
     return True
 
 
-def _checked(operation: str, body: dict[str, Any]) -> dict[str, Any]:
+def _checked_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     target = body.get("target")
     for given in (body.get("channels"), target.get("channels") if isinstance(target, dict) else None):
         if isinstance(given, str):  # the client splits it; on the wire it is a list

@@ -12,7 +12,7 @@ from .wire import as_json
 
 __all__ = ["Feed"]
 
-FRAME_SECONDS, LOOK_SECONDS, HEARTBEAT_SECONDS = 0.1, 0.5, 15.0
+FRAME_SECONDS, SCREEN_LOOK_SECONDS, HEARTBEAT_SECONDS = 0.1, 0.5, 15.0
 
 
 class Feed:
@@ -95,7 +95,7 @@ class Feed:
         assert self._woken is not None
         while self._subscribers:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
+                await asyncio.wait_for(self._woken.wait(), SCREEN_LOOK_SECONDS)
             self._woken.clear()
             if self._make(unless=self._drawn):
                 await asyncio.sleep(FRAME_SECONDS)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FaultyResponse"]
 
 NOT_JSON = b"<html><body>this is not JSON"
-LOOK_SECONDS = 0.05  # between two looks whether a fault that hangs was taken away
+HANG_LOOK_SECONDS = 0.05  # between two looks whether a fault that hangs was taken away
 
 
 class FaultyResponse:
@@ -69,5 +69,5 @@ class FaultyResponse:
         """Wait until the client goes, or the fault is taken away."""
         gone = asyncio.ensure_future(receive())
         while not gone.done() and self._fault.is_set:
-            await asyncio.wait([gone], timeout=LOOK_SECONDS)
+            await asyncio.wait([gone], timeout=HANG_LOOK_SECONDS)
         gone.cancel()

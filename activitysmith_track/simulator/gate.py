@@ -42,21 +42,21 @@ class HostNames:
     """
 
     def __init__(self, host: str, allowed: Iterable[str] | str) -> None:
-        self._names = {_plain(host), *(_plain(name) for name in names("allow_hosts", allowed) or ())}
-        self._takes_addresses = not is_loopback(_plain(host))
+        self._names = {_plain_host(host), *(_plain_host(name) for name in names("allow_hosts", allowed) or ())}
+        self._takes_addresses = not is_loopback(_plain_host(host))
 
     def __contains__(self, header: str) -> bool:
         """Tell whether a Host header may name this server; a name that a stranger's DNS resolves to it may not."""
         found = _HOST.fullmatch(header)
         if found is None:
             return False
-        name = _plain(found["name"])
+        name = _plain_host(found["name"])
         if name.endswith(".localhost") or name in self._names:
             return True
         return is_loopback(name) or (self._takes_addresses and is_address(name))
 
 
-def _plain(name: str) -> str:
+def _plain_host(name: str) -> str:
     return name.strip().lower().strip("[]").removesuffix(".")
 
 

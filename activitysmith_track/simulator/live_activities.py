@@ -20,14 +20,14 @@ from .limits import Limits
 from .memory import Memory
 from .wire import Refusal
 
-__all__ = ["LiveActivities", "within_service_budget"]
+__all__ = ["ActivityRules", "within_service_budget"]
 
 MAX_PAUSED = 1_000
 STREAM_STAYS_SECONDS, LIFECYCLE_STAYS_SECONDS = 120.0, 180.0  # that an ended card stays if the request does not say
 NOTHING_NEW, OVER_BUDGET = "nothing new", "over budget"
 
 
-class LiveActivities:
+class ActivityRules:
     """The operations on Live Activities; each takes an accepted request and returns its reply.
 
     Args:

@@ -9,10 +9,10 @@ from .limits import Limits
 from .memory import Memory
 from .wire import Refusal
 
-__all__ = ["Pushes"]
+__all__ = ["PushRules"]
 
 
-class Pushes:
+class PushRules:
     """The operations beside Live Activities; each takes an accepted request and returns its reply.
 
     Args:

@@ -18,9 +18,9 @@ from .. import payloads
 from .device import Device
 from .endpoints import Accepted, Reply, accept, channels_of, find_endpoint
 from .limits import Limits
-from .live_activities import LiveActivities
+from .live_activities import ActivityRules
 from .memory import Memory, Received, Tap, why
-from .pushes import Pushes
+from .pushes import PushRules
 from .wire import MAX_BODY_BYTES, Refusal, as_json, read_object
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class Service:
         self.memory = memory = Memory(self.device)
         self.requests, self.cards, self.activities = memory.requests, memory.cards, memory.activities
         self.pushes, self.metrics, self.taps = memory.pushes, memory.metrics, memory.taps
-        self._live_activities = LiveActivities(memory, self.limits)
-        pushes = Pushes(memory, self.limits)
+        self._live_activities = ActivityRules(memory, self.limits)
+        pushes = PushRules(memory, self.limits)
         self._operations: dict[str, Callable[[Accepted], Reply]] = {
             "send": pushes.send,
             "replace": pushes.replace,

@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
             yield
         finally:
             self._answering -= 1
-            if self._has_more:  # perhaps the beginning of another head
+            if self._has_more:  # perhaps the beginning of another head, for which uvicorn sets no time
                 self._wait_for_head()
 
     def _wait_for_head(self) -> None:
@@ -108,11 +108,6 @@ class Connection(asyncio.Protocol):
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-
-    @property
-    def is_answering(self) -> bool:
-        """True while a request is answered."""
-        return self._answering > 0
 
     def abort(self) -> None:
         """End it without sending what is still to be sent."""
@@ -142,9 +137,6 @@ class Connections:
         with connection.answering() if connection is not None else contextlib.nullcontext():
             await self._application(scope, receive, send)
 
-    def __iter__(self) -> Iterator[Connection]:
-        return iter(list(self._open))
-
     def add(self, connection: Connection) -> None:
         """Take in one that has been opened."""
         self._open.add(connection)
@@ -163,7 +155,7 @@ class Connections:
 
     def abort(self) -> None:
         """End all of them."""
-        for connection in self:
+        for connection in list(self._open):
             connection.abort()
 
 
@@ -231,7 +223,6 @@ class Server:
         refuses: tells whether connections are to be refused now.
 
     Attributes:
-        connections: those that are open, since the start.
         serving: set while it listens.
     """
 
@@ -260,8 +251,8 @@ class Server:
             RuntimeError: when it does not serve after 10 s.
         """
         listening = self._listen()
-        self.connections = Connections(application)
-        self._uvicorn = _Uvicorn(self.connections, self._begin)
+        self._connections = Connections(application)
+        self._uvicorn = _Uvicorn(self._connections, self._begin)
         self._turn = asyncio.Lock()
         thread = threading.Thread(target=self._run, args=(listening,), name="activitysmith-simulator", daemon=True)
         thread.start()
@@ -302,7 +293,7 @@ class Server:
 
     def reset(self, client: Client | None) -> None:
         """Reset a client's connection; called on the server's thread."""
-        self.connections.reset(client)
+        self._connections.reset(client)
 
     # -- refusing connections
 

@@ -17,7 +17,7 @@ __all__ = ["Drawing", "Views", "request_json", "tap_json"]
 ROWS = 200  # requests that a page is given at once
 DRAWN_PUSHES, DRAWN_TAPS = 20, 20  # the newest
 POINTS = 120  # of each line of a chart
-LONGEST, MOST = 4_096, 1_000  # characters of a text and members of a list that a page is given
+LONGEST_TEXT, MOST_MEMBERS = 4_096, 1_000  # characters of a text and members of a list that a page is given
 _DRAWN_BUTTON = ("title", "type", "url", "method")
 _DRAWN_PUSH = ("title", "subtitle", "message", "icon", "media", "redirection", "interruption_level")
 
@@ -109,10 +109,10 @@ class Views:
 def clipped(value: Any) -> Any:
     """Shorten what no screen has room for."""
     if isinstance(value, str):
-        return value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
     if isinstance(value, dict):
         return {name: clipped(member) for name, member in value.items()}
-    return [clipped(member) for member in value[:MOST]] if isinstance(value, list) else value
+    return [clipped(member) for member in value[:MOST_MEMBERS]] if isinstance(value, list) else value
 
 
 def _drawn_button(button: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -171,7 +171,7 @@ def _chart(card: Card) -> dict[str, Any] | None:
     """Write the percentages that were sent, those that were shown, and those that the job told."""
     if card.sent.state.get("type") != "progress":
         return None
-    told = [(moment.at, _percentage(moment.state), moment.shown) for moment in card.history]
+    told = [(moment.at, _shown_percentage(moment.state), moment.shown) for moment in card.history]
     return {
         "sent": _thinned([(at, percentage) for at, percentage, _ in told]),
         "shown": _thinned([(at, percentage) for at, percentage, shown in told if shown]),
@@ -185,7 +185,7 @@ def _thinned(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return line[::step] if (len(line) - 1) % step == 0 else [*line[::step], line[-1]]
 
 
-def _percentage(state: Mapping[str, Any]) -> float:
+def _shown_percentage(state: Mapping[str, Any]) -> float:
     if "percentage" in state:
         return float(state["percentage"])
     if "upper_limit" in state:

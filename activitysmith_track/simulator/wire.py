@@ -45,7 +45,7 @@ def read_object(content: bytes) -> dict[str, Any] | None:
     if not content.strip():
         return None
     try:
-        body = json.loads(content.decode(), parse_constant=_no_constant, parse_float=_finite)
+        body = json.loads(content.decode(), parse_constant=_no_constant, parse_float=_finite_number)
     except (ValueError, RecursionError):
         raise Refusal(400, "Invalid JSON", "the body is not JSON in UTF-8") from None
     if not isinstance(body, dict):
@@ -69,7 +69,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(text: str) -> float:
+def _finite_number(text: str) -> float:
     number = float(text)
     if math.isinf(number):
         raise ValueError(f"{text} is too large a number")
