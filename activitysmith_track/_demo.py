@@ -15,7 +15,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from . import flush, live_timer, override, step, track, track_steps
-from .cli import wait_for_interrupt
+from ._interrupt import wait_for_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ._endpoint import find_api_key
+from ._interrupt import wait_for_interrupt
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -180,19 +181,3 @@ def _flush(options: argparse.Namespace) -> int:
     except InvalidRequest as problem:
         print(problem, file=sys.stderr)
         return 2
-
-
-def wait_for_interrupt() -> None:
-    """Wait until Ctrl-C or SIGTERM."""
-    import signal
-    import threading
-
-    left = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: left.set())
-    try:
-        while not left.wait(1.0):  # not for ever: on Windows a wait keeps Ctrl-C from being seen
-            continue
-    except KeyboardInterrupt:
-        return
-    finally:
-        signal.signal(signal.SIGTERM, before)

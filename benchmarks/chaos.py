@@ -64,14 +64,28 @@ class Recorder(Simulator):
         self.asked = 0  # requests that are being answered
         self.silence = 0.0  # seconds that a 429 asked for, the longest
 
-    async def _answer(self, request: Any) -> Any:
-        self.asked += 1
-        try:
-            headers = [b"%s: %s" % pair for pair in request.scope["headers"] if pair[0] != b"authorization"]
-            self.heard += [request.scope["raw_path"], request.scope["query_string"], *headers, await request.body()]
-            return await super()._answer(request)
-        finally:
-            self.asked -= 1
+    def application(self) -> Any:
+        """Return what answers, with an ear at it."""
+        application = super().application()
+
+        async def overheard(scope: Any, receive: Any, send: Any) -> None:
+            body = bytearray()
+
+            async def heard() -> Any:
+                message = await receive()
+                body.extend(message.get("body", b""))
+                return message
+
+            headers = [b"%s: %s" % pair for pair in scope["headers"] if pair[0] != b"authorization"]
+            self.heard += [scope["raw_path"], scope["query_string"], *headers]
+            self.asked += 1
+            try:
+                await application(scope, heard, send)
+            finally:
+                self.asked -= 1
+                self.heard.append(bytes(body))
+
+        return overheard
 
 
 @dataclass

@@ -17,7 +17,7 @@ from activitysmith_track import flush, iteration, override, testing
 from activitysmith_track._tracker import _RANKS, default_tracker
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import shutdown
-from activitysmith_track.simulator import Simulator, server
+from activitysmith_track.simulator import Simulator, serving
 
 if TYPE_CHECKING:
     from stories import Story
@@ -39,7 +39,7 @@ def clean_environment() -> Iterator[None]:
 def patient_simulator() -> Iterator[None]:
     """A simulator of any test may take its time to start, to stop and to come to rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "START_SECONDS", PATIENCE)
+        patch.setattr(serving, "START_SECONDS", PATIENCE)
         patch.setattr(testing, "SETTLE_SECONDS", PATIENCE)
         yield
 

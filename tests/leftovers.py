@@ -50,6 +50,7 @@ def look() -> dict[str, Mapping[Any, Any]]:
         "state": {name: read() for name, read in STATES.items()},
         "signal handler": {each: signal.getsignal(each) for each in signal.valid_signals() - TIMER},
         "log handlers": {each.name: handlers for each in loggers() if (handlers := handlers_of(each))},
+        "log filters": {each.name: list(each.filters) for each in loggers() if each.filters},
         "logger": {each.name: (each.level, each.propagate, each.disabled) for each in loggers()},
         "context variable": {
             each: Known(value) for each, value in contextvars.copy_context().items() if not is_empty(value)

@@ -78,6 +78,9 @@ def test_demo_live(sim: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_demo_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without the simulator's libraries it says what to install."""
+    import activitysmith_track.simulator
+
+    monkeypatch.setattr(activitysmith_track, "simulator", activitysmith_track.simulator)  # to be there again
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     for name in [each for each in sys.modules if each.startswith("activitysmith_track.simulator")]:
         monkeypatch.delitem(sys.modules, name)

@@ -18,7 +18,8 @@ from patience import PATIENCE, until
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.simulator.device import weight
 from activitysmith_track.simulator.faults import FAULT_KINDS
-from activitysmith_track.simulator.service import Tap
+from activitysmith_track.simulator.memory import Tap
+from activitysmith_track.simulator.views import Drawing, Views
 
 pytestmark = pytest.mark.once
 
@@ -174,8 +175,15 @@ def test_dismissing(sim: Simulator, web: httpx.Client) -> None:
     again = httpx.put(f"{sim.base_url}/push-notification/{identifier}", json={"title": "Q"}, headers=headers)
     assert again.status_code == 200
     assert [(each.title, each.swiped) for each in sim.pushes] == [("Q", True)]
-    assert sim._control.drawing()["pushes"] == []
+    assert drawn(sim)["pushes"] == []
     assert [each["on_screen"] for each in web.get("/simulator/state").json()["pushes"]] == [False]
+
+
+def drawn(sim: Simulator) -> dict[str, Any]:
+    """Return what a page is given to draw."""
+    drawing = Views(sim.service, sim.clock, sim.faults, delivers_webhooks=False).drawing()
+    assert drawing is not None
+    return drawing.content
 
 
 def test_what_is_not_on_the_screen_cannot_be_pressed(sim: Simulator, web: httpx.Client) -> None:
@@ -198,9 +206,9 @@ def test_the_page_is_given_what_it_draws(sim: Simulator) -> None:
     """Neither a payload nor metadata goes to every page, and no text is longer than a screen."""
     put(sim, body={"metadata": {"m": "secret"}, "action": HOOK}, subtitle="s" * 100_000)
     push(sim, payload={"p": "secret"}, message="m" * 100_000, actions=[{**HOOK, "body": {"b": "secret"}}])
-    drawn = json.dumps(sim._control.drawing())
-    assert "secret" not in drawn
-    assert len(drawn) < 20_000
+    given = json.dumps(drawn(sim))
+    assert "secret" not in given
+    assert len(given) < 20_000
     assert "secret" in httpx.get(f"{sim.url}simulator/state").text
 
 
@@ -289,17 +297,17 @@ def events(lines: Iterator[str]) -> Iterator[tuple[str, Any, str]]:
 
 def test_what_changes_while_it_is_drawn(sim: Simulator, web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A subscriber hears of what changed on another thread while the first state was being written for it."""
-    control, drawing = sim._control, sim._control.drawing
+    drawing = Views.drawing
 
-    def drawn() -> dict[str, Any]:
+    def drawn_while_it_changes(views: Views, unless: object = None) -> Drawing | None:
         monkeypatch.undo()
-        before = drawing()
+        before = drawing(views, unless)
         thread = threading.Thread(target=sim.fault, args=("status",), kwargs={"status": 503})
         thread.start()
         thread.join()
         return before
 
-    monkeypatch.setattr(control, "drawing", drawn)
+    monkeypatch.setattr(Views, "drawing", drawn_while_it_changes)
     with web.stream("GET", "/simulator/events") as answer:
         states = (data for name, data, _ in events(answer.iter_lines()) if name == "state")
         assert next(states)["faults"] == []
@@ -617,7 +625,7 @@ def test_a_refusal_for_size_ends_the_connection(sim: Simulator, web: httpx.Clien
 
 def test_a_body_that_does_not_come(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that announces a body and does not send it is not waited for."""
-    monkeypatch.setattr("activitysmith_track.simulator.control.BODY_SECONDS", 0.1)
+    monkeypatch.setattr("activitysmith_track.simulator.http.BODY_SECONDS", 0.1)
     with socket.create_connection(("127.0.0.1", sim.port), timeout=PATIENCE) as peer:
         peer.sendall(b"POST /api/badge HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{")
         assert b" 408 " in peer.recv(1_000)
@@ -629,12 +637,12 @@ def test_a_head_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     for kept in (False, True):
         with Simulator() as sim, monkeypatch.context() as patch:
             if not kept:
-                patch.setattr("activitysmith_track.simulator.server.HEAD_SECONDS", 0.3)
+                patch.setattr("activitysmith_track.simulator.serving.HEAD_SECONDS", 0.3)
             with socket.create_connection(("127.0.0.1", sim.port), timeout=PATIENCE) as peer:
                 if kept:
                     peer.sendall(whole)
                     assert b" 200 " in peer.recv(10_000)
-                    patch.setattr("activitysmith_track.simulator.server.HEAD_SECONDS", 0.3)
+                    patch.setattr("activitysmith_track.simulator.serving.HEAD_SECONDS", 0.3)
                 peer.settimeout(0.05)
                 assert until(lambda: _is_over(peer))
 
@@ -652,9 +660,9 @@ def _is_over(peer: socket.socket) -> bool:
 
 def test_memory_is_bounded_in_bytes(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pushes, presses and cards count by what they hold, as the requests do; the oldest go first."""
-    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_BYTES", 4_000_000)
+    monkeypatch.setattr("activitysmith_track.simulator.memory.MAX_BYTES", 4_000_000)
     service, key = sim.service, f"Bearer {sim.api_key}"
-    service._rates["account"] = 10**9
+    service.limits.rates["account"] = 10**9
     for number in range(12):
         parts = [f"{number}-{part}" for part in range(20_000)]  # what takes much more memory than its JSON
         push_body = {"title": str(number), "payload": {"a": parts}}
@@ -665,7 +673,7 @@ def test_memory_is_bounded_in_bytes(sim: Simulator, monkeypatch: pytest.MonkeyPa
         service.handle("DELETE", f"/live-activity/stream/s{number}", key, b"")
         service.tap(Tap(0.0, "x", "webhook", "https://a.example", body={"a": parts}))
     service.handle("POST", "/badge", key, b'{"badge": 1}')
-    assert 1_000_000 < service.remembered_bytes <= 4_000_000
+    assert 1_000_000 < service.memory.size <= 4_000_000
     held = weight(
         [push.body for push in service.pushes.values()],
         [tap.body for tap in service.taps],
@@ -678,7 +686,7 @@ def test_memory_is_bounded_in_bytes(sim: Simulator, monkeypatch: pytest.MonkeyPa
 def test_memory_is_bounded(sim: Simulator) -> None:
     """Whatever is sent, what is remembered has an end."""
     service = sim.service
-    service._rates["account"] = service._rates["metrics"] = 10**9
+    service.limits.rates["account"] = service.limits.rates["metrics"] = 10**9
     service.slots = 10**6
     big = {"content_state": {**STATE, "subtitle": "x" * 900_000}}
     for _ in range(60):

@@ -148,7 +148,7 @@ def test_how_it_ended(phone: Simulator, monkeypatch: pytest.MonkeyPatch, kind: s
     """Each outcome has its colour, its time on the screen and its push, and its exception comes out untouched."""
     make, use = KINDS[kind]
     monkeypatch.setattr("activitysmith_track.delivery.account.REQUESTS_PER_MINUTE", 1_000)
-    phone.service._rates["account"] = 1_000
+    phone.service.limits.rates["account"] = 1_000
     monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.0)
     for name, (leave, color, pushes) in OUTCOMES.items():
 

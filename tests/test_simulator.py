@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
-import socket
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from patience import PATIENCE
 
 from activitysmith_track import InvalidRequest
 from activitysmith_track.payloads import BODIES
 from activitysmith_track.simulator import Simulator
+from activitysmith_track.simulator.endpoints import ENDPOINTS
+from activitysmith_track.simulator.gate import HostNames
 from activitysmith_track.simulator.service import Service
 
 STATE = {"title": "T", "type": "progress", "percentage": 1}
@@ -379,7 +376,7 @@ def test_life_ends_without_a_request() -> None:
 def test_lists_of_names(name: str) -> None:
     """A comma-separated text is a list of names, not of letters; anything else is refused."""
     service = Service(**{name: "ops, sales"})
-    assert {"ops", "sales"} in (service._scope, service._known_channels, service._known_metrics)
+    assert {"ops", "sales"} in (service.limits.scope, service.limits.channels, service.limits.metrics)
     for wrong in ([1], [""], 7):
         with pytest.raises(InvalidRequest, match=name):
             Service(**{name: wrong})
@@ -387,9 +384,9 @@ def test_lists_of_names(name: str) -> None:
 
 def test_names_of_hosts() -> None:
     """Names of hosts are compared without regard to case, and may be comma-separated."""
-    sim = Simulator(allow_hosts="Desk.Local, other.local")
+    names = HostNames("127.0.0.1", "Desk.Local, other.local")
     hosts = ("desk.local:80", "DESK.LOCAL", "other.local.", "localhost.", "d", "desk.local:x", "a@desk.local", "")
-    assert [sim._is_ours(host) for host in hosts] == [True] * 4 + [False] * 4
+    assert [host in names for host in hosts] == [True] * 4 + [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -406,12 +403,12 @@ def test_urls(host: str, shown: str) -> None:
     """The address is the given one, or loopback where it listens everywhere; it may be called by it."""
     sim = Simulator(host=host, port=81)
     assert (sim.url, sim.base_url) == (f"http://{shown}:81/", f"http://{shown}:81/api")
-    assert sim._is_ours(f"{shown}:81")
+    assert f"{shown}:81" in HostNames(host, ())
 
 
 def test_pauses_are_checked(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a stream can be paused, and not any number of them."""
-    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_PAUSED", 2)
+    monkeypatch.setattr("activitysmith_track.simulator.live_activities.MAX_PAUSED", 2)
     for _ in range(2):
         service.pause("a")
         service.pause("b")
@@ -425,8 +422,8 @@ def test_pauses_are_checked(service: Service, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_forgotten(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests and ended activities are remembered up to a number, the oldest go first."""
-    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_REQUESTS", 3)
-    monkeypatch.setattr("activitysmith_track.simulator.service.MAX_ACTIVITIES", 1)
+    monkeypatch.setattr("activitysmith_track.simulator.memory.MAX_REQUESTS", 3)
+    monkeypatch.setattr("activitysmith_track.simulator.memory.MAX_ACTIVITIES", 1)
     for _ in range(3):
         begun = ask(service, "POST", "/live-activity/start", {"content_state": STATE})[1]["activity_id"]
         body = {"activity_id": begun, "content_state": STATE}
@@ -482,49 +479,6 @@ def test_wait_for(sim: Simulator) -> None:
     asking.join()
 
 
-def _after_turns(server: Any, turns: int, function: Callable[[], object]) -> None:
-    """Call a function on the server's thread, so many turns of its loop later."""
-    if turns:
-        server.call(lambda: _after_turns(server, turns - 1, function))
-    else:
-        function()
-
-
-@pytest.mark.parametrize("ends", ["leave", "refuse"])
-@pytest.mark.parametrize("turns", range(8))
-def test_a_connection_that_is_just_being_accepted(
-    recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch, turns: int, ends: str
-) -> None:
-    """Wherever the server is with a new connection when it stops serving, that connection ends, and nothing leaks."""
-    with socket.socket() as client, Simulator() as sim:
-        server: Any = sim._server
-        client.settimeout(PATIENCE)
-        stopping, stopped = threading.Event(), threading.Event()
-
-        def stop_serving() -> None:
-            stopping.set()
-            if ends == "leave":
-                server.leave()
-            else:
-                monkeypatch.setattr(server, "_refuses", lambda: True)
-                server._settle(stopped.set)
-
-        def connect_and_stop_serving() -> None:
-            client.connect(("127.0.0.1", sim.port))
-            _after_turns(server, turns, stop_serving)
-
-        server.call(connect_and_stop_serving)
-        assert stopping.wait(PATIENCE)
-        if ends == "refuse":
-            assert stopped.wait(PATIENCE)
-            with pytest.raises(httpx.ConnectError):
-                httpx.get(sim.url)
-        with contextlib.suppress(ConnectionResetError):
-            assert client.recv(1) == b""
-    gc.collect()
-    assert not [each for each in recwarn if each.category is ResourceWarning]
-
-
 def test_clear_pause_and_stop() -> None:
     """It can be cleared and paused; stopped, it refuses connections and keeps what it received."""
     sim = Simulator()
@@ -558,6 +512,4 @@ def test_two_at_once() -> None:
 
 def test_every_operation_has_a_route() -> None:
     """Each body that is checked has an endpoint that checks it."""
-    from activitysmith_track.simulator.service import _ROUTES
-
-    assert {route.name for route in _ROUTES} == set(BODIES)
+    assert {endpoint.operation for endpoint in ENDPOINTS} == set(BODIES)

@@ -6,6 +6,7 @@ Each kind of handle has one builder, which holds nothing: it is given the handle
 from __future__ import annotations
 
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import _text

@@ -1,16 +1,11 @@
-"""The simulator's own pages and commands: the Lock Screen at `/`, and JSON under `/simulator/`.
+"""The simulator's commands: JSON under `/simulator/`, beside the API, for the page and for programs.
 
-Nothing here is the service's. `GET /simulator/` lists the commands; what they answer is what the page draws.
+Nothing here is the service's. `GET /simulator/` lists the commands.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import itertools
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from importlib import resources
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response, StreamingResponse
@@ -18,193 +13,50 @@ from starlette.routing import Route
 
 from ..errors import InvalidRequest
 from ..payloads import check_number, check_text
-from .clock import check_advance, check_speed
-from .device import Card, ReceivedPush, on_screen
-from .faults import FAULT_KINDS, Fault
-from .service import MAX_BODY_BYTES, Received, Refusal, Tap, as_json, read_object
+from .clock import Clock, check_advance, check_speed
+from .events import Feed
+from .faults import FAULT_KINDS, Fault, Faults
+from .http import JSON, read_body
+from .memory import Tap
+from .service import Service
+from .views import ROWS, Views, request_json, tap_json
+from .wire import Refusal, read_object
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from .server import Simulator
+__all__ = ["Control"]
 
-ROWS = 200  # requests that a page is given at once
-DRAWN_PUSHES, DRAWN_TAPS = 20, 20  # the newest
-POINTS = 120  # of each line of a chart
-FRAME_SECONDS, LOOK_SECONDS, HEARTBEAT_SECONDS = 0.1, 0.5, 15.0
 WEBHOOK_SECONDS = 10.0
-BODY_SECONDS = 30.0  # that a body may take to come
-MAX_READ_BYTES = 4 * MAX_BODY_BYTES  # of a body that is too long: a client that sends no more reads why it is refused
-ENDING = (408, 413)
-
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-cache",
-}
-_MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-
-
-class JSON(Response):
-    """A JSON answer in plain ASCII, so that any text that a request brought can go out again."""
-
-    media_type = "application/json"
-
-    def __init__(self, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        ends = {"connection": "close"} if status in ENDING else {}  # there may be more of its body than is read
-        super().__init__(content, status, {"x-content-type-options": "nosniff", **ends, **(headers or {})})
-
-    def render(self, content: Any) -> bytes:
-        """Write the content as JSON."""
-        return as_json(content)
-
-
-# --------------------------------------------------------------------------------------------- what is told
-
-
-LONGEST, MOST = 4_096, 1_000  # characters of a text and members of a list that a page is given
-_DRAWN_BUTTON = ("title", "type", "url", "method")
-_DRAWN_PUSH = ("title", "subtitle", "message", "icon", "media", "redirection", "interruption_level")
-
-
-def clipped(value: Any) -> Any:
-    """Shorten what no screen has room for."""
-    if isinstance(value, str):
-        return value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
-    if isinstance(value, dict):
-        return {name: clipped(member) for name, member in value.items()}
-    return [clipped(member) for member in value[:MOST]] if isinstance(value, list) else value
-
-
-def _drawn_button(button: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {name: clipped(button[name]) for name in _DRAWN_BUTTON if name in button} if button else None
-
-
-def drawn_card(card: Card, now: float) -> dict[str, Any]:
-    """Write what a page draws of a card."""
-    window = card.shown.window
-    return {
-        "id": card.activity_id,
-        "stream_key": card.stream_key,
-        "shown": clipped(card.shown.state),
-        "stale": card.stale,
-        "action": _drawn_button(card.action),
-        "secondary_action": _drawn_button(card.secondary_action),
-        "timer": window
-        and {
-            "reading": window.reading(now),
-            "running": window.running,
-            "counts_down": window.counts_down,
-            "duration": window.duration,
-        },
-        "alert": clipped(card.alert),
-        "alert_at": card.alert_at,
-        "started_at": card.started_at,
-        "ended": card.ended,
-        "ended_by": card.ended_by,
-        "ended_at": card.ended_at,
-        "leaves_at": card.leaves_at,
-        "updates": card.updates,
-        "dropped": card.dropped,
-        "over_budget": card.over_budget,
-        "throttled_until": card.throttled_until,
-        "chart": _chart(card),
-    }
-
-
-def card_json(card: Card, now: float, *, seen: bool) -> dict[str, Any]:
-    """Write all of a card: what the phone shows, what was sent, and its budget."""
-    return {
-        **drawn_card(card, now),
-        "on_screen": seen,
-        "shown": card.shown.state,
-        "sent": card.sent.state,
-        "action": card.action,
-        "secondary_action": card.secondary_action,
-        "alert": card.alert,
-        "tags": card.tags,
-        "metadata": card.metadata,
-        "channels": card.channels,
-    }
-
-
-def _chart(card: Card) -> dict[str, Any] | None:
-    """Write the percentages that were sent, those that were shown, and those that the job told."""
-    if card.sent.state.get("type") != "progress":
-        return None
-    told = [(moment.at, _percentage(moment.state), moment.shown) for moment in card.history]
-    return {
-        "sent": _thinned([(at, percentage) for at, percentage, _ in told]),
-        "shown": _thinned([(at, percentage) for at, percentage, shown in told if shown]),
-        "truth": _thinned(list(card.truth)),
-    }
-
-
-def _thinned(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Leave out points of a long line evenly; the first and the last one stay."""
-    step = max(1, -(-(len(line) - 1) // (POINTS - 1)))
-    return line[::step] if (len(line) - 1) % step == 0 else [*line[::step], line[-1]]
-
-
-def _percentage(state: Mapping[str, Any]) -> float:
-    if "percentage" in state:
-        return float(state["percentage"])
-    if "upper_limit" in state:
-        return min(100.0, max(0.0, 100.0 * float(state["value"]) / float(state["upper_limit"])))
-    return 0.0
-
-
-def drawn_push(push: ReceivedPush) -> dict[str, Any]:
-    """Write what a page draws of a push."""
-    return {
-        "id": push.notification_id,
-        "at": push.at,
-        "loud": push.loud,
-        "replaced": push.replaced,
-        "actions": [_drawn_button(button) for button in push.actions or ()],
-        **{name: clipped(push.body[name]) for name in _DRAWN_PUSH if name in push.body},
-    }
-
-
-def push_json(push: ReceivedPush) -> dict[str, Any]:
-    """Write all of a push."""
-    return {**drawn_push(push), "on_screen": not push.swiped, **push.body}
-
-
-def request_json(request: Received, *, whole: bool = False) -> dict[str, Any]:
-    """Write a request: a row of the log, or all of it."""
-    row = {
-        "number": request.number,
-        "at": request.at,
-        "method": request.method,
-        "path": request.path,
-        "status": request.status,
-        "verdict": request.verdict,
-        "fault": request.fault,
-        "why": request.why,
-    }
-    return {**row, "body": request.body, "answer": request.answer} if whole else row
-
-
-# --------------------------------------------------------------------------------------------- the commands
 
 
 class Control:
-    """The routes beside the API.
+    """The routes of the commands, and of the events.
 
     Args:
-        simulator: the one that is shown and commanded.
+        service: the one that is shown and commanded.
+        clock: the one that it lives by.
+        faults: those that are set.
+        add_fault: makes a fault of its fields and sets it: one that refuses connections needs the server as well.
+        views: what writes the state.
+        feed: what writes the events.
         deliver_webhooks: whether pressing a webhook's button really calls it.
     """
 
-    def __init__(self, simulator: Simulator, *, deliver_webhooks: bool) -> None:
-        self._simulator, self._deliver = simulator, deliver_webhooks
-        self._service = simulator.service
-        self.feed = Feed(self)
+    def __init__(
+        self,
+        service: Service,
+        clock: Clock,
+        faults: Faults,
+        *,
+        add_fault: Callable[..., Fault],
+        views: Views,
+        feed: Feed,
+        deliver_webhooks: bool,
+    ) -> None:
+        self._service, self._clock, self._faults = service, clock, faults
+        self._add_fault, self._views, self._feed = add_fault, views, feed
+        self._delivers_webhooks = deliver_webhooks
         self._commands: list[tuple[str, str, Callable[[Request, dict[str, Any]], Awaitable[Any]], str]] = [
             ("GET", "/simulator/", self._index, "these commands"),
             ("GET", "/simulator/state", self._state, "what was sent and what is shown"),
@@ -216,10 +68,10 @@ class Control:
             ),
             ("GET", "/simulator/requests/{number:int}", self._request, "one request with its body and answer"),
             ("POST", "/simulator/clear", self._clear, "forget what was received"),
-            ("GET", "/simulator/clock", self._clock, "the clock"),
+            ("GET", "/simulator/clock", self._tell_clock, "the clock"),
             ("POST", "/simulator/clock", self._set_clock, '{"advance": seconds, "speed": factor}'),
-            ("GET", "/simulator/faults", self._faults, "the faults that are set"),
-            ("POST", "/simulator/faults", self._add_fault, '{"kind": ' + "|".join(FAULT_KINDS) + ", ...}"),
+            ("GET", "/simulator/faults", self._list_faults, "the faults that are set"),
+            ("POST", "/simulator/faults", self._set_fault, '{"kind": ' + "|".join(FAULT_KINDS) + ", ...}"),
             ("DELETE", "/simulator/faults", self._clear_faults, "take all faults away"),
             ("DELETE", "/simulator/faults/{number:int}", self._remove_fault, "take one fault away"),
             ("POST", "/simulator/streams/{key}/pause", self._pause, "pause a stream, as its owner can in the app"),
@@ -230,10 +82,10 @@ class Control:
         ]
 
     def routes(self) -> list[Route]:
-        """Return the routes of the commands and of the page."""
+        """Return the routes of the commands and of the events."""
         paths = dict.fromkeys(path for _, path, _, _ in self._commands)
         routes = [Route(path, self._endpoint(path), methods=self._methods(path)) for path in paths]
-        return [*routes, Route("/simulator/events", self._events), *self._page()]
+        return [*routes, Route("/simulator/events", self._events)]
 
     def _methods(self, path: str) -> list[str]:
         return [method for method, other, _, _ in self._commands if other == path]
@@ -257,7 +109,7 @@ class Control:
         return {f"{method} {path}": about for method, path, _, about in self._commands}
 
     async def _state(self, request: Request, given: dict[str, Any]) -> Any:
-        return self.snapshot()
+        return self._views.everything()
 
     async def _requests(self, request: Request, given: dict[str, Any]) -> Any:
         query = request.query_params
@@ -286,39 +138,39 @@ class Control:
 
     async def _clear(self, request: Request, given: dict[str, Any]) -> Any:
         _only(given, ())
-        self._simulator.clear()
+        self._service.clear()
         return {}
 
-    async def _clock(self, request: Request, given: dict[str, Any]) -> Any:
-        clock = self._simulator.clock
+    async def _tell_clock(self, request: Request, given: dict[str, Any]) -> Any:
+        clock = self._clock
         return {"now": clock(), "speed": clock.speed, "date": clock.date().isoformat()}
 
     async def _set_clock(self, request: Request, given: dict[str, Any]) -> Any:
         _only(given, ("advance", "speed"))
-        clock = self._simulator.clock
-        speed = check_speed(given.get("speed", clock.speed))
+        speed = check_speed(given.get("speed", self._clock.speed))
         advance = check_advance(given.get("advance", 0.0))
-        clock.speed = speed
-        self._simulator.advance(advance)
-        return await self._clock(request, given)
+        self._clock.speed = speed
+        self._clock.advance(advance)
+        self._service.touch()
+        return await self._tell_clock(request, given)
 
-    async def _faults(self, request: Request, given: dict[str, Any]) -> Any:
-        return {"faults": [fault.as_json() for fault in self._simulator.faults]}
+    async def _list_faults(self, request: Request, given: dict[str, Any]) -> Any:
+        return {"faults": [fault.as_json() for fault in self._faults]}
 
-    async def _add_fault(self, request: Request, given: dict[str, Any]) -> Any:
+    async def _set_fault(self, request: Request, given: dict[str, Any]) -> Any:
         known = [name for name in Fault.__dataclass_fields__ if name not in ("id", "hits")]
         _only(given, known)
         if "kind" not in given:
             raise InvalidRequest("kind", None, "one of " + ", ".join(FAULT_KINDS))
-        return self._simulator.fault(**given).as_json()
+        return self._add_fault(**given).as_json()
 
     async def _clear_faults(self, request: Request, given: dict[str, Any]) -> Any:
         _only(given, ())
-        self._simulator.faults.clear()
+        self._faults.clear()
         return {}
 
     async def _remove_fault(self, request: Request, given: dict[str, Any]) -> Any:
-        if not self._simulator.faults.remove(request.path_params["number"]):
+        if not self._faults.remove(request.path_params["number"]):
             raise Refusal(404, "Not found", "there is no such fault")
         return {}
 
@@ -360,7 +212,7 @@ class Control:
         return tap_json(tap)
 
     async def _call(self, button: Mapping[str, Any], method: str) -> str:
-        if not self._deliver:
+        if not self._delivers_webhooks:
             return "recorded"
         import httpx
 
@@ -371,204 +223,10 @@ class Control:
             return f"not delivered: {type(error).__name__}"
         return f"delivered: {answer.status_code}"
 
-    # -- the state, and its stream
-
-    def snapshot(self) -> dict[str, Any]:
-        """Write everything that is remembered of the phone."""
-        service = self._service
-        with service.changed:
-            service.look()
-            now = service.clock()
-            seen = on_screen(service.activities.values(), now, service.device)
-            return {
-                **self._desk(now),
-                "cards": [card_json(card, now, seen=card in seen) for card in service.activities.values()],
-                "pushes": [push_json(push) for push in service.pushes.values()],
-                "taps": [tap_json(tap) for tap in service.taps],
-                "faults": [fault.as_json() for fault in self._simulator.faults],
-            }
-
-    def drawing(self) -> dict[str, Any]:
-        """Write what a page draws: what is on the screen, as much of it as there is room for."""
-        service = self._service
-        with service.changed:
-            service.look()
-            now = service.clock()
-            seen = on_screen(service.activities.values(), now, service.device)
-            pushes = [push for push in service.pushes.values() if not push.swiped][-DRAWN_PUSHES:]
-            return {
-                **self._desk(now),
-                "cards": [drawn_card(card, now) for card in seen],
-                "pushes": [drawn_push(push) for push in pushes],
-                "taps": [clipped({**tap_json(tap), "body": None}) for tap in service.taps][-DRAWN_TAPS:],
-                "faults": [{**fault.as_json(), "body": None} for fault in self._simulator.faults],
-            }
-
-    def _desk(self, now: float) -> dict[str, Any]:
-        service, clock = self._service, self._simulator.clock
-        return {
-            "now": now,
-            "speed": clock.speed,
-            "date": clock.date().timestamp(),
-            "widgets": dict(service.metrics),
-            "badge": service.badge,
-            "paused": service.paused,
-            "delivers_webhooks": self._deliver,
-            "forgotten": service.forgotten,
-        }
-
-    def screen(self) -> tuple[int, tuple[str, ...], tuple[bool, ...]]:
-        """Name what decides whether the page needs another snapshot."""
-        service = self._service
-        service.look()
-        with service.changed:
-            now = service.clock()
-            seen = on_screen(service.activities.values(), now, service.device)
-            throttled = tuple(card.throttled_until is not None and now < card.throttled_until for card in seen)
-            return service.version, tuple(card.activity_id for card in seen), throttled
-
-    def rows(self, after: int) -> list[dict[str, Any]]:
-        """Write the latest requests after a number."""
-        with self._service.changed:
-            newest = itertools.islice(reversed(self._service.requests), ROWS)
-            found = [each for each in newest if each.number > after]
-        return [request_json(each) for each in reversed(found)]
-
     async def _events(self, request: Request) -> Response:
-        run, _, last = request.headers.get("last-event-id", "").partition(":")
-        known = run == self.feed.run and last.isascii() and last.isdigit() and len(last) < 16
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-        return StreamingResponse(
-            self.feed.events(int(last) if known else 0), media_type="text/event-stream", headers=headers
-        )
-
-    # -- the page
-
-    def _page(self) -> Iterable[Route]:
-        """Serve the files of the page, read once."""
-        folder = resources.files(__package__).joinpath("page")
-        for file in folder.iterdir():
-            suffix = file.name.rpartition(".")[2]
-            if suffix in _MEDIA_TYPES:
-                path = "/" if file.name == "index.html" else f"/page/{file.name}"
-                yield Route(path, _file(file.read_bytes(), _MEDIA_TYPES[suffix]))
-
-
-def _file(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(_: Request) -> Response:
-        return Response(content, media_type=media_type, headers=PAGE_HEADERS)
-
-    return endpoint
-
-
-def tap_json(tap: Tap) -> dict[str, Any]:
-    """Write a press of a button."""
-    return dict(tap.__dict__)
-
-
-class Feed:
-    """Server-sent events: a `state` whenever the screen changed, and the `requests` since the last ones.
-
-    One task makes the frames, ten a second at most, and each is written once, whatever the number of subscribers; one
-    that reads slowly gets fewer of them, never a backlog.
-    """
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-        self.run = uuid.uuid4().hex  # tells a page that reconnects whether it knows this history
-        self._subscribers = 0
-        self._frame, self._number = b"", 0
-        self._drawn: object = None  # what `screen` said of the frame
-        self._rows: dict[int, tuple[int, bytes]] = {}  # written once for all who stand at the same request
-        self._next: asyncio.Event | None = None
-        self._woken: asyncio.Event | None = None
-        self._pump_task: asyncio.Task[None] | None = None
-
-    def wake(self) -> None:
-        """Look whether there is a new frame; called on the event loop."""
-        if self._woken is not None:
-            self._woken.set()
-
-    async def events(self, after: int) -> AsyncIterator[bytes]:
-        """Yield the events of one subscriber, from a request's number on."""
-        self._subscribers += 1
-        if self._pump_task is None or self._pump_task.done():
-            self._woken = asyncio.Event()
-            self._pump_task = asyncio.create_task(self._pump())
-        self._make()
-        try:
-            yield b"retry: 500\nevent: run\ndata: %b\n\n" % as_json(self.run)
-            seen = -1
-            while True:
-                frame = self._number
-                after, event = self._requests_after(after)
-                if frame != seen:
-                    event += self._frame
-                    seen = frame
-                yield event or b": still here\n\n"
-                await self._wait(seen)
-        finally:
-            self._subscribers -= 1
-            self.wake()
-
-    def _requests_after(self, after: int) -> tuple[int, bytes]:
-        """Return the number of the last request, and the event that tells those after a number."""
-        if after not in self._rows:
-            rows = self._control.rows(after)
-            last = rows[-1]["number"] if rows else after
-            event = b"event: requests\nid: %b:%d\ndata: %b\n\n" % (self.run.encode(), last, as_json(rows))
-            self._rows[after] = (last, event if rows else b"")
-        return self._rows[after]
-
-    async def _wait(self, seen: int) -> None:
-        assert self._next is not None
-        if self._number == seen:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._next.wait(), HEARTBEAT_SECONDS)
-
-    async def _pump(self) -> None:
-        assert self._woken is not None
-        while self._subscribers:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
-            self._woken.clear()
-            if self._control.screen() != self._drawn:
-                self._make()
-                await asyncio.sleep(FRAME_SECONDS)
-
-    def _make(self) -> None:
-        self._drawn = self._control.screen()  # asked first: what changes while it is drawn is drawn once more
-        self._frame = b"event: state\ndata: %b\n\n" % as_json(self._control.drawing())
-        self._number += 1
-        self._rows.clear()
-        if self._next is not None:
-            self._next.set()
-        self._next = asyncio.Event()
-
-
-# --------------------------------------------------------------------------------------------- what is given
-
-
-async def read_body(request: Request) -> bytes:
-    """Read a body; of one that is too long as much as shows that, which the service then refuses.
-
-    Raises:
-        Refusal: with 408 when it has not come within 30 s.
-    """
-    try:
-        return await asyncio.wait_for(_content(request), BODY_SECONDS)
-    except asyncio.TimeoutError:
-        raise Refusal(408, "Request timeout", f"the body did not come within {BODY_SECONDS:g} s") from None
-
-
-async def _content(request: Request) -> bytes:
-    content, read = bytearray(), 0
-    async for chunk in request.stream():
-        read += len(chunk)
-        content += chunk[: MAX_BODY_BYTES + 1 - len(content)]
-        if read > MAX_READ_BYTES:
-            break
-    return bytes(content)
+        events = self._feed.events(request.headers.get("last-event-id", ""))
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
 async def _given(request: Request) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from .. import payloads
@@ -153,6 +154,16 @@ class Face:
     secondary_action: dict[str, Any] | None = None
     window: Window | None = None
 
+    @cached_property
+    def state_size(self) -> int:
+        """About how many bytes of memory the content state takes."""
+        return weight(self.state)
+
+    @cached_property
+    def size(self) -> int:
+        """About how many bytes of memory the content state and the buttons take."""
+        return self.state_size + weight(self.action, self.secondary_action)
+
     def take(self, request: Mapping[str, Any], now: float, *, ends: bool = False) -> Face:
         """Return the face after a request; what a request leaves out and the service keeps, stays."""
         buttons = {name: request[name] for name in ("action", "secondary_action") if name in request}
@@ -261,16 +272,25 @@ class Card:
 
     def start(self, request: Mapping[str, Any], now: float) -> None:
         """Take over the state of a start."""
-        self.keep(request)
+        self._keep(request)
         self.sent = self.sent.take(request, now)
         self._show(request, now)
         self._remember(now, shown=True)
 
-    def update(self, request: Mapping[str, Any], now: float) -> bool:
-        """Take over an update; returns whether the phone shows it."""
-        self.keep(request)
+    def update(self, request: Mapping[str, Any], now: float, after: Face | None = None) -> bool:
+        """Take over an update.
+
+        Args:
+            request: the checked body.
+            now: seconds of the clock.
+            after: the face that it leads to, where the caller has reckoned it already.
+
+        Returns:
+            Whether the phone shows it.
+        """
+        self._keep(request)
         self.updates += 1
-        self.sent = self.sent.take(request, now)
+        self.sent = after or self.sent.take(request, now)
         self.over_budget |= not self.device.within_budget(self.updates, now - self.started_at)
         shown = self._is_shown(now)
         if shown:
@@ -293,7 +313,7 @@ class Card:
 
     def end(self, request: Mapping[str, Any], now: float, *, by: str, dismiss_after: float) -> None:
         """End it, with a last state or the one that was sent last."""
-        self.keep(request)
+        self._keep(request)
         self.sent = self.sent.take(request, now, ends=True)
         self._show(request, now)
         self.ended, self.ended_by, self.ended_at, self.dismiss_after = True, by, now, dismiss_after
@@ -313,10 +333,13 @@ class Card:
 
     def keep(self, request: Mapping[str, Any]) -> None:
         """Take over what the service keeps for itself: tags and metadata."""
+        self._keep(request)
+        self._weigh()
+
+    def _keep(self, request: Mapping[str, Any]) -> None:
         self.tags, self.metadata = (
             request.get(name, kept) for name, kept in (("tags", self.tags), ("metadata", self.metadata))
         )
-        self._weigh()
 
     def _show(self, request: Mapping[str, Any], now: float) -> None:
         """Bring what was sent to the screen, with the alert that came along."""
@@ -325,13 +348,12 @@ class Card:
             self.alert, self.alert_at = request["alert"], now
 
     def _weigh(self) -> None:
-        faces = (self.sent,) if self.sent is self.shown else (self.sent, self.shown)
-        parts = [part for face in faces for part in (face.state, face.action, face.secondary_action)]
-        self.size = self._bytes + weight(self.alert, self.tags, self.metadata, self.channels, *parts)
+        faces = self.sent.size if self.sent is self.shown else self.sent.size + self.shown.size
+        self.size = self._bytes + faces + weight(self.alert, self.tags, self.metadata, self.channels)
 
     def _remember(self, now: float, *, shown: bool) -> None:
         self.history.append(Moment(now, dict(self.sent.state), shown))
-        self._sizes.append(weight(self.sent.state))
+        self._sizes.append(self.sent.state_size)
         self._bytes += self._sizes[-1]
         while len(self.history) > MAX_MOMENTS or (self._bytes > MAX_HISTORY_BYTES and len(self.history) > 1):
             self.history.popleft()
