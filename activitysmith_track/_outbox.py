@@ -144,7 +144,7 @@ class Outbox:
         self.patience = patience
         self._directory, self._clock, self._now = directory, clock, now
         self._path: Path | None = None
-        self._told: set[object] = set()
+        self._told: dict[object, object] = {}  # by whom, since two threads may be about to tell the same
 
     def path(self) -> Path:
         """Return where the file is, or would be.
@@ -555,8 +555,8 @@ class Outbox:
         self._tell_once(kind, "activitysmith_track cannot use its outbox in %s (told once): %s", where, error)
 
     def _tell_once(self, kind: object, message: str, *details: object) -> None:
-        if kind not in self._told and len(self._told) < 100:
-            self._told.add(kind)
+        mine = object()
+        if len(self._told) < 100 and self._told.setdefault(kind, mine) is mine:
             logger.warning(message, *details)
 
 

@@ -446,6 +446,25 @@ def test_inner_blocks(bench: Bench) -> None:
 # --------------------------------------------------------------------------------- the user's threads, the scheduler
 
 
+@pytest.mark.parametrize("kind", ["runtime", "outbox"])
+def test_each_line_at_which_another_thread_tells_the_same(
+    steady: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """It stands in the log once."""
+    module = sys.modules[Runtime.__module__] if kind == "runtime" else _outbox
+    said: list[str] = []
+    monkeypatch.setattr(sys.modules[__name__], "FILES", {module.__file__})
+    monkeypatch.setattr(module.logger, "warning", lambda message, *details: said.append(message))
+
+    def attempt(meeting: Meeting) -> None:
+        said.clear()
+        tell = Runtime().warn_once if kind == "runtime" else Outbox(tmp_path)._tell_once
+        meeting.of(lambda: tell("this", "told"), lambda: tell("this", "told"))
+        assert said == ["told"]
+
+    at_each_line(attempt, least=3)
+
+
 def test_each_line_at_which_something_is_put_into_an_inbox(steady: None) -> None:
     """Its reader is woken, also where it has looked in vain in the middle of that."""
 

@@ -585,7 +585,7 @@ class WorldRuntime(Runtime):
 
     def warn_once(self, kind: object, message: str, *details: object) -> None:
         if self._world.trace is not None and kind not in self._warned:
-            self._warned.add(kind)
+            self._warned[kind] = kind
             self._world.log(f"p{self._process.number} warns: {message % details if details else message}")
 
 

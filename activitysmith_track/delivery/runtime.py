@@ -68,7 +68,7 @@ class Runtime:
     def __init__(self, now: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self.now, self.wall = now, wall
         self.interpreter: Interpreter = Interpreter()
-        self._warned: set[object] = set()
+        self._warned: dict[object, object] = {}
 
     def uniform(self, low: float, high: float) -> float:
         """Return a number by chance."""
@@ -129,8 +129,8 @@ class Runtime:
 
     def warn_once(self, kind: object, message: str, *details: object) -> None:
         """Log a warning, once for each kind."""
-        if kind not in self._warned:
-            self._warned.add(kind)
+        mine = object()
+        if self._warned.setdefault(kind, mine) is mine:
             logger.warning(message, *details)
 
     def forget_warnings(self) -> None:
