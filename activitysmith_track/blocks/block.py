@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .. import _tracker as trackers
-    from .._tracker import CoreTracker as Tracker
+    from .._tracker import CoreTracker
     from ..delivery.account import Account
     from ..delivery.signals import Signals
     from .outcome import Kind
@@ -47,7 +47,7 @@ class Block:
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name: str = name
         self._options: Mapping[str, Any] = options
-        self._given_tracker: Tracker | None = options.get("tracker")
+        self._given_tracker: CoreTracker | None = options.get("tracker")
         self._title: str = options.get("title") or fit(name)
         self._account: Account | None = None
         self._began: float = 0.0
@@ -86,7 +86,7 @@ class Block:
             await asyncio.get_running_loop().run_in_executor(None, self._tracker.flush, _waits(self))
 
     @property
-    def _tracker(self) -> Tracker:
+    def _tracker(self) -> CoreTracker:
         return self._given_tracker or trackers.default_tracker()
 
     @property
