@@ -500,16 +500,18 @@ def test_it_does_not_try_for_ever(start: Start, sim: Simulator, kind: str) -> No
     assert not sim.cards["job"].ended
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_a_final_answer(start: Start, sim: Simulator, status: int) -> None:
-    """What the service refuses for good is not asked again."""
+@pytest.mark.parametrize(("status", "ends"), [(400, 2), (401, 1), (403, 1), (404, 1)])
+def test_a_final_answer(start: Start, sim: Simulator, status: int, ends: int) -> None:
+    """What the service refuses for good is not asked again, but for an end without the words that it may not take."""
     job = start("show()\ntell()\nwait()")
     watchdog = job.watchdog()
     job.hear()
     sim.fault("status", status=status)
     job.kill()
     assert until(lambda: is_gone(watchdog))
-    assert sorted(request.method for request in sim.requests[1:]) == ["DELETE", "POST"]
+    assert sorted(request.method for request in sim.requests[1:]) == [*["DELETE"] * ends, "POST"]
+    asked = [request.content for request in sim.requests if request.method == "DELETE"]
+    assert [b"content_state" in each for each in asked] == [True, False][:ends]
 
 
 # ------------------------------------------------------------------------------------- the process, in this one
@@ -707,7 +709,7 @@ def test_nothing_is_taken_again_after_the_end(
 
 
 def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
-    """A card that an update of the dead job's wakes after its end is ended again."""
+    """A card that a dead job's update wakes after its end is ended again, for the last time when none can come."""
     guard, timing = Guard(), list(QUICK._replace(attempt=3.0))
     frames = hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)
     for frame in frames:
@@ -719,7 +721,7 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
     show(sim)
     delivering.join(PATIENCE)
     assert (sim.cards["job"].ended, sim.cards["job"].color) == (True, "red")
-    assert [request.method for request in sim.requests] == ["PUT", "DELETE", "PUT", "DELETE"]
+    assert [request.method for request in sim.requests] == ["PUT", "DELETE", "PUT", "DELETE", "DELETE"]
     assert not Outbox(tmp_path / "box").exists()
 
 
