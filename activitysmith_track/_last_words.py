@@ -4,7 +4,8 @@
 many bytes of JSON. It knows the last words of each open card, and sleeps until the job says `bye`, the pipe closes,
 or the job's pidfd says that it is gone. Then it delivers what is left to say, for up to an hour, and exits. All of it
 is put into the outbox before the first attempt: a newer run of the same card takes its end away there, and what it
-has to give up a next process finds there. While it waits it holds next to nothing: httpx is imported when there is
+has to give up a next process finds there. What the job has put there itself it takes over: what is gone by then was
+delivered, or a newer run has the card. While it waits it holds next to nothing: httpx is imported when there is
 something to send.
 
 The frames, by their `frame`:
@@ -19,6 +20,9 @@ The frames, by their `frame`:
 - `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
   and `began` (seconds since the epoch); to be delivered when the job is gone, in whatever way.
 - `settled`: `id`; the job has delivered that itself.
+- `leases`: `id`, `account` and `owner`; something of that account is in the outbox under a lease of that owner, which
+  is the job's name there. When the job is gone, it is taken over from there.
+- `returned`: `id`; there is nothing under those leases any more.
 - `bye`: the job leaves in order. Cards without a goodbye are ended, and nobody is alarmed.
 """
 
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 
     from .delivery.successor import Owed
 
-PROTOCOL = 3
+PROTOCOL = 4
 MAX_FRAME = 1024 * 1024  # bytes of one frame
 MAX_HELD = 4 * MAX_FRAME  # bytes of frames that the process keeps
 MAX_ENTRIES = 200  # cards and owed requests that are kept at once
@@ -110,6 +114,8 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "began": _NUMBER,
     },
     "settled": {"id": (int,)},
+    "leases": {"id": (int,), "account": (int,), "owner": (str,)},
+    "returned": {"id": (int,)},
     "bye": {},
 }
 
@@ -184,6 +190,8 @@ def _check_hello(frame: Mapping[str, Any]) -> None:
 
 # -------------------------------------------------------------------------------------------- what there is to do
 
+_TAKEN_BACK_BY = {"goodbye": "card", "settled": "owed", "returned": "leases"}
+
 
 class Duty:
     """What the process knows: pure, and bounded whatever it is told."""
@@ -205,10 +213,10 @@ class Duty:
         elif kind == "account":
             if len(self._accounts) < MAX_ENTRIES:
                 self._accounts[frame["id"]] = frame["api_key"], frame["base_url"]
-        elif kind in ("card", "owed"):
+        elif kind in _TAKEN_BACK_BY.values():
             self._keep((kind, frame["id"]), content)
         else:
-            self._keep(("card" if kind == "goodbye" else "owed", frame["id"]), b"")
+            self._keep((_TAKEN_BACK_BY[kind], frame["id"]), b"")
 
     def _keep(self, key: tuple[str, int], content: bytes) -> None:
         """Hold an entry in the place of its older one, or none; beyond the bounds nothing new is held."""
@@ -248,6 +256,12 @@ class Duty:
             self._owed(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
             for frame in owed.values()
         ]
+
+    def leases(self) -> list[tuple[tuple[str, str], str]]:
+        """Return whose leases in the outbox are to be taken over, each with the account."""
+        frames = [json.loads(content) for (kind, _), content in self._entries.items() if kind == "leases"]
+        known = [frame for frame in frames if frame["account"] in self._accounts]
+        return [(self._accounts[frame["account"]], frame["owner"]) for frame in known]
 
     def _alarms(self, cards: list[dict[str, Any]], now: float) -> Iterator[Owed]:
         """One failure, one push: the first card's, which says how many more there are; one for each account."""
@@ -401,7 +415,8 @@ class Guard:
         timing = Timing(*hello["timing"])
         runtime = PacedRuntime(timing.attempt, timing.first_wait, timing.longest_wait)
         self._until = runtime.now() + min(timing.retry, LONGEST_RETRY, self._patience)
-        Successor(runtime, hello["outbox"]).deliver(self.duty.owed(runtime.wall()), lambda: self._until)
+        owed, leases = self.duty.owed(runtime.wall()), self.duty.leases()
+        Successor(runtime, hello["outbox"]).deliver(owed, lambda: self._until, leases)
 
     @staticmethod
     def _make_importable(hello: Mapping[str, Any]) -> None:

@@ -256,6 +256,41 @@ class Outbox:
 
         return self._transact(work, [])
 
+    def inherit(self, hint: str, base_url: str, gone: str, owner: str, lease_seconds: float) -> list[Entry]:
+        """Take under a lease what a process that is gone had under one, or has left to whoever comes next.
+
+        What it was sending when it went is still on its way, and what of that may not come twice is dropped.
+
+        Args:
+            hint: the API key at hand; see `hint`.
+            base_url: the service's address.
+            gone: the owner that the process was; of what it has given back, what came from it.
+            owner: who takes it over.
+            lease_seconds: how long from now nobody else may claim it; at most five minutes.
+
+        Returns:
+            What was taken over.
+        """
+        if not self.exists():
+            return []
+        now = self._clock()
+        until = now + min(lease_seconds, LONGEST_LEASE)
+
+        def work(base: sqlite3.Connection) -> list[Entry]:
+            left = f"hint = ? AND base_url = ? AND (owner = ? OR (run = ? AND {_FREE}))"
+            values = hint, base_url, gone, gone, now, now + LONGEST_LEASE
+            base.execute(f"DELETE FROM entries WHERE {left} AND {_AMBIGUOUS}", values)
+            taken: list[Entry] = []
+            rows = f"SELECT {_COLUMNS} FROM entries WHERE {left} ORDER BY kind = 'push', seq DESC"
+            for seq, *found in base.execute(rows, (MAX_BODY_BYTES, *values)).fetchall():
+                entry = self._read(found)
+                if entry is not None:  # else who claims it drops it
+                    base.execute("UPDATE entries SET owner = ?, leased_until = ? WHERE seq = ?", (owner, until, seq))
+                    taken.append(entry)
+            return taken
+
+        return self._transact(work, [])
+
     def begin(self, entry_id: str, owner: str, lease_seconds: float) -> Hold:
         """Note that an attempt at a claimed entry begins, and renew its lease.
 
@@ -465,8 +500,7 @@ class Outbox:
 
     def _drop_ambiguous(self, base: sqlite3.Connection, now: float) -> None:
         """Drop pushes that may have been delivered by a process that died before it could say so."""
-        begun = f"kind = 'push' AND at_least_once = 0 AND begun != 0 AND {_FREE}"
-        if base.execute(f"DELETE FROM entries WHERE {begun}", (now, now + LONGEST_LEASE)).rowcount:
+        if base.execute(f"DELETE FROM entries WHERE {_AMBIGUOUS} AND {_FREE}", (now, now + LONGEST_LEASE)).rowcount:
             self._tell_once("ambiguous", "activitysmith_track dropped a push that may have been delivered already")
 
     def _take(
@@ -572,6 +606,7 @@ _COLUMNS = (
     "seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, happened, stream_key, at_least_once, run,"
     " id, attempts, began"
 )
+_AMBIGUOUS = "kind = 'push' AND at_least_once = 0 AND begun != 0"
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 
 

@@ -191,6 +191,24 @@ class Watchdog:
         """Say that what was handed over has been delivered."""
         self._feed(("owed", owed), False, "settled", id=owed)
 
+    def leases(self, api_key: str, base_url: str, owner: str) -> None:
+        """Say that something of an account is in the outbox, under a lease of this job's.
+
+        It is taken over there when the job is gone. No process is started for that alone.
+
+        Args:
+            api_key: the account's key.
+            base_url: the service's address.
+            owner: the job's name in the outbox.
+        """
+        account = self._account(api_key, base_url)
+        self._feed(("leases", account), True, "leases", id=account, account=account, owner=owner)
+
+    def returned(self, api_key: str, base_url: str) -> None:
+        """Say that nothing of an account is there any more."""
+        account = self._account(api_key, base_url)
+        self._feed(("leases", account), False, "returned", id=account)
+
     def start(self, timeout: float = 20.0) -> bool:
         """Start the process before there is anything to guard, and wait until it stands.
 
@@ -223,7 +241,7 @@ class Watchdog:
         """Begin what `close` does, and return what waits for it: so several can be closed within one deadline."""
         if self._over or (self._thread is None and self._inbox.empty()):
             self._inbox.put(_Farewell(0.0))  # which ends the thread of a watchdog that was given up
-            heard = not self._guards
+            heard = not self._calls
             return lambda _: heard
         farewell = _Farewell(self._now() + timeout)
         self._inbox.put(farewell)
@@ -343,7 +361,12 @@ class Watchdog:
 
     @property
     def _guards(self) -> bool:
-        return any(kind != "account" for kind, _ in list(self._live))  # `begin_close` asks on any thread
+        return any(kind != "account" for kind, _ in self._live)
+
+    @property
+    def _calls(self) -> bool:
+        """True where there is something for which a process is started: what is on the disk is safe without."""
+        return any(kind not in ("account", "leases") for kind, _ in list(self._live))  # `begin_close`: on any thread
 
     def _note(self, item: _Item) -> None:
         if not item.lives:
@@ -360,7 +383,7 @@ class Watchdog:
     def _look_after(self, until: float | None = None) -> None:
         """Start the process, feed it, start it anew or let it go: whatever is due."""
         if self._line is None:
-            if self._guards or self._asked:
+            if self._calls or self._asked:
                 self._begin(until)
         elif not self._line.flush():
             self._line.close()
@@ -391,7 +414,7 @@ class Watchdog:
             line.flush()
 
     def _lost(self, until: float | None) -> None:
-        if not self._guards:
+        if not self._calls:
             self._asked = False
         elif self._restarts:
             self._restarts -= 1
@@ -407,7 +430,7 @@ class Watchdog:
                 self._look_after(until)
             line = self._line
             if line is None:
-                return not self._guards
+                return not self._calls
             if line is not told:
                 told = line
                 line.say_bye()

@@ -17,6 +17,7 @@ class Owed:
 
     def __init__(self, account: Any, entry: Entry, owner: CopyOwner = CopyOwner.NOBODY) -> None:
         self.account, self.entry, self.copy_owner = account, entry, owner
+        self.kind = entry.kind
 
     def copy(self, *, failed: bool = False) -> Entry | None:
         return self.entry

@@ -379,6 +379,30 @@ def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job) -> None:
     assert (job.sim.cards["train"].color, job.sim.pushes) == ("green", [])
 
 
+def test_what_a_killed_job_has_in_the_outbox_comes_at_once(job: Job) -> None:
+    """An end that could not be delivered is on disk, and the watchdog waits for no lease to run out."""
+    death = """
+        p.finish()
+        while not watchdog_has_heard():
+            time.sleep(0.01)
+        os._exit(1)
+    """
+    heard = """
+    def watchdog_has_heard():
+        keeper = at.configuration.default_tracker().dispatcher.persistence
+        told = {kind for kind, _ in keeper._watchdog._live}
+        return "leases" in told and "card" not in told and keeper._watchdog.tell(60)
+    """
+    code = heard + LIVES.format(death=textwrap.indent(textwrap.dedent(death), " " * 8).strip())
+    process = job.begin(code)
+    with job.sim.fault("status", status=503):
+        process.communicate("\n", timeout=PATIENCE)
+        assert process.returncode == 1
+        assert len(kept(job)) == 1
+    assert job.sim.wait_for(lambda sim: sim.cards["train"].ended)
+    assert (job.sim.cards["train"].color, job.sim.pushes) == ("green", [])
+
+
 def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
     """A push that is held back for an outer block to take over is the watchdog's meanwhile; the taken over is not."""
     code = """

@@ -438,6 +438,9 @@ def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
     class Dead:
         alive = False
 
+        def leases(self, *told: str) -> None:
+            return
+
         def begin_close(self, timeout: float) -> Callable[[float], bool]:
             return lambda timeout: False
 
@@ -445,7 +448,8 @@ def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
     keeper.directory = box.path().parent
     keeper._watchdog = Dead()  # type: ignore[assignment]
     entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
-    assert leave(keeper, Owed(None, entry, CopyOwner.WATCHDOG))
+    account = Account("key", entry.base_url, Runtime())
+    assert leave(keeper, Owed(account, entry, CopyOwner.WATCHDOG))
     assert [each.id for each in box.claim("h", entry.base_url, "next", time.time(), 60)] == [entry.id]
 
 

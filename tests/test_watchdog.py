@@ -26,7 +26,7 @@ from watched import END, PUSH, QUICK, Start, linux, red
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._last_words import Decoder, Duty, Garbled, Guard, encode
-from activitysmith_track._outbox import Outbox
+from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track._text import CRASH_REASON, annotate_delay
 from activitysmith_track._watchdog import Watchdog
 from activitysmith_track.client.requests import owed_call
@@ -725,6 +725,30 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
     assert not Outbox(tmp_path / "box").exists()
 
 
+def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: Path) -> None:
+    """What is gone from there by then stays gone, and what others have there stays theirs."""
+    box = Outbox(tmp_path / "box")
+    hint, base_url = key_fingerprint(sim.api_key), sim.base_url
+    own = {"hint": hint, "base_url": base_url, "body": PUSH, "happened": time.time(), "run": "1-x"}
+    titles = ("under a lease", "taken back", "given back", "another's", "may have come")
+    entries = [
+        Entry("push", **{**own, "body": {"title": title}}, at_least_once=title != "may have come") for title in titles
+    ]
+    assert box.put([entries[0], entries[1], entries[4]], "1-x", 60)
+    assert box.put(entries[2:4])
+    assert box.put([Entry("push", **{**own, "run": "2-y"})], "2-y", 60)
+    assert box.begin(entries[3].id, "3-z", 60) is Hold.MINE
+    assert box.begin(entries[4].id, "1-x", 60) is Hold.MINE
+    assert box.delivered([entries[1].id])
+    guard, account = Guard(), encode("account", id=1, api_key=sim.api_key, base_url=sim.base_url)
+    told = encode("leases", id=1, account=1, owner="1-x"), encode("leases", id=2, account=9, owner="2-y")
+    for frame in (hello(environment={}, outbox=str(tmp_path / "box")), account, *told):
+        guard.duty.take(*next(Decoder().feed(frame)))
+    guard.deliver()
+    assert sorted(push.title for push in sim.pushes) == ["given back", "under a lease"]
+    assert guard.duty.leases() == [((sim.api_key, sim.base_url), "1-x")]
+
+
 def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that has been ended is not worth an hour of trying to end it again."""
     monkeypatch.setattr("activitysmith_track.delivery.deliveries.END_AGAIN_SECONDS", 1.0)
@@ -1051,6 +1075,23 @@ def test_idling(dog: Watchdog, sim: Simulator) -> None:
     assert dog.start(PATIENCE)
 
 
+def test_what_is_in_the_outbox_keeps_a_process_and_calls_none(dog: Watchdog, sim: Simulator) -> None:
+    """It is safe there: who guards stays for it, but it is worth no process of its own, and no farewell."""
+    assert dog.begin_close(0.0)(0.0)
+    dog = Watchdog(QUICK._replace(idle=0.2))
+    dog.leases(sim.api_key, sim.base_url, "1-x")
+    assert not dog.tell(0.3)
+    assert dog._line is None
+    assert dog.start(PATIENCE)
+    pid = dog.pid
+    assert pid is not None
+    time.sleep(0.5)  # only time tells that it stays
+    assert dog.pid == pid
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: not dog.alive and dog._line is None)
+    assert dog.close(PATIENCE)
+
+
 def test_a_pipe_that_was_closed(dog: Watchdog, sim: Simulator) -> None:
     """A job that closes what it did not open gets another process."""
     guard(dog, sim)
@@ -1188,6 +1229,8 @@ def frames() -> list[bytes]:
             began=1.0,
         ),
         encode("settled", id=1),
+        encode("leases", id=1, account=1, owner="1-x"),
+        encode("returned", id=1),
         encode("bye"),
     ]
 
@@ -1226,6 +1269,7 @@ def swallow(data: bytes, chance: random.Random) -> Duty:
     except Garbled:
         pass
     assert len(decoder._buffer) <= _last_words.MAX_FRAME + 5_004
+    assert all(isinstance(owner, str) for _, owner in duty.leases())
     for each in duty.owed(0.0):
         try:
             body = annotate_delay(dict(each.body), each.occurred_at, 0.0, each.method)

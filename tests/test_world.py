@@ -97,6 +97,7 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "leave": ([_entry(world, ids, rng)], [(each, owner) for each in some], some[:1]),
         "claim": ("hint", "http://127.0.0.1/api", owner, world.wall(), 60.0),
         "begin": (one, owner, 60.0),
+        "inherit": ("hint", "http://127.0.0.1/api", rng.choice("abc"), owner, 60.0),
         "renew": (owner, 60.0),
         "next_lease_end": ("hint", "http://127.0.0.1/api", owner),
         "over": (one, owner),
@@ -115,7 +116,15 @@ def _entry(world: World, ids: list[str], rng: random.Random) -> Entry:
     key = None if kind == "push" else rng.choice("xy")
     once = kind == "push" and rng.random() < 0.5
     made = Entry(
-        kind, "hint", "http://127.0.0.1/api", body, world.wall() - rng.choice((0, 5)), key, not once, id=f"{len(ids)}"
+        kind,
+        "hint",
+        "http://127.0.0.1/api",
+        body,
+        world.wall() - rng.choice((0, 5)),
+        key,
+        not once,
+        run=rng.choice("abc"),
+        id=f"{len(ids)}",
     )
     ids.append(made.id)
     return made

@@ -442,15 +442,15 @@ class Child(Process):
 class Heir(Process):
     """The process of a watchdog whose job is gone."""
 
-    def __init__(self, job: Process, owed: list[Owed]) -> None:
-        self._owed = owed
+    def __init__(self, job: Process, owed: list[Owed], leases: list[tuple[tuple[str, str], str]]) -> None:
+        self._owed, self._leases = owed, leases
         super().__init__(job.world, job.line)
 
     def _begin(self) -> None:
         successor = Successor(self.runtime, self.world.kind_of_outbox != "none")
         self.dispatcher = successor._dispatcher
         until = self.world.now + 3_600.0
-        self.world.spawn(self, lambda: (successor.deliver(self._owed, lambda: until), self._leave()))
+        self.world.spawn(self, lambda: (successor.deliver(self._owed, lambda: until, self._leases), self._leave()))
 
     def _leave(self) -> None:
         self.dead, self.gone_at = True, self.world.now
@@ -505,6 +505,13 @@ class WorldWatchdog:
     def settled(self, owed: int) -> None:
         self._say("settled", id=owed)
 
+    def leases(self, api_key: str, base_url: str, owner: str) -> None:
+        self._duty._accounts[1] = api_key, base_url
+        self._say("leases", id=1, account=1, owner=owner)
+
+    def returned(self, api_key: str, base_url: str) -> None:
+        self._say("returned", id=1)
+
     def begin_close(self, timeout: float) -> Callable[[float], bool]:
         self._say("bye")
         return self._hears
@@ -523,8 +530,8 @@ class WorldWatchdog:
 
     def _take_over(self) -> None:
         owed = self._duty.owed(self._world.wall())
-        if owed and self.alive:
-            Heir(self._process, owed)
+        if self._duty.owes and self.alive:
+            Heir(self._process, owed, self._duty.leases())
 
 
 class WorldTracker(Tracker):
@@ -897,6 +904,21 @@ class MemoryOutbox:
         return min(
             (row.until for row in self._shelf.rows if row.owner != owner and not self._free(row)), default=None
         )
+
+    def inherit(self, hint: str, base_url: str, gone: str, owner: str, lease_seconds: float) -> list[Entry]:
+        if not self.exists():
+            return []
+        self._world.disk()
+        until = self._now() + min(lease_seconds, LONGEST_LEASE)
+
+        def is_left(row: Row) -> bool:
+            return row.owner == gone or (row.entry.run == gone and self._free(row))
+
+        self._keep_if(lambda row: not (is_left(row) and _comes_once(row.entry) and row.begun))
+        found = sorted(filter(is_left, self._shelf.rows[::-1]), key=lambda row: row.entry.kind == "push")
+        for row in found:
+            row.owner, row.until = owner, until
+        return [row.entry for row in found]
 
     def begin(self, entry_id: str, owner: str, lease_seconds: float) -> Hold:
         until = self._now() + min(lease_seconds, LONGEST_LEASE)

@@ -256,7 +256,7 @@ class Delivery:
 
     def _wait(self, now: float, until: float) -> float | None:
         """Return until when it waits to be sent; where that is long, there is a copy of it meanwhile."""
-        if until - now <= UNKEPT_SECONDS or self._was_kept or self.copy_owner is not CopyOwner.NOBODY:
+        if until - now <= UNKEPT_SECONDS or self._was_kept or self.persistence.has_row(self):
             return until
         self._was_kept = True
         self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, self._keep)
@@ -455,9 +455,9 @@ class EndDelivery(Delivery):
             return self.state.not_before
         self.stage = moved(self.stage, Stage.OWED)
         if activity.is_preceded:
-            return None
+            return self._wait_for_others(now)
         if activity.must_wait and activity.on_phone is OnPhone.NO and not self._was_refused:
-            return None
+            return self._wait_for_others(now)
         # An end before the start would find nothing, so it waits for that to the last, unless the job leaves.
         is_soon = activity.on_phone is OnPhone.YES or draining
         grace = self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
@@ -477,7 +477,7 @@ class EndDelivery(Delivery):
         opens = can_open and self._takes_slot(now)
         if activity.on_phone is OnPhone.NO and can_open and not opens:
             if self._is_worth_showing and self.account.frees_slots:
-                return None
+                return self._wait_for_others(now)
             if self.copy_owner is not CopyOwner.OUTBOX:
                 return self._withdraw()
             # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
@@ -487,6 +487,16 @@ class EndDelivery(Delivery):
         if later is not None:
             return self._wait(now, later)
         self._send(now)
+        return None
+
+    def _wait_for_others(self, now: float) -> float | None:
+        """Wait until it is woken: soon, or else there is a copy of it where a newer run finds it."""
+        unkept_until = self._asked + self.dispatcher.runtime.attempt_seconds
+        if self.activity.on_phone is OnPhone.NO and not self._is_worth_showing:
+            return None  # it is about to be withdrawn
+        if now < unkept_until and not self.persistence.has_row(self):
+            return unkept_until
+        self._wait(now, float("inf"))
         return None
 
     def _rest(self, now: float, until: float) -> float:

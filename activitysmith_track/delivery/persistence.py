@@ -2,6 +2,10 @@
 
 While all goes well nothing is written, and only a look at the outbox's file is taken, unless the watchdog was asked
 for. What touches the disk is called on a worker's thread, or at the exit; what feeds the watchdog waits for nothing.
+
+The end of a card that is owed always has its copy in the outbox, where there is one: there alone a newer run, in
+whatever process, finds what would end its card, and takes it away. The watchdog is told that there is something, and
+takes it over from there when the job is gone.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import contextlib
 import itertools
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._endpoint import key_fingerprint
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from .deliveries import Delivery
     from .runtime import Runtime
 
+    Owed = tuple[Delivery, Entry]  # something that is owed, and its copy
     CrashState = tuple[Mapping[str, Any], Mapping[str, Any] | None]  # how an activity ends, and the push
 
 logger = logging.getLogger("activitysmith_track")
@@ -69,6 +75,7 @@ class Persistence:
         self._owner = f"{os.getpid()}-{runtime.token()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
         self._leased: set[str] = set()  # the ids of what this process has under a lease
+        self._lessees: dict[Account, None] = {}  # the accounts of all that, as the watchdog is told
         # Of these, what older runs owe a card that is to begin; each with when it may come at the latest.
         self._held: dict[tuple[Account, str], dict[str, float]] = {}
         self._leaving = runtime.lock()  # lest an attempt takes a lease on what is left, and nobody gives it back
@@ -97,9 +104,13 @@ class Persistence:
         return made
 
     def keep(self, delivery: Delivery, entry: Entry) -> bool:
-        """Keep a copy of what this process still tries to deliver itself."""
-        if self.hand_over(delivery, entry):
-            return True
+        """Keep a copy of what this process still tries to deliver itself; True where somebody has one then."""
+        if entry.kind == "push":
+            return self.hand_over(delivery, entry) or self._store(delivery, entry)
+        return self._store(delivery, entry) or self.hand_over(delivery, entry)
+
+    def _store(self, delivery: Delivery, entry: Entry) -> bool:
+        """Put a copy into the outbox; what the watchdog had of it, it has no more."""
         outbox = self.outbox
         if outbox is None:
             return False
@@ -109,9 +120,21 @@ class Persistence:
                 if not outbox.put([entry], owner, LEASE_SECONDS):
                     return False
                 if owner is not None:
-                    self._leased.add(entry.id)
-        delivery.has_copy(entry, CopyOwner.OUTBOX)
+                    self._note_leases(delivery.account, [entry.id])
+        self.stored(delivery, entry)
         return True
+
+    def stored(self, delivery: Delivery, entry: Entry) -> None:
+        """Note that there is a copy in the outbox, of which the watchdog is told in the place of its own."""
+        self._tell_of_rows(delivery.account)
+        delivery.has_copy(entry, CopyOwner.OUTBOX)
+        self._take_back(entry)
+
+    def has_row(self, delivery: Delivery) -> bool:
+        """Tell whether the copy of something is where it is to be: an end's in the outbox, where there is one."""
+        if delivery.copy_owner is CopyOwner.WATCHDOG:
+            return delivery.kind == "push" or self.directory is False
+        return delivery.copy_owner is CopyOwner.OUTBOX
 
     def begin(self, delivery: Delivery) -> Hold:
         """Note that an attempt at what is kept begins; returns who has the copy."""
@@ -129,12 +152,15 @@ class Persistence:
             if self._closed:
                 return Hold.OTHERS  # whom it is left to
             hold = outbox.begin(entry.id, self._owner, LEASE_SECONDS)
-            (self._leased.add if hold is Hold.MINE else self._leased.discard)(entry.id)
+            if hold is Hold.MINE:
+                self._note_leases(delivery.account, [entry.id])
+            elif hold is not Hold.UNKNOWN:
+                self._forget_leases([entry.id])
         return hold
 
     def over(self, delivery: Delivery) -> None:
         """Note that an attempt has failed for certain, and that another one follows: from now on there is a copy."""
-        if delivery.copy_owner is CopyOwner.WATCHDOG:
+        if delivery.copy_owner is CopyOwner.WATCHDOG and self.has_row(delivery):
             return
         entry = delivery.entry or delivery.copy(failed=True)
         if entry is None:
@@ -151,12 +177,42 @@ class Persistence:
         if entry is None:
             return
         owner, delivery.copy_owner = delivery.copy_owner, CopyOwner.NOBODY
-        if owner is CopyOwner.WATCHDOG and self._watchdog is not None:
-            number = self._handed.pop(entry.id, None)
-            if number is not None:
-                self._watchdog.settled(number)
+        if owner is CopyOwner.WATCHDOG:
+            self._take_back(entry)
         elif owner is CopyOwner.OUTBOX:
             self.forget([entry.id])
+
+    def _take_back(self, entry: Entry) -> None:
+        """Tell the watchdog that it need not deliver something any more."""
+        number = self._handed.pop(entry.id, None)
+        if number is not None and self._watchdog is not None:
+            self._watchdog.settled(number)
+
+    # -- what is under a lease of this process
+
+    def _note_leases(self, account: Account, ids: Iterable[str]) -> None:
+        """Note what this process has under a lease, and tell the watchdog that there is something."""
+        noted = set(ids)
+        self._leased |= noted
+        if noted:
+            self._tell_of_rows(account)
+
+    def _tell_of_rows(self, account: Account) -> None:
+        with self._leaving:
+            if account not in self._lessees:
+                self._lessees[account] = None
+                if self._watchdog is not None:
+                    self._watchdog.leases(account.secret, account.base_url, self._owner)
+
+    def _forget_leases(self, ids: Iterable[str]) -> None:
+        """Note what this process has under a lease no more; where nothing is left, tell the watchdog."""
+        with self._leaving:
+            self._leased.difference_update(ids)
+            if not self._leased:
+                for account in list(self._lessees):
+                    del self._lessees[account]
+                    if self._watchdog is not None:
+                        self._watchdog.returned(account.secret, account.base_url)
 
     # -- what earlier processes owe
 
@@ -169,7 +225,7 @@ class Persistence:
             if self._closed:
                 return Claimed()
             entries = outbox.claim(*address, self._owner, now, LEASE_SECONDS, most=CLAIMED)
-            self._leased.update(entry.id for entry in entries)
+            self._note_leases(account, [entry.id for entry in entries])
         is_part = len(entries) == CLAIMED
         until = None if is_part else outbox.next_lease_end(*address, self._owner)
         return Claimed(tuple(entries), is_part, None if until is None else max(0.0, until - now) + 1.0)
@@ -191,7 +247,7 @@ class Persistence:
                 return 0.0
             held = outbox.hold_ends(*_address(account), stream_key, self._owner, LEASE_SECONDS)
             if held:
-                self._leased.update(held)
+                self._note_leases(account, held)
                 known = self._held.get((account, stream_key), {})
                 gone_at = through_by(now, self.runtime.attempt_seconds)
                 self._held[account, stream_key] = {key: known.get(key, gone_at - idle) for key, idle in held.items()}
@@ -218,14 +274,14 @@ class Persistence:
         outbox = self.outbox if ids else None
         if outbox is not None:
             outbox.delivered(ids)
-            self._leased.difference_update(ids)
+            self._forget_leases(ids)
 
     def give_back(self, ids: list[str]) -> None:
         """Let others send again what was held back."""
         outbox = self.outbox if ids else None
         if outbox is not None:
             outbox.release(ids, self._owner)
-            self._leased.difference_update(ids)
+            self._forget_leases(ids)
 
     def _used_outbox(self) -> Outbox | None:
         outbox = self.outbox
@@ -243,6 +299,21 @@ class Persistence:
                 ids = {entry.id for entry in entries if outbox.put([entry], self._owner, LEASE_SECONDS)}
             self._leased |= ids
         return ids
+
+    def inherit(self, account: Account, owner: str) -> list[Entry]:
+        """Take over what a process that is gone had in the outbox, or has left there.
+
+        Args:
+            account: whose.
+            owner: the name of that process there.
+        """
+        outbox = self._used_outbox()
+        if outbox is None:
+            return []
+        with self._leaving:
+            entries = outbox.inherit(*_address(account), owner, self._owner, LEASE_SECONDS)
+            self._note_leases(account, [entry.id for entry in entries])
+        return entries
 
     @property
     def is_closed(self) -> bool:
@@ -275,22 +346,25 @@ class Persistence:
         """
         with self._leaving:
             self._closed = not stays
-        kept, new, ambiguous = [], [], set[str]()
+        kept, new, left, ambiguous = list["Delivery"](), list["Owed"](), list["Owed"](), set[str]()
         for delivery in owed():
-            if delivery.copy_owner is CopyOwner.NOBODY:
+            if not self.has_row(delivery):
                 entry = delivery.copy()
                 if entry is not None:
-                    new.append(delivery)
-                    if not self.hand_over(delivery, entry):
-                        delivery.has_copy(entry, CopyOwner.OUTBOX)
+                    new.append((delivery, entry))
+                    if entry.kind != "push" or not self.hand_over(delivery, entry):
+                        left.append((delivery, entry))
             elif not delivery.may_have_arrived:
                 kept.append(delivery)
             elif delivery.entry is not None:
                 ambiguous.add(delivery.entry.id)
+        return Parting(self, new, left, kept, ambiguous, partial(self._begin_farewell, timeout, stays=stays))
+
+    def _begin_farewell(self, timeout: float, *, stays: bool) -> Callable[[float], bool]:
         watchdog = self._watchdog
         if watchdog is None:
-            return Parting(self, new, kept, ambiguous)
-        return Parting(self, new, kept, ambiguous, watchdog.begin_tell() if stays else watchdog.begin_close(timeout))
+            return lambda _: True
+        return watchdog.begin_tell() if stays else watchdog.begin_close(timeout)
 
     def stop(self) -> None:
         """Let the watchdog go, where there is one, and wait for nothing."""
@@ -338,6 +412,8 @@ class Persistence:
             except Exception as error:
                 logger.warning("activitysmith_track: no watchdog here: %s", error)
                 return
+            for each in list(self._lessees):
+                watchdog.leases(each.secret, each.base_url, self._owner)
         if self._closed:
             return
         end, push = crash_state
@@ -350,64 +426,78 @@ class Persistence:
 
 
 class Parting:
-    """What a process that leaves has to see to for one persistence.
+    """What a process that leaves has to see to for one persistence, in this order.
+
+    What is `left` goes into the outbox. Then the watchdog is told, also of the ends that the disk does not take. What
+    it could not be told goes into the outbox after all.
 
     Args:
         persistence: who keeps it.
-        new: what nobody else knew of before.
+        new: what nobody else knew of before, or not the outbox where it is to be.
+        left: what of it the watchdog was not given.
         kept: what was kept already.
         ambiguous: the ids of what may have arrived and is not to come twice, so that nobody is given it.
-        heard: waits until the watchdog has been told everything, and returns whether it has; `None` for no watchdog.
+        farewell: begins to tell the watchdog; returns what waits until it has been told everything, and returns
+            whether it has.
 
     Attributes:
-        told: whether the watchdog, where there is one, has been told everything.
-        left: what goes into the outbox.
+        left: what is to go into the outbox.
     """
 
     def __init__(
         self,
         persistence: Persistence,
-        new: list[Delivery],
+        new: list[Owed],
+        left: list[Owed],
         kept: list[Delivery],
         ambiguous: set[str],
-        heard: Callable[[float], bool] | None = None,
+        farewell: Callable[[], Callable[[float], bool]],
     ) -> None:
-        self.persistence, self._new, self._kept, self._heard = persistence, new, kept, heard
-        self._ambiguous = ambiguous
-        self.told = True
-        self.left = _entries(each for each in new if each.copy_owner is CopyOwner.OUTBOX)
+        self.persistence, self._new, self.left, self._kept = persistence, new, left, kept
+        self._ambiguous, self._farewell = ambiguous, farewell
+        self._heard: Callable[[float], bool] = lambda _: True
+
+    def tell(self) -> None:
+        """Begin to tell the watchdog; what was left is in the outbox by now, or could not be put there."""
+        self.left = [each for each in self.left if not self.persistence.hand_over(*each)]
+        self._heard = self._farewell()
 
     def wait(self, timeout: float) -> None:
-        """Wait at most so many seconds until the watchdog has been told; what it has not been, the outbox keeps."""
-        self.told = self._heard is None or self._heard(timeout)
-        if not self.told:  # what it has of them may come twice, or not at all
-            handed = _entries(each for each in self._kept if each.copy_owner is CopyOwner.WATCHDOG)
-            again = [each for each in handed if not (self.persistence.watched and _comes_once(each))]
-            self.left = [*again, *_entries(self._new)]
+        """Wait at most so many seconds until the watchdog has been told; what it has not been is left once more."""
+        if self._heard(timeout):
+            return
+        handed = [(each, each.entry) for each in self._kept if each.copy_owner is CopyOwner.WATCHDOG and each.entry]
+        again = [each for each in handed if not (self.persistence.watched and _comes_once(each[1]))]
+        self.left = [*again, *(each for each in self._new if each[0].copy_owner is not CopyOwner.OUTBOX)]
 
     @property
     def leases(self) -> list[tuple[str, str]]:
         """What is given back to the outbox, each with its owner."""
-        kept = _entries(each for each in self._kept if each.copy_owner is CopyOwner.OUTBOX)
-        ids = {*self.persistence._leased, *(each.id for each in [*kept, *self.left])} - self._ambiguous
+        kept = [each.entry.id for each in self._kept if each.copy_owner is CopyOwner.OUTBOX and each.entry]
+        ids = {*self.persistence._leased, *kept, *(entry.id for _, entry in self.left)} - self._ambiguous
         return [(each, self.persistence._owner) for each in sorted(ids)]
 
     @property
     def in_flight(self) -> set[str]:
         """The ids of what may still arrive."""
-        return {each.id for each in [*self._kept, *self._new] if each.is_in_flight}
+        kept = [each.entry.id for each in self._kept if each.is_in_flight and each.entry]
+        return {*kept, *(entry.id for delivery, entry in self._new if delivery.is_in_flight)}
 
     def note(self) -> None:
         """Note what goes into the outbox, lest an attempt that fails by now keeps it once more."""
-        self.persistence._left.update(entry.id for entry in self.left)
+        self.persistence._left.update(entry.id for _, entry in self.left)
 
-
-def _entries(deliveries: Iterable[Delivery]) -> list[Entry]:
-    return [each.entry for each in deliveries if each.entry is not None]
+    def stored(self) -> None:
+        """Note that what was left is in the outbox."""
+        for delivery, entry in self.left:
+            self.persistence.stored(delivery, entry)
+        self.left = []
 
 
 def leave_all(partings: list[Parting], timeout: float, runtime: Runtime) -> list[bool]:
-    """Have watchdogs and outboxes take over what is left, side by side and each file in one transaction.
+    """Have outboxes and watchdogs take over what is left, side by side and each file in one transaction.
+
+    The disk comes first: what the watchdog is told to take over from there is there then.
 
     Args:
         partings: of each persistence one.
@@ -417,23 +507,32 @@ def leave_all(partings: list[Parting], timeout: float, runtime: Runtime) -> list
     Returns:
         Of each whether all of it is in safe hands.
     """
+    _store_all(partings, runtime)
+    for each in partings:
+        each.tell()
     until = runtime.now() + timeout
-    files: dict[object, list[Parting]] = {}
     for each in partings:
         each.wait(max(0.0, until - runtime.now()))
+    _store_all([each for each in partings if each.left], runtime)
+    return [not each.left for each in partings]
+
+
+def _store_all(partings: list[Parting], runtime: Runtime) -> None:
+    files: dict[object, list[Parting]] = {}
+    for each in partings:
         if each.left or each.leases:
             files.setdefault(each.persistence.place, []).append(each)
     until = runtime.now() + RETRY_SECONDS
-    stored = {place: _store(group, until, runtime) for place, group in files.items()}
-    return [stored[each.persistence.place] if each.left or each.leases else each.told for each in partings]
+    for group in files.values():
+        _store(group, until, runtime)
 
 
-def _store(partings: list[Parting], until: float, runtime: Runtime) -> bool:
+def _store(partings: list[Parting], until: float, runtime: Runtime) -> None:
     """Leave everything in one outbox; tried twice where the file is busy, unless it is late."""
     outbox = partings[0].persistence.outbox
     if outbox is None:
-        return not any(each.left for each in partings)
-    entries = [entry for each in partings for entry in each.left]
+        return
+    entries = [entry for each in partings for _, entry in each.left]
     leases = [lease for each in partings for lease in each.leases]
     in_flight = {each for parting in partings for each in parting.in_flight}
     with contextlib.ExitStack() as stack:
@@ -444,7 +543,9 @@ def _store(partings: list[Parting], until: float, runtime: Runtime) -> bool:
         kept_all = outbox.leave(entries, leases, in_flight)
         if not kept_all and runtime.now() < until:
             kept_all = outbox.leave(entries, leases, in_flight)  # the file may have been busy for once
-        return kept_all
+        if kept_all:
+            for each in partings:
+                each.stored()
 
 
 def _comes_once(entry: Entry) -> bool:

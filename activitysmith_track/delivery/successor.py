@@ -1,7 +1,8 @@
 """Delivers what a job owes that is gone: what the watchdog's process does then.
 
 It stores everything in the outbox first, where a newer run of the job finds what would end its card, and what cannot
-be delivered in time is left to a next process. From there on it is the delivery of every other process.
+be delivered in time is left to a next process. What the job has put there itself it takes over. From there on it is
+the delivery of every other process.
 """
 
 from __future__ import annotations
@@ -96,16 +97,19 @@ class Successor:
             outbox = self._temporary.enter_context(tempfile.TemporaryDirectory(prefix="activitysmith-track-"))
         self._dispatcher.persistence.directory = outbox
 
-    def deliver(self, owed: Iterable[Owed], until: Callable[[], float]) -> None:
+    def deliver(
+        self, owed: Iterable[Owed], until: Callable[[], float], leases: Iterable[tuple[tuple[str, str], str]] = ()
+    ) -> None:
         """Store what is owed, and deliver it.
 
         Args:
             owed: the requests.
             until: returns the runtime's time until which to try.
+            leases: what the job has in the outbox: API key and address, and the owner that it was there.
         """
         dispatcher = self._dispatcher
         with self._temporary:
-            deliveries = self._store(owed)
+            deliveries = [*self._store(owed), *self._inherit(leases)]
             if _can_send():
                 for each in deliveries:
                     dispatcher.deliver(each)
@@ -136,12 +140,25 @@ class Successor:
         stored = dispatcher.persistence.adopt([entry for _, entry in made])
         deliveries = []
         for account, entry in made:
-            delivery = RecoveredDelivery(dispatcher, account, entry, is_recent=self._is_shared)
+            delivery = self._delivery(account, entry, is_recent=self._is_shared)
             delivery.copy_owner = CopyOwner.OUTBOX if entry.id in stored else CopyOwner.NOBODY
-            if entry.stream_key is not None:
-                account.recovered[entry.stream_key] = delivery
             deliveries.append(delivery)
         return deliveries
+
+    def _inherit(self, leases: Iterable[tuple[tuple[str, str], str]]) -> list[RecoveredDelivery]:
+        """Take over what the job has in the outbox, be it its own or what it had taken over itself."""
+        deliveries = []
+        for key, owner in leases:
+            account = self._dispatcher.account(*key)
+            for entry in self._dispatcher.persistence.inherit(account, owner):
+                deliveries.append(self._delivery(account, entry, is_recent=entry.run == owner))
+        return deliveries
+
+    def _delivery(self, account: Account, entry: Entry, *, is_recent: bool) -> RecoveredDelivery:
+        delivery = RecoveredDelivery(self._dispatcher, account, entry, is_recent=is_recent)
+        if entry.stream_key is not None:
+            account.recovered[entry.stream_key] = delivery
+        return delivery
 
 
 def _can_send() -> bool:
