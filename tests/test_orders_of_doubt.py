@@ -406,3 +406,26 @@ def test_an_older_end_that_goes_once_more_while_a_newer_one_is_on_its_way(story:
     ends = [each for each in story.world.service.requests if each.method == "DELETE" and b"older" in each.content]
     assert len(ends) == 1
     assert story.card() == (True, "red", "newer")
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_a_card_that_may_not_be_changed_for_a_fresh_one(story: Story, status: str) -> None:
+    """The old one goes on with what is new, and the change is tried again after some minutes."""
+    tried: list[float] = []
+
+    def fate(process: Process, call: Call[Any]) -> str:
+        if call.method == "DELETE":
+            tried.append(story.now)
+        return status if call.method == "DELETE" else "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job")
+        story.world.sleep(_pacing.ROTATE_AFTER + 60)
+        handle.update(subtitle="new", important=True)
+        story.world.sleep(600)
+
+    story.play(work)
+    assert story.world.service.cards["job"].state["subtitle"] == "new"
+    assert 2 <= len(tried) <= 4

@@ -102,6 +102,7 @@ class Activity:
         "_retry_at",
         "_revived",
         "_sending",
+        "_stays_until",
         "_unknown",
         "_visible_at",
         "account",
@@ -158,6 +159,7 @@ class Activity:
         self._gives_way = False  # that to a newer one, since the service seems to be unable to take it
         self._refused: ActivityState | None = None  # by the service
         self._refused_until = 0.0  # when that is tried again
+        self._stays_until = 0.0  # since the service refused to end it for a fresh one
         self._is_own = False  # what may be on the screen can be no older run's card
         self._began_with: ActivityState | None = None  # by the first start of which nobody knows
         self._lost_starts = 0  # of which nobody knows
@@ -222,6 +224,11 @@ class Activity:
         while newer is not None:
             yield newer
             newer = newer.successor
+
+    @property
+    def _rotate_at(self) -> float:
+        """When the card is changed for a fresh one."""
+        return max(self.pace.rotate_at, self._stays_until)
 
     @property
     def may_be_seen(self) -> bool:
@@ -344,7 +351,7 @@ class Activity:
         is_behind = self.sent is not None and mark.transitions != self.sent.mark.transitions
         self.attention = Attention.NONE if is_behind else Attention.TRANSITIONS
         confirm = self._confirm_at if self._confirm_at > now else float("inf")
-        return min(self.pace.look_at(now) if due is None else due, self.pace.rotate_at, confirm)
+        return min(self.pace.look_at(now) if due is None else due, self._rotate_at, confirm)
 
     def _rest(self, now: float, mark: Mark | None, due: float | None) -> float | None:
         """Have the next change looked at; returns when to look again without one."""
@@ -352,13 +359,13 @@ class Activity:
         wait = self.source.rest(mark)
         ahead = [due, None if wait is None else now + wait]
         if self.on_phone is OnPhone.YES:
-            ahead += [self.pace.rotate_at, self._confirm_at if now < self._confirm_at < float("inf") else None]
+            ahead += [self._rotate_at, self._confirm_at if now < self._confirm_at < float("inf") else None]
         return min((when for when in ahead if when is not None), default=None)
 
     def _update_at(self, now: float, mark: Mark) -> float | None:
         """Return when a state goes; `None` for not by itself. It is built where that would be now."""
         sent = self.sent
-        if sent is None or now >= self.pace.rotate_at:
+        if sent is None or now >= self._rotate_at:
             return now
         if self._unknown is not None:
             is_as_it_was = self._goes_as_it_was(now) and mark == self._unknown.mark
@@ -440,7 +447,7 @@ class Activity:
         sent = self.sent
         if sent is None or self._unknown is not None:
             return 2.0
-        is_due = now >= min(self.pace.rotate_at, self._confirm_at)
+        is_due = now >= min(self._rotate_at, self._confirm_at)
         if not is_due and (state.body == sent.body or self._is_refused(state, now)):
             return None
         if state.mark.transitions != sent.mark.transitions:
@@ -452,7 +459,7 @@ class Activity:
     def launch(self, state: ActivityState | None, now: float) -> None:
         """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
         is_shown = self.on_phone is OnPhone.YES
-        rotates = is_shown and now >= self.pace.rotate_at
+        rotates = is_shown and now >= self._rotate_at
         confirms = not is_shown or now >= self._confirm_at
         sent = self.sent if is_shown and not rotates and now < self.pace.transition_at() else None
         if self._unknown is not None and not rotates and self._goes_as_it_was(now):
@@ -642,8 +649,10 @@ class Activity:
         if self.account.failed(error, now):
             self.dispatcher.retry_all(self.account)
         again = self._again_at(error, now)
-        if again is None and sending.rotates:
+        if again is None and sending.change.is_begun:
             again = now + ROTATION_RETRY
+        elif again is None and sending.rotates:  # until then the old card goes on
+            again, self._stays_until = now, now + ROTATION_RETRY
         if again is not None:
             self._retry_at = again
             self._move(self._life_between_requests)

@@ -723,7 +723,7 @@ class EndDelivery(Delivery):
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
         now, late = dispatcher.clock(), self._may_appear_until
-        attempt, self._attempted = self._attempted, _EndAttempt()
+        attempt = self._attempted
         self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
         repeats_at = attempt.repeats_at
         if self._is_overruled and not self.persistence.is_closed:  # else nobody would end it again
@@ -732,7 +732,8 @@ class EndDelivery(Delivery):
                 repeats_at = max(now, late)
         self._is_overruled = False
         if repeats_at is not None:
-            self.has_arrived, self._armed = False, None
+            self.has_arrived = False  # first, since the exit may ask for a copy in this moment
+            self._attempted, self._armed = _EndAttempt(), None
             self.stage, self._repeats_at = Stage.OWED, repeats_at
             self._make_room()
             return None if activity.is_in_flight else self._rest(now, repeats_at)
