@@ -99,7 +99,8 @@ def test_every_option_is_checked_and_tested() -> None:
     """The options of the type, of the checks, of these tests and of their documentation are the same."""
     names = set(Options.__annotations__)
     assert set(OPTIONS) == names == {name for name, _ in BAD}
-    paragraphs = re.split(r"\n {8}(?! )", (Options.__doc__ or "").partition("Attributes:")[2])
+    # cleaned, since from Python 3.13 on a docstring comes without its indentation
+    paragraphs = re.split(r"\n {4}(?! )", (inspect.getdoc(Options) or "").partition("Attributes:")[2])
     documented = [" ".join(each.split()) for each in paragraphs if each.strip()]
     cards = {name: "" if each.shown_by == "all" else f" Cards: {each.shown_by}." for name, each in OPTIONS.items()}
     assert documented == [f"{name}: {each.meaning}{cards[name]}" for name, each in OPTIONS.items()]

@@ -333,7 +333,7 @@ def test_what_a_signal_raises_while_a_tracker_is_closed(
 ) -> None:
     """It goes on to the job, whose Ctrl-C or time limit it is, and what was owed is kept all the same."""
     settings: dict[str, Any] = {"api_key": sim.api_key, "base_url": sim.base_url, "outbox": tmp_path / "box"}
-    tracker = Tracker(**settings)
+    tracker, threads = Tracker(**settings), set(threading.enumerate())
     number = signal.SIGINT if kind is KeyboardInterrupt else signal.SIGALRM
     before = signal.getsignal(number)
 
@@ -358,6 +358,8 @@ def test_what_a_signal_raises_while_a_tracker_is_closed(
                 raise ValueError("no disk")
             with pytest.raises(kind):
                 tracker.close(0.2)
+            # What was on its way just then is refused as well.
+            assert until(lambda: not set(threading.enumerate()) - threads)
     finally:
         signal.signal(number, before)
     with Tracker(**settings) as later:
