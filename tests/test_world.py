@@ -100,6 +100,7 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "inherit": ("hint", "http://127.0.0.1/api", rng.choice("abc"), owner, 60.0),
         "renew": (owner, 60.0),
         "next_lease_end": ("hint", "http://127.0.0.1/api", owner),
+        "look_back": ("hint", "http://127.0.0.1/api", rng.choice("xy"), owner, world.wall(), world.wall() - 20.0),
         "over": (one, owner),
         "delivered": (some,),
         "release": (some, owner),

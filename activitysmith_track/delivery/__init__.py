@@ -3,11 +3,11 @@
 Where threads meet
 ==================
 
-What tasks know (`Activity`, `EndDelivery`, `PushDelivery`, `Account`, `Unanswered`, `UpdateQueue`, `Agenda`,
-`WorkerPool.busy`) is touched by the scheduler's thread alone, but for the things below. "One step" is one that no
-other thread and no signal handler can come into: an attribute that is read or set, one call of a `dict`, `list`,
-`set` or `deque`, a value that is set where no call lies between. The tests are those of `tests/test_seams.py`, unless
-they are named with their file.
+What tasks know (`Activity`, `Aftermath`, `EndDelivery`, `PushDelivery`, `Account`, `Unanswered`, `UpdateQueue`,
+`Agenda`, `WorkerPool.busy`) is touched by the scheduler's thread alone, but for the things below. "One step" is one
+that no other thread and no signal handler can come into: an attribute that is read or set, one call of a `dict`,
+`list`, `set` or `deque`, a value that is set where no call lies between. The tests are those of
+`tests/test_seams.py`, unless they are named with their file.
 
 The user's threads among themselves, signal handlers and the sampling thread included:
 
@@ -80,8 +80,8 @@ Closing, signals and the exit:
   `settle` wakes that again. [test_shutdown: a_tracker_that_is_dropped_delivers_what_it_owes]
 - `Shutdown._dispatchers`: gone through by references that are copied.
   [dispatchers_come_and_go_while_the_exit_looks]
-- `Persistence._closed`, `._leased`, `._lessees`, `._left`: under `_leaving`, which the exit takes too, so that no lease
-  is taken that nobody gives back. [a_lease_is_not_taken_while_the_process_leaves]
+- `Persistence._closed`, `._leased`, `._lessees`, `._left`: under `_leaving`, which the exit takes too, so that no
+  lease is taken that nobody gives back. [a_lease_is_not_taken_while_the_process_leaves]
 - The gates and guards of `_forks`: imports, clients and SQLite against forks and the exit. [test_forks;
   test_shutdown: who_waits_at_a_gate_holds_no_lock, a_gate_is_shut_when_everybody_has_left]
 

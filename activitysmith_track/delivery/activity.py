@@ -11,6 +11,7 @@ from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, TooManyRequests
 from .account import Urgency
+from .aftermath import Aftermath
 from .bodies import without_alert, without_opening
 from .deliveries import EndDelivery, EndUnderWay, in_place_of_older
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
@@ -484,6 +485,9 @@ class Activity:
             may_be_hit = may_be_hit or (sending.begins and self.is_in_doubt)
             if may_be_hit and self.end_delivery is not None:
                 self.end_delivery.doubt()
+            if sending.begins:
+                since = sending.at if self._may_have_begun_at is None else self._may_have_begun_at
+                self.dispatcher.look_after(Aftermath(self, since))
             self._revived = 0 if is_as_expected or not is_fresh else self._revived + 1
             if (may_be_hit or not is_as_expected) and self._revived <= MOST_REVIVED:
                 self.may_have_ended |= self.end_delivery is None  # else it was this one's own end
@@ -527,6 +531,16 @@ class Activity:
             older.is_replaced = True
             if older.end_delivery is not None:
                 self.dispatcher.scheduler.wake(older.end_delivery)
+
+    def may_be_ended_until(self, until: float, now: float) -> None:
+        """Make sure of the card: an older run's end was sent since it is there, and may come until then."""
+        if self.end_delivery is not None:
+            self.end_delivery.doubt()
+        elif self.on_phone is OnPhone.YES:
+            self.may_have_ended = True
+            self._hit_until = max(self._hit_until, until)
+            self._confirm(now)
+            self.dispatcher.scheduler.wake(self)
 
     def _confirm(self, when: float) -> None:
         """Have the card shown once more then, after all that may change it."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
 WATCHDOG_POLL = 0.05  # between two looks whether a watchdog that is being started stands
-OLDER_SECONDS = 10.0  # after a card has begun, in which an older run may end it without being known
+OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it without being known; see `Aftermath`
 OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is on its way
 END_AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
 HELD_POLL = 2.0  # between two looks whether another process still has the copy of what this one owes
@@ -40,7 +40,6 @@ FEW = 10  # deliveries for earlier processes under way, below which more are tak
 CLAIM_POLL = 1.0  # seconds between two looks whether there are few
 RENEWAL_SECONDS = 60.0  # between two renewals of the leases of what is tried
 LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
-CLOCK_SECONDS = 60.0  # by which a clock is off that has been set
 PROMPT_FAILURES = 2  # as many as counted after which an end is tried again that a newer run waits for
 
 
@@ -116,7 +115,6 @@ class Delivery:
     __slots__ = (
         "_failures",
         "_job",
-        "_made_at",
         "_was_kept",
         "account",
         "copy_owner",
@@ -140,7 +138,6 @@ class Delivery:
         self.occurred_at = dispatcher.runtime.wall() if entry is None else entry.happened
         self.id = dispatcher.runtime.token() if entry is None else entry.id  # of the copy, should two threads make it
         self.has_arrived = False  # and the scheduler may not know it yet
-        self._made_at = dispatcher.clock() if entry is None else None
         self._was_kept = False  # a copy was made because it had to wait; tried once
         self._job: Job | None = None
         self._failures = 0
@@ -277,7 +274,7 @@ class Delivery:
         """Send it, and see to the copy: made by the first failure, gone with the delivery.
 
         Returns:
-            False where it was not sent: a newer run has taken it away, or another process has delivered it.
+            False where it was not sent: a newer run has taken its place, or another process has delivered it.
 
         Raises:
             Postponed: where another process is at it.
@@ -286,7 +283,7 @@ class Delivery:
         hold = persistence.begin(self)
         if hold is Hold.OTHERS:
             raise HeldByAnother
-        if hold is Hold.GONE and not self._was_clock_set:
+        if hold is Hold.SETTLED:
             return False
         try:
             self._perform(seconds)
@@ -294,21 +291,13 @@ class Delivery:
             raise  # nothing was sent, and the copy stays what it is
         except Exception as error:
             if self._is_owed_after(error):
-                persistence.over(self)
+                persistence.over(self, sent=retry.may_have_arrived(error))
             else:
                 persistence.forget_copy(self)
             raise
         self.has_arrived = True
         self._settle_copy()
         return True
-
-    @property
-    def _was_clock_set(self) -> bool:
-        """True where the machine's clock was set meanwhile, so that the copy may have been dropped as too old."""
-        if self._made_at is None:
-            return False
-        runtime = self.dispatcher.runtime
-        return abs(runtime.wall() - self.occurred_at - (runtime.now() - self._made_at)) > CLOCK_SECONDS
 
     def _settle_copy(self) -> None:
         """Have the copy of what was delivered forgotten."""

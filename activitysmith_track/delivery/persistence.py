@@ -102,13 +102,22 @@ class Persistence:
         made: Entry = module(_OUTBOX).Entry(kind, *_address(account), body, occurred_at, run=self._owner, **more)
         return made
 
-    def keep(self, delivery: Delivery, entry: Entry) -> bool:
-        """Keep a copy of what this process still tries to deliver itself; True where somebody has one then."""
-        if entry.kind == "push":
-            return self.hand_over(delivery, entry) or self._store(delivery, entry)
-        return self._store(delivery, entry) or self.hand_over(delivery, entry)
+    def keep(self, delivery: Delivery, entry: Entry, *, sent: bool = False) -> bool:
+        """Keep a copy of what this process still tries to deliver itself.
 
-    def _store(self, delivery: Delivery, entry: Entry) -> bool:
+        Args:
+            delivery: what it is.
+            entry: the copy.
+            sent: True where it may have been carried out by now.
+
+        Returns:
+            True where somebody has a copy then.
+        """
+        if entry.kind == "push":
+            return self.hand_over(delivery, entry) or self._store(delivery, entry, sent)
+        return self._store(delivery, entry, sent) or self.hand_over(delivery, entry)
+
+    def _store(self, delivery: Delivery, entry: Entry, sent: bool) -> bool:
         """Put a copy into the outbox; what the watchdog had of it, it has no more."""
         outbox = self.outbox
         if outbox is None:
@@ -116,7 +125,7 @@ class Persistence:
         with self._leaving:
             if entry.id not in self._left:
                 owner = None if self._closed else self._owner  # nobody would give a lease back any more
-                if not outbox.put([entry], owner, LEASE_SECONDS):
+                if not outbox.put([entry], owner, LEASE_SECONDS, sent=sent):
                     return False
                 if owner is not None:
                     self._note_leases(delivery.account, [entry.id])
@@ -155,10 +164,17 @@ class Persistence:
                 self._note_leases(delivery.account, [entry.id])
             elif hold is not Hold.UNKNOWN:
                 self._forget_leases([entry.id])
+        if hold is Hold.GONE and _comes_once(entry):
+            return Hold.SETTLED  # it may have been delivered, long ago
         return hold
 
-    def over(self, delivery: Delivery) -> None:
-        """Note that an attempt has failed for certain, and that another one follows: from now on there is a copy."""
+    def over(self, delivery: Delivery, *, sent: bool = True) -> None:
+        """Note that an attempt is over, and that another one follows: from now on there is a copy.
+
+        Args:
+            delivery: what was attempted.
+            sent: True where the attempt has succeeded, or may have done so.
+        """
         if delivery.copy_owner is CopyOwner.WATCHDOG and self.has_row(delivery):
             return
         entry = delivery.entry or delivery.copy(failed=True)
@@ -168,7 +184,7 @@ class Persistence:
             outbox = self.outbox
             if outbox is None or outbox.over(entry.id, self._owner) or not _comes_once(entry):
                 return
-        self.keep(delivery, entry)
+        self.keep(delivery, entry, sent=sent)
 
     def forget_copy(self, delivery: Delivery) -> None:
         """Have the copy of what was delivered, or will never be, forgotten."""
@@ -267,6 +283,26 @@ class Persistence:
         held = list(self._held.pop((account, stream_key), ()))
         self.give_back(held)
         return bool(held)
+
+    def look_back(self, account: Account, stream_key: str, began_at: float, since: float) -> float | None:
+        """Look whether an older run's end was sent since a card is there, and forget what older runs owe it by now.
+
+        Args:
+            account: whose card it is.
+            stream_key: the card.
+            began_at: seconds since the epoch, when its run began.
+            since: since when the card is there, on the runtime's clock.
+
+        Returns:
+            Until when something of that may come, on the runtime's clock; 0 where nothing was sent, `None` where
+            another process is sending it at this moment.
+        """
+        outbox, now = self._used_outbox(), self.runtime.now()
+        if outbox is None or self._closed:
+            return 0.0
+        wall = self.runtime.wall()
+        sent = outbox.look_back(*_address(account), stream_key, self._owner, began_at, wall - (now - since))
+        return sent and through_by(now - (wall - sent), self.runtime.attempt_seconds)
 
     def forget(self, ids: list[str]) -> None:
         """Forget what was delivered, or what a newer run's card has made untrue."""
