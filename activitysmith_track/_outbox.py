@@ -211,10 +211,8 @@ class Outbox:
         leases = [(owner, until, row[0]) for row in rows] if owner is not None else []
 
         def work(base: sqlite3.Connection) -> bool:
-            self._insert(base, rows)
+            self._insert(base, rows, sent=sent)
             base.executemany("UPDATE entries SET owner = ?, leased_until = ? WHERE id = ?", leases)
-            for row in rows if sent else ():
-                self._note(base, row[0], sent=True)
             return True
 
         return self._transact(work, False, create=True) and whole
@@ -426,7 +424,13 @@ class Outbox:
         return not keys or self._transact(work, False)
 
     def hold_ends(
-        self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
+        self,
+        hint: str,
+        base_url: str,
+        stream_key: str,
+        owner: str,
+        lease_seconds: float,
+        began_by: float = float("inf"),
     ) -> dict[str, float] | None:
         """Take under a lease what an older run owes its card, while a newer run begins under the same key.
 
@@ -439,6 +443,7 @@ class Outbox:
             stream_key: the card.
             owner: who begins the newer run; what it owes itself is another matter.
             lease_seconds: how long from now; at most five minutes.
+            began_by: seconds since the epoch, by when an older run has begun.
 
         Returns:
             The ids of what that is, and for how many seconds at least nobody has sent any of it; `None` where another
@@ -450,8 +455,8 @@ class Outbox:
         now, seconds = self._clock(), min(lease_seconds, LONGEST_LEASE)
 
         def work(base: sqlite3.Connection) -> dict[str, float] | None:
-            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ?"
-            values = hint, base_url, stream_key, owner
+            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ? AND began <= ?"
+            values = hint, base_url, stream_key, owner, began_by
             if _is_under_way(base, same, values, owner, now):
                 return None
             begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
@@ -564,7 +569,7 @@ class Outbox:
         details = int(entry.at_least_once), happened, entry.run, entry.attempts, began
         return entry.id, entry.kind, *account, text, *details
 
-    def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
+    def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]], *, sent: bool = False) -> bool:
         now = self._clock()
         self._prune(base, now)
         known = {key for (key,) in base.execute("SELECT id FROM entries")}
@@ -574,10 +579,11 @@ class Outbox:
             if row[0] in known:
                 continue
             known.add(row[0])
-            if self._supersedes(base, ends, row, now):
-                base.execute(_INSERT, (*row, now))
-            else:  # of which whoever has it hears when it asks
-                base.execute(_INSERT, (*row, now))
+            is_newest = self._supersedes(base, ends, row, now)
+            base.execute(_INSERT, (*row, now))
+            if sent:
+                self._note(base, row[0], sent=True)
+            if not is_newest:  # of which whoever has it hears when it asks
                 self._settle(base, row[0], lives=True)
         newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
         dropped = base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
@@ -824,7 +830,7 @@ def _has_marks(base: sqlite3.Connection) -> bool:
     return base.execute("SELECT 1 FROM sqlite_master WHERE name = 'marks'").fetchone() is not None
 
 
-def _is_under_way(base: sqlite3.Connection, same: str, values: tuple[str, ...], owner: str, now: float) -> bool:
+def _is_under_way(base: sqlite3.Connection, same: str, values: tuple[object, ...], owner: str, now: float) -> bool:
     """Tell whether somebody else is sending one of those entries at this moment."""
     under_way = f"SELECT 1 FROM entries WHERE {same} AND coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
     found = base.execute(under_way, (*values, owner, now - ATTEMPT_SECONDS, now + 1.0)).fetchone()

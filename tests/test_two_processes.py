@@ -213,6 +213,66 @@ def test_an_end_whose_answer_was_lost(story: Story, watched: bool) -> None:
     assert story.card() == (False, None, "newer")
 
 
+@pytest.mark.parametrize("opens", ["the block", "its end"])
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_older_run_whose_start_was_slower(story: Story, opens: str, watched: bool) -> None:
+    """It begins on the newer run's card, and ends that, although nothing goes wrong."""
+    story.goes_by_run(older_PUT=[Fate("ok", 0.5, 0.05)])
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older", delay=0.0 if opens == "the block" else 60.0)
+        story.world.sleep(0.01)
+        story.fail(older)
+        story.block(other, "job", run="newer")
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_end_that_may_have_been_carried_out_and_an_older_one(story: Story, watched: bool) -> None:
+    """The card had ended when the newer run's end came: by the older one, not by its own attempt before."""
+    story.goes_by_run(older_PUT=[Fate("ok", 0.5, 0.05)], newer_DELETE=["500", "500"])
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older", delay=60.0)
+        story.world.sleep(0.01)
+        story.fail(older)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.2)
+        story.end(newer)
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card() == (True, "green", "newer")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_older_start_that_is_carried_out_behind_a_newer_end(story: Story, watched: bool) -> None:
+    """Nobody but the newer run's end is left to end that card: it goes once more."""
+    story.goes_by_run(older_PUT=["502 after", Fate("late", 4.5, 0.0)], newer_DELETE=["refused"] * 2)
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(0.05)
+        story.end(older)
+        story.world.sleep(1)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.2)
+        story.end(newer)
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card()[0]
+
+
 @pytest.mark.parametrize("seconds", [6.5, 8.0, 10.5, 11.5])
 @pytest.mark.parametrize("watched", [False, True])
 def test_a_newer_run_that_is_over_soon(story: Story, seconds: float, watched: bool) -> None:

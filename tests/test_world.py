@@ -104,7 +104,10 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "over": (one, owner),
         "delivered": (some,),
         "release": (some, owner),
-        "hold_ends": ("hint", "http://127.0.0.1/api", rng.choice("xy"), owner, 60.0),
+        "hold_ends": (
+            *("hint", "http://127.0.0.1/api", rng.choice("xy"), owner, 60.0),
+            *rng.choice(((), (world.wall() - 6.0,))),
+        ),
     }
     name = rng.choice(list(calls))
     return name, calls[name]
@@ -124,6 +127,7 @@ def _entry(world: World, ids: list[str], rng: random.Random) -> Entry:
         world.wall() - rng.choice((0, 5)),
         key,
         not once,
+        began=world.wall() - rng.choice((3, 9)),
         run=rng.choice("abc"),
         id=f"{len(ids)}",
     )

@@ -379,7 +379,7 @@ class Process:
     def __init__(self, world: World, line: int, *, watched: bool = False) -> None:
         self.world, self.line, self.dead, self.killed, self.left_debts = world, line, False, False, False
         self.is_watched, self.watchdog = watched, None
-        self.leaves_at = self.gone_at = float("inf")
+        self.leaves_at = self.lives_on_at = self.gone_at = float("inf")
         self.number = len(world.processes) + 1
         world.processes.append(self)
         self.sent: deque[float] = deque()
@@ -878,15 +878,13 @@ class MemoryOutbox:
     ) -> bool:
         until = self._now() + min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
-        self._insert(entries)
-        for row in list(self._find(entry.id for entry in entries)) if sent else ():
-            self._note(row, sent=True)
+        self._insert(entries, sent=sent)
         if owner is not None:
             for row in self._find(entry.id for entry in entries):
                 row.owner, row.until = owner, until
         return True
 
-    def _insert(self, entries: Iterable[Entry]) -> None:
+    def _insert(self, entries: Iterable[Entry], *, sent: bool = False) -> None:
         self._shelf.was_used = True
         self._prune()
         rows = self._shelf.rows
@@ -897,6 +895,8 @@ class MemoryOutbox:
             times = entry.began, entry.happened
             self._world.judge.has_no_secret(repr(entry), "the outbox")
             made = Row(entry, self._now())
+            if sent:
+                self._note(made, sent=True)
             if older and times < (older.entry.began, older.entry.happened) and older.entry.happened <= self._now():
                 self._note(made, settled=True, lives=True)
                 continue
@@ -1001,12 +1001,18 @@ class MemoryOutbox:
         return self._shelf.was_used or not list(ids)
 
     def hold_ends(
-        self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
+        self,
+        hint: str,
+        base_url: str,
+        stream_key: str,
+        owner: str,
+        lease_seconds: float,
+        began_by: float = float("inf"),
     ) -> dict[str, float] | None:
         now, seconds = self._now(), min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
-        same = [row for row in ends if row.entry.stream_key == stream_key]
+        same = [row for row in ends if row.entry.stream_key == stream_key and row.entry.began <= began_by]
         if self._is_under_way(same, owner):
             return None
         idle = {}

@@ -79,6 +79,7 @@ class Activity:
         is_replaced: whether a newer run has taken its place on the screen.
         predecessor: the next older one under the same stream key that is not through.
         successor: the next newer one.
+        took_over_at: when it began on a card that was there: of an older run, or of a newer one in another process.
     """
 
     __slots__ = (
@@ -113,6 +114,7 @@ class Activity:
         "source",
         "stream_key",
         "successor",
+        "took_over_at",
     )
 
     def __init__(
@@ -152,6 +154,7 @@ class Activity:
         self._failures = 0
         self._revived = 0  # how many times in a row somebody else had ended the card
         self._hit_until = 0.0  # until when something of an earlier process may come that was given up there
+        self.took_over_at = float("-inf")
 
     @property
     def is_inherited(self) -> bool:
@@ -486,6 +489,7 @@ class Activity:
             if may_be_hit and self.end_delivery is not None:
                 self.end_delivery.doubt()
             if sending.begins:
+                self.took_over_at = float("-inf") if answer.operation == "started" else now
                 since = sending.at if self._may_have_begun_at is None else self._may_have_begun_at
                 self.dispatcher.look_after(Aftermath(self, since))
             self._revived = 0 if is_as_expected or not is_fresh else self._revived + 1

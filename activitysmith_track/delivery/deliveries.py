@@ -73,11 +73,20 @@ class OlderEnds:
 
 
 @contextlib.contextmanager
-def in_place_of_older(persistence: Persistence, account: Account, stream_key: str) -> Iterator[OlderEnds]:
+def in_place_of_older(
+    persistence: Persistence, account: Account, stream_key: str, began_by: float = float("inf")
+) -> Iterator[OlderEnds]:
     """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
 
     It stays so while the start may have been carried out, since the older end would then hit the newer card. A start
     that was refused gives it back.
+
+    Args:
+        persistence: who keeps it.
+        account: whose card it is.
+        stream_key: the card.
+        began_by: seconds since the epoch, by when what counts as an older run has begun. While a run goes on that is
+            any other: what has begun later is over by now.
 
     Yields:
         What that is, as far as it is known; when it is over, all of it.
@@ -86,7 +95,7 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
         EndUnderWay: where somebody else is sending it at this moment.
     """
     now = persistence.runtime.now()
-    until = persistence.hold_ends(account, stream_key)
+    until = persistence.hold_ends(account, stream_key, began_by)
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
@@ -97,7 +106,7 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
             persistence.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.hold_ends(account, stream_key)
+    later = persistence.hold_ends(account, stream_key, began_by)
     older.may_hit |= later is None or later > persistence.runtime.now()
     persistence.forget_held(account, stream_key)
 
@@ -174,6 +183,7 @@ class Delivery:
         """Note that the service has answered; or that nothing was sent, where it is through without this process."""
         if not was_sent:
             self.account.forget_requests(self._requests)
+            self.dispatcher.retry_all(self.account)  # others wait for what this was to find out
         elif self.account.answered():
             self.dispatcher.retry_all(self.account)
 
@@ -284,6 +294,7 @@ class Delivery:
         if hold is Hold.OTHERS:
             raise HeldByAnother
         if hold is Hold.SETTLED:
+            self._clear()
             return False
         try:
             self._perform(seconds)
@@ -356,13 +367,25 @@ class _EndAttempt:
         is_ignored: the card had been ended before.
         repeats_at: when it goes once more, since something may be carried out behind it; `None` for never.
         may_be_hit: an older run may yet end the card that it has shown.
+        later: until when something of an older run of another process may come, 0 for none.
     """
 
-    __slots__ = ("at", "has_ended", "has_opened", "is_ignored", "may_be_hit", "opens", "overtakes", "repeats_at")
+    __slots__ = (
+        "at",
+        "has_ended",
+        "has_opened",
+        "is_ignored",
+        "later",
+        "may_be_hit",
+        "opens",
+        "overtakes",
+        "repeats_at",
+    )
 
     def __init__(self, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
         self.at, self.opens, self.overtakes = at, opens, overtakes
         self.has_opened = self.has_ended = self.is_ignored = self.may_be_hit = False
+        self.later = 0.0
         self.repeats_at: float | None = None
 
     @property
@@ -379,10 +402,10 @@ class EndDelivery(Delivery):
         "_asked",
         "_attempted",
         "_confirms",
-        "_has_opened",
         "_has_tried",
         "_is_overruled",
         "_may_be_hit",
+        "_opened_at",
         "_repeats_at",
         "_was_refused",
         "_was_said",
@@ -395,7 +418,7 @@ class EndDelivery(Delivery):
         self.activity, self.state = activity, state
         self._asked = activity.dispatcher.clock()
         self._attempted = _EndAttempt()
-        self._has_opened = False  # the card has appeared by this
+        self._opened_at = float("-inf")  # when it was sent that the card has appeared by
         self._has_tried = False  # to end the card, so that it may be ended already
         self._may_be_hit = False  # an older run may yet end the card, or have ended it
         self._is_overruled = False  # something else has ended the card
@@ -546,22 +569,47 @@ class EndDelivery(Delivery):
 
     def _show_and_end(self, seconds: float) -> None:
         attempt, key, state = self._attempted, self.activity.stream_key, self.state
+        takes_over = self.dispatcher.clock() < self.activity.took_over_at + OLDER_SECONDS
         if attempt.opens:
             # The copy in the outbox has taken an older run's place there.
             with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
                 answer: StreamAnswer = self.account.perform([stream_call(key, None, state.opening or {})], seconds)
                 attempt.has_opened = answer.operation != "paused"
+            takes_over = answer.operation != "started"
             attempt.may_be_hit |= older.may_hit
             if state.keep or not attempt.has_opened:
                 return
         body = late(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if state.keep:
             body = without_opening(body)
+        elif takes_over:
+            self._show_to_newer()
         with self._in_place_of_older(self._confirms) as older:
             attempt.has_ended = True
             answer = self.account.perform([owed_call(self.kind, key, body)], seconds)
         attempt.may_be_hit |= older.may_hit
         attempt.is_ignored = bool(answer.ignored)
+        attempt.later = self._look_back()
+        attempt.may_be_hit |= attempt.later > 0.0
+
+    def _look_back(self) -> float:
+        """Look whether an older run of another process has met the card that has been there for a short time only.
+
+        Returns:
+            Until when something of that may come, 0 where nothing was sent.
+        """
+        attempt, now = self._attempted, self.dispatcher.clock()
+        since = attempt.at if attempt.opens else max(self._opened_at, self.activity.pace.started)
+        if self._repeats_at or now >= since + OLDER_SECONDS:
+            return 0.0
+        found = self.persistence.look_back(self.account, self.activity.stream_key, self.activity.began_at, since)
+        return through_by(now, self.dispatcher.runtime.attempt_seconds) if found is None else found
+
+    def _show_to_newer(self) -> None:
+        """Keep a copy of an end for a card that was there before: a newer run looks there, whose card it may be."""
+        entry = None if self.copy_owner is CopyOwner.OUTBOX else self.copy()
+        if entry is not None:
+            self.persistence.keep(self, entry, sent=True)
 
     def _repeat_at(self) -> float | None:
         """Return when an end that has arrived goes once more, after what may be carried out behind it.
@@ -574,6 +622,8 @@ class EndDelivery(Delivery):
         late = self._may_appear_until
         if attempt.at < late:
             repeats_at = max(now, late)
+        if attempt.later > now:
+            repeats_at = max(repeats_at or now, attempt.later)
         if self.state.keep and (self._may_be_hit or attempt.may_be_hit):
             repeats_at = max(late, through_by(now, self.dispatcher.runtime.attempt_seconds))
         return repeats_at
@@ -587,7 +637,7 @@ class EndDelivery(Delivery):
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
             return contextlib.nullcontext(OlderEnds(False))
-        return in_place_of_older(self.persistence, self.account, self.activity.stream_key)
+        return in_place_of_older(self.persistence, self.account, self.activity.stream_key, self.activity.began_at)
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
@@ -643,10 +693,10 @@ class EndDelivery(Delivery):
         self._was_said = error is None and not attempt.is_ignored
         if attempt.has_opened:
             self.activity.appear()
-            self._has_opened, self._has_tried = True, False
+            self._opened_at, self._has_tried = attempt.at, False
         self._may_be_hit |= attempt.may_be_hit
         recent = max(self.activity.pace.started + OLDER_SECONDS, self.activity.unanswered.may_change_until)
-        is_others = not self._has_tried and (self._has_opened or attempt.at < recent)
+        is_others = not self._has_tried and (self._opened_at > float("-inf") or attempt.at < recent)
         self._is_overruled = attempt.is_ignored and (self._may_be_hit or is_others)
         self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
         if self._repeats_at:

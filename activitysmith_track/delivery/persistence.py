@@ -245,10 +245,15 @@ class Persistence:
         until = None if is_part else outbox.next_lease_end(*address, self._owner)
         return Claimed(tuple(entries), is_part, None if until is None else max(0.0, until - now) + 1.0)
 
-    def hold_ends(self, account: Account, stream_key: str) -> float | None:
+    def hold_ends(self, account: Account, stream_key: str, began_by: float = float("inf")) -> float | None:
         """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
 
         Call `forget_held` when that has begun, or `let_go` when it will not.
+
+        Args:
+            account: whose card it is.
+            stream_key: the card.
+            began_by: seconds since the epoch, by when the older run has begun.
 
         Returns:
             Until when something of the older run may come that was on its way by now, on the runtime's clock, 0 where
@@ -260,7 +265,7 @@ class Persistence:
         with self._leaving:
             if self._closed:  # it would take away what the exit has just left there of that very card
                 return 0.0
-            held = outbox.hold_ends(*_address(account), stream_key, self._owner, LEASE_SECONDS)
+            held = outbox.hold_ends(*_address(account), stream_key, self._owner, LEASE_SECONDS, began_by)
             if held:
                 self._note_leases(account, held)
                 known = self._held.get((account, stream_key), {})
