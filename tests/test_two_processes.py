@@ -273,6 +273,30 @@ def test_an_older_start_that_is_carried_out_behind_a_newer_end(story: Story, wat
     assert story.card()[0]
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_older_update_that_is_carried_out_behind_a_newer_end(story: Story, watched: bool) -> None:
+    """The newer run has taken the older end away, and is over before that update comes."""
+    late = Fate("late", 4.0, 0.0)
+    story.goes_by_run(older_PUT=["ok", late], older_DELETE=["503"])
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(5)
+        older.update(subtitle="half", important=True)  # given up at 70, carried out at 74
+        story.world.sleep(1)
+        story.end(older)  # refused at 67
+        story.world.sleep(1.2)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.2)
+        story.end(newer)
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card()[0]
+
+
 @pytest.mark.parametrize("seconds", [6.5, 8.0, 10.5, 11.5])
 @pytest.mark.parametrize("watched", [False, True])
 def test_a_newer_run_that_is_over_soon(story: Story, seconds: float, watched: bool) -> None:

@@ -272,7 +272,12 @@ class Delivery:
     def _keep(self) -> None:
         entry = self.copy()
         if entry is not None:
-            self.persistence.keep(self, entry)
+            self.persistence.keep(self, entry, sent=self._may_come_late)
+
+    @property
+    def _may_come_late(self) -> bool:
+        """True while something of what this belongs to may be carried out that was sent before."""
+        return False
 
     def _send(self, now: float) -> None:
         self.stage = moved(self.stage, Stage.IN_FLIGHT)
@@ -302,7 +307,7 @@ class Delivery:
             raise  # nothing was sent, and the copy stays what it is
         except Exception as error:
             if self._is_owed_after(error):
-                persistence.over(self, sent=retry.may_have_arrived(error))
+                persistence.over(self, sent=retry.may_have_arrived(error) or self._may_come_late)
             else:
                 persistence.forget_copy(self)
             raise
@@ -545,6 +550,10 @@ class EndDelivery(Delivery):
         return known.may_appear_until(self._last_state)
 
     @property
+    def _may_come_late(self) -> bool:
+        return self.activity.is_in_flight or self._may_appear_until > self.dispatcher.clock()
+
+    @property
     def _is_worth_showing(self) -> bool:
         """True where an activity that was never on the screen is to appear with its end."""
         wanted = self.state.show and self.state.opening is not None
@@ -595,6 +604,8 @@ class EndDelivery(Delivery):
     def _look_back(self) -> float:
         """Look whether an older run of another process has met the card that has been there for a short time only.
 
+        What that sent before may come behind the card's beginning, and behind this.
+
         Returns:
             Until when something of that may come, 0 where nothing was sent.
         """
@@ -602,8 +613,10 @@ class EndDelivery(Delivery):
         since = attempt.at if attempt.opens else max(self._opened_at, self.activity.pace.started)
         if self._repeats_at or now >= since + OLDER_SECONDS:
             return 0.0
-        found = self.persistence.look_back(self.account, self.activity.stream_key, self.activity.began_at, since)
-        return through_by(now, self.dispatcher.runtime.attempt_seconds) if found is None else found
+        later = through_by(0.0, self.dispatcher.runtime.attempt_seconds)
+        key, began_at = self.activity.stream_key, self.activity.began_at
+        found = self.persistence.look_back(self.account, key, began_at, since - later)
+        return now + later if found is None else found
 
     def _show_to_newer(self) -> None:
         """Keep a copy of an end for a card that was there before: a newer run looks there, whose card it may be."""
