@@ -350,7 +350,7 @@ class Judge:
             cards = [card for card in world.service.activities.values() if card.metadata.get("run") == run.number]
             if run.kind is None:
                 self._is_current(run, cards, max(healthy, run.changed_at))
-            elif world.now > max(run.ended, healthy) + self.soon + 1.0 and not self._has_killed_heirs(process):
+            elif world.now > max(run.ended, healthy) + self.soon + 1.0 and not self._was_succeeded(process):
                 self._has_ended(run, cards, max(run.ended, healthy))
 
     def _is_busy(self, process: Process) -> bool:
@@ -419,6 +419,11 @@ class Judge:
         killed = [each for each in self.world.processes if each.killed]  # to which a lease that runs may seem over
         through_at = min(process.gone_at, process.lives_on_at)
         return any(each.gone_at >= through_at or self.world.jumped for each in killed)
+
+    def _was_succeeded(self, process: Process) -> bool:
+        """Tell whether what a process owed that lives on may have been taken over by one that is gone by now."""
+        gone = [each for each in self.world.processes if each.left_debts and each.gone_at >= process.lives_on_at]
+        return bool(gone) or self._has_killed_heirs(process)
 
     @property
     def _is_quiet(self) -> bool:
@@ -500,7 +505,9 @@ class Judge:
                 self.wrong("runs, and is not on the screen", run=run.number, cards=len(cards))
             return
         for card in cards:
-            if not card.ended and run.number not in self._strays and not run.keeps_card:
+            # An older run's end waits as long as a job goes on whose card was refused, and may be there all the same.
+            waits = run.key in self.hidden and run.process.lives_on_at < float("inf")
+            if not card.ended and run.number not in self._strays and not run.keeps_card and not waits:
                 self.wrong("still running on the screen", run=run.number, kind=run.kind)
         # The others were changed for fresh ones.
         cards = [card for card in cards if not card.ended or card.dismiss_after]

@@ -184,6 +184,7 @@ class Delivery:
         if not was_sent:
             self.account.forget_requests(self._requests)
             self.dispatcher.retry_all(self.account)  # others wait for what this was to find out
+            self.dispatcher.look_for_owed(self.account, again=True)  # whoever has taken its place may be gone
         elif self.account.answered():
             self.dispatcher.retry_all(self.account)
 
@@ -599,7 +600,7 @@ class EndDelivery(Delivery):
         attempt.may_be_hit |= older.may_hit
         attempt.is_ignored = bool(answer.ignored)
         attempt.later = self._look_back()
-        attempt.may_be_hit |= attempt.later > 0.0
+        attempt.may_be_hit |= attempt.later > 0.0 and not self._repeats_at
 
     def _look_back(self) -> float:
         """Look whether an older run of another process has met the card that has been there for a short time only.
@@ -611,7 +612,7 @@ class EndDelivery(Delivery):
         """
         attempt, now = self._attempted, self.dispatcher.clock()
         since = attempt.at if attempt.opens else max(self._opened_at, self.activity.pace.started)
-        if self._repeats_at or now >= since + OLDER_SECONDS:
+        if now >= since + OLDER_SECONDS:
             return 0.0
         later = through_by(0.0, self.dispatcher.runtime.attempt_seconds)
         key, began_at = self.activity.stream_key, self.activity.began_at
@@ -913,12 +914,18 @@ class RecoveredDelivery(PushDelivery):
         return Urgency.END if self.account.only_debts else Urgency.DEBT
 
     @property
-    def _newer(self) -> Iterator[Activity]:
-        """The activities of this process under the same key, where this is the end of an earlier one's."""
+    def _beside(self) -> Iterator[Activity]:
+        """The activities of this process under the same key, where this is the end of another one's."""
         newest = self.account.activities.get(self.stream_key) if self.stream_key else None
         if newest is not None:
             yield newest
             yield from newest.older
+
+    @property
+    def _newer(self) -> Iterator[Activity]:
+        """Those of them that are newer; one that is over and has begun before is none: a later process has left this."""
+        began = 0.0 if self.entry is None else self.entry.began
+        return (each for each in self._beside if each.end_delivery is None or each.began_at >= began)
 
     def _next(self, now: float) -> float | None:
         self.stage = moved(self.stage, Stage.OWED)
@@ -983,9 +990,9 @@ class RecoveredDelivery(PushDelivery):
         return self.kind == "keep" and isinstance(error, ActivityLimitReached)
 
     def _make_room(self) -> None:
-        """Have a newer run's activity go on that has waited for this to land."""
-        for newer in self._newer:
-            self.dispatcher.wake_both(newer)
+        """Have an activity go on that has waited for this to land."""
+        for each in self._beside:
+            self.dispatcher.wake_both(each)
 
     def _settle_copy(self) -> None:
         if self._goes_again:
