@@ -8,6 +8,10 @@ the disk does: what goes wrong is logged once a kind, and the call returns somet
 The journal is a rollback journal, since homes may lie on NFS, where a write-ahead log does not work. A drained file
 is not removed but cut to its first page: unlinking a database that another process is about to write to would lose
 what it writes.
+
+Of the end of a card that is gone from there a mark stays for a few minutes, without its body: that nobody is to send
+it any more, and when it was last sent. So who still has it in memory learns what became of it, and a newer run learns
+whether its card may have been ended.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
 KEPT_ENTRIES = 1_000
 ATTEMPT_SECONDS = 7.0  # after which an attempt of another process is over, even where that could not say so
 TURN_SECONDS = 5.0  # that one thread waits for another one's call: for a disk that is slow, which is not locked
+MARK_SECONDS = 300.0  # for which it is known what became of an end
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
 
@@ -50,7 +55,12 @@ _TABLE = """CREATE TABLE entries (
     stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, happened REAL NOT NULL, run TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL NOT NULL DEFAULT 0,
     begun INTEGER NOT NULL DEFAULT 0, began REAL NOT NULL DEFAULT 0)"""
-_SCHEMA = {("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)}
+_MARKS = """CREATE TABLE marks (
+    id TEXT PRIMARY KEY, hint TEXT NOT NULL, base_url TEXT NOT NULL, stream_key TEXT, run TEXT NOT NULL,
+    sent REAL, before REAL, answered REAL, settled INTEGER NOT NULL, until REAL NOT NULL)"""
+_ENTRIES = frozenset({("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)})
+_MARKED = frozenset({("table", "marks", _MARKS), ("index", "sqlite_autoindex_marks_1", None)})
+_SCHEMAS = (frozenset[object](), _ENTRIES, _MARKED, _ENTRIES | _MARKED)  # marks are there while there are any
 _LOCKED = "database is locked"
 _READ_ONLY = "attempt to write a readonly database"  # a file that says so itself, or lies in a place that does
 _PASSING = frozenset(  # SQLite's own words, the only ones that Python 3.10 passes on
@@ -169,13 +179,16 @@ class Outbox:
             self._tell(error)
             return False
 
-    def put(self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0) -> bool:
+    def put(
+        self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0, *, sent: bool = False
+    ) -> bool:
         """Keep entries, all in one transaction.
 
         Args:
             entries: what is owed.
             owner: who goes on trying to deliver them, so that nobody else claims them meanwhile; see `claim`.
             lease_seconds: how long from now, at most five minutes; `begin` renews it.
+            sent: True where they may have been carried out by now.
 
         An `end` or `keep` takes the place of one of the same stream whose run began before its own, or has happened
         before it in the same run: when a job was killed is known a moment later only, and a next run may be over by
@@ -193,7 +206,7 @@ class Outbox:
         leases = [(owner, until, row[0]) for row in rows] if owner is not None else []
 
         def work(base: sqlite3.Connection) -> bool:
-            self._insert(base, rows)
+            self._insert(base, rows, sent=sent)
             base.executemany("UPDATE entries SET owner = ?, leased_until = ? WHERE id = ?", leases)
             return True
 
@@ -221,6 +234,8 @@ class Outbox:
                 self._insert(base, rows)
             base.executemany(_RELEASE, released)
             base.executemany("UPDATE entries SET begun = ? WHERE id = ? AND kind != 'push'", begun)
+            for each in in_flight:
+                self._note(base, each, sent=True)
             return True
 
         return ((not rows and not released) or self._transact(work, False, create=bool(rows))) and whole
@@ -262,7 +277,7 @@ class Outbox:
         What it was sending when it went is still on its way, and what of that may not come twice is dropped.
 
         Args:
-            hint: the API key at hand; see `hint`.
+            hint: the API key at hand; see `key_fingerprint`.
             base_url: the service's address.
             gone: the owner that the process was; of what it has given back, what came from it.
             owner: who takes it over.
@@ -300,7 +315,7 @@ class Outbox:
             lease_seconds: how long from now nobody else may claim it; at most five minutes.
 
         Returns:
-            Who has it now. What nobody holds any more is taken again.
+            Who has it now, or what became of it. What nobody holds any more is taken again.
         """
         until = self._clock() + min(lease_seconds, LONGEST_LEASE)
 
@@ -311,9 +326,15 @@ class Outbox:
             now = self._clock()
             values = (int(now), until, owner, entry_id, owner, now, now + LONGEST_LEASE)
             if base.execute(noted, values).rowcount:
+                self._note(base, entry_id, sent=True)
                 return Hold.MINE
-            found = base.execute("SELECT 1 FROM entries WHERE id = ?", (entry_id,)).fetchone()
-            return Hold.GONE if found is None else Hold.OTHERS
+            if base.execute("SELECT 1 FROM entries WHERE id = ?", (entry_id,)).fetchone():
+                return Hold.OTHERS
+            if not _has_marks(base):
+                return Hold.GONE
+            asked = "UPDATE marks SET until = min(until, ?) WHERE id = ? AND settled = 1"
+            is_settled = base.execute(asked, (now + MARK_SECONDS, entry_id)).rowcount
+            return Hold.SETTLED if is_settled else Hold.GONE
 
         return self._transact(work, Hold.UNKNOWN)
 
@@ -353,27 +374,34 @@ class Outbox:
 
         return self._transact(work, None)
 
-    def over(self, entry_id: str, owner: str) -> bool:
-        """Note that an attempt has failed for certain, or did no harm, and that the owner will try again.
+    def over(self, entry_id: str, owner: str, *, sent: bool = True) -> bool:
+        """Note that an attempt is over, and that the owner will try again.
+
+        Args:
+            entry_id: what was attempted.
+            owner: who has it.
+            sent: False where the attempt has failed for certain.
 
         Returns:
             True when that is on disk.
         """
+        own = "id = ? AND owner = ?"
 
         def work(base: sqlite3.Connection) -> bool:
-            return (
-                base.execute("UPDATE entries SET begun = 0 WHERE id = ? AND owner = ?", (entry_id, owner)).rowcount
-                > 0
-            )
+            if not sent and _has_marks(base):
+                tried = f"SELECT id FROM entries WHERE {own} AND begun != 0"
+                base.execute(f"UPDATE marks SET sent = before, before = NULL WHERE id = ({tried})", (entry_id, owner))
+            return base.execute(f"UPDATE entries SET begun = 0 WHERE {own}", (entry_id, owner)).rowcount > 0
 
         return self._transact(work, False)
 
     def delivered(self, ids: Iterable[str]) -> bool:
         """Forget entries that have arrived, or that nobody may send again; True when that is on disk."""
-        keys = [(each,) for each in ids]
+        keys = list(ids)
 
         def work(base: sqlite3.Connection) -> bool:
-            base.executemany("DELETE FROM entries WHERE id = ?", keys)
+            for each in keys:
+                self._settle(base, each, answered=True)
             return True
 
         return not keys or self._transact(work, False)
@@ -397,7 +425,13 @@ class Outbox:
         return not keys or self._transact(work, False)
 
     def hold_ends(
-        self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
+        self,
+        hint: str,
+        base_url: str,
+        stream_key: str,
+        owner: str,
+        lease_seconds: float,
+        began_by: float = float("inf"),
     ) -> dict[str, float] | None:
         """Take under a lease what an older run owes its card, while a newer run begins under the same key.
 
@@ -410,6 +444,7 @@ class Outbox:
             stream_key: the card.
             owner: who begins the newer run; what it owes itself is another matter.
             lease_seconds: how long from now; at most five minutes.
+            began_by: seconds since the epoch, by when an older run has begun.
 
         Returns:
             The ids of what that is, and for how many seconds at least nobody has sent any of it; `None` where another
@@ -421,20 +456,112 @@ class Outbox:
         now, seconds = self._clock(), min(lease_seconds, LONGEST_LEASE)
 
         def work(base: sqlite3.Connection) -> dict[str, float] | None:
-            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ?"
-            values = hint, base_url, stream_key, owner
-            under_way = "coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
-            recent = owner, now - ATTEMPT_SECONDS, now + 1.0
-            if base.execute(f"SELECT 1 FROM entries WHERE {same} AND {under_way}", (*values, *recent)).fetchone():
+            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ? AND began <= ?"
+            values = hint, base_url, stream_key, owner, began_by
+            if _is_under_way(base, same, values, owner, now):
                 return None
             begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
             idle = {key: max(0.0, now - since) for key, since in base.execute(begun, (seconds, *values))}
+            for key in idle:
+                self._note(base, key, lives=self._lives(base, key))
             held = f"UPDATE entries SET owner = ?, leased_until = ?, begun = 0 WHERE {same}"
             base.execute(held, (owner, now + seconds, *values))
             return idle
 
         nothing: dict[str, float] | None = {}
         return self._transact(work, nothing)
+
+    def look_back(
+        self, hint: str, base_url: str, stream_key: str, owner: str, began: float, since: float, late: float = 0.0
+    ) -> float | None:
+        """Tell when an older run's end was last sent that may have been carried out since a newer run has the card.
+
+        What older runs owe the card by now is forgotten, for the newer run has made it untrue.
+
+        Args:
+            hint: the API key at hand; see `key_fingerprint`.
+            base_url: the service's address.
+            stream_key: the card.
+            owner: whose the newer run is; what it owes itself is another matter.
+            began: seconds since the epoch, when the newer run began.
+            since: the same, since when it has the card.
+            late: seconds for which what was sent before that, and never answered, may come.
+
+        Returns:
+            Seconds since the epoch, 0 for not at all; `None` where another process is sending one at this moment: ask
+            again when that is over.
+        """
+        if not self.exists():
+            return 0.0
+        now = self._clock()
+
+        def work(base: sqlite3.Connection) -> float | None:
+            card, values = (
+                "hint = ? AND base_url = ? AND stream_key = ? AND run != ?",
+                (hint, base_url, stream_key, owner),
+            )
+            same = f"kind != 'push' AND {card}"
+            if _is_under_way(base, same, values, owner, now):
+                return None
+            older = f"SELECT id FROM entries WHERE {same} AND began <= ?"
+            for (key,) in base.execute(older, (*values, began)).fetchall():
+                self._settle(base, key, lives=self._lives(base, key))
+            if not _has_marks(base):
+                return 0.0
+            found = f"SELECT sent, answered FROM marks WHERE {card}"
+            known = base.execute(found, values).fetchall()
+            unanswered = [sent for sent, _ in known if isinstance(sent, float) and sent >= since - late]
+            answered = [at for _, at in known if isinstance(at, float) and at >= since]
+            return max([0.0, *unanswered, *answered])
+
+        nothing: float | None = 0.0
+        return self._transact(work, nothing)
+
+    # -- what became of it
+
+    def _note(
+        self,
+        base: sqlite3.Connection,
+        key: str,
+        *,
+        sent: bool = False,
+        settled: bool = False,
+        answered: bool = False,
+        lives: bool = False,
+    ) -> None:
+        """Note what is known of an entry.
+
+        Args:
+            base: the file.
+            key: the entry's id.
+            sent: True where it is being sent.
+            settled: True where nobody is to send it any more. Of a push that is noted where somebody else may ask.
+            answered: True where the attempt that is under way, if any, was answered, so that it comes no later.
+            lives: True where its own process may ask, which may do so much later, when its next attempt is due.
+        """
+        now = self._clock()
+        found = base.execute("SELECT kind, owner = run, begun FROM entries WHERE id = ?", (key,)).fetchone()
+        if found is None or (found[0] == "push" and (found[1] or not settled)):
+            return
+        if not _has_marks(base):
+            base.execute(_MARKS)
+        until = now + (KEPT_SECONDS if lives else MARK_SECONDS)
+        base.execute(_MARK, (int(settled), until, key))
+        if sent:
+            base.execute("UPDATE marks SET before = sent, sent = ?, answered = NULL WHERE id = ?", (now, key))
+        elif answered and found[2]:
+            base.execute("UPDATE marks SET sent = before, before = NULL, answered = ? WHERE id = ?", (now, key))
+
+    def _settle(self, base: sqlite3.Connection, key: str, *, answered: bool = False, lives: bool = False) -> None:
+        """Take an entry out that nobody is to send any more; see `_note`."""
+        self._note(base, key, settled=True, answered=answered, lives=lives)
+        base.execute("DELETE FROM entries WHERE id = ?", (key,))
+
+    def _lives(self, base: sqlite3.Connection, key: str) -> bool:
+        """Tell whether an entry is under a lease of the process that it comes from."""
+        now = self._clock()
+        own = f"SELECT 1 FROM entries WHERE id = ? AND owner = run AND NOT {_FREE}"
+        return base.execute(own, (key, now, now + LONGEST_LEASE)).fetchone() is not None
 
     # -- what goes in and comes out
 
@@ -458,25 +585,30 @@ class Outbox:
         details = int(entry.at_least_once), happened, entry.run, entry.attempts, began
         return entry.id, entry.kind, *account, text, *details
 
-    def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
+    def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]], *, sent: bool = False) -> bool:
         now = self._clock()
         self._prune(base, now)
         known = {key for (key,) in base.execute("SELECT id FROM entries")}
         of_streams = "SELECT hint, base_url, stream_key, began, happened, id FROM entries WHERE kind != 'push'"
         ends = {tuple(found[:3]): (found[3:5], found[5]) for found in base.execute(of_streams)}
         for row in rows:
-            if row[0] not in known and self._supersedes(base, ends, row, now):
-                known.add(row[0])
-                base.execute(_INSERT, (*row, now))
+            if row[0] in known:
+                continue
+            known.add(row[0])
+            is_newest = self._supersedes(base, ends, row, now)
+            base.execute(_INSERT, (*row, now))
+            if sent:
+                self._note(base, row[0], sent=True)
+            if not is_newest:  # of which whoever has it hears when it asks
+                self._settle(base, row[0], lives=True)
         newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
         dropped = base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
         if dropped:
             self._tell_once("full", "activitysmith_track keeps %d entries: the oldest were dropped", KEPT_ENTRIES)
         return True
 
-    @staticmethod
     def _supersedes(
-        base: sqlite3.Connection, ends: dict[Any, tuple[Any, str]], row: tuple[Any, ...], now: float
+        self, base: sqlite3.Connection, ends: dict[Any, tuple[Any, str]], row: tuple[Any, ...], now: float
     ) -> bool:
         """Let an end take the place of an older one of its stream; False where there is a newer one already.
 
@@ -488,7 +620,7 @@ class Outbox:
         before, older = ends.get(stream, (times, ""))
         if all(isinstance(each, float) for each in before) and before > times and before[1] <= now:
             return False
-        base.execute("DELETE FROM entries WHERE id = ?", (older,))
+        self._settle(base, older, lives=self._lives(base, older))
         ends[stream] = times, key
         return True
 
@@ -497,6 +629,10 @@ class Outbox:
         old = base.execute("DELETE FROM entries WHERE coalesce(happened, 0) NOT BETWEEN ? AND ?", span).rowcount
         if old:
             self._tell_once("old", "activitysmith_track dropped what could not be delivered within 24 hours")
+        if _has_marks(base):
+            newest = "SELECT rowid FROM marks ORDER BY rowid DESC LIMIT ?"
+            over = f"DELETE FROM marks WHERE until NOT BETWEEN ? AND ? OR rowid NOT IN ({newest})"
+            base.execute(over, (now, now + KEPT_SECONDS, KEPT_ENTRIES))
 
     def _drop_ambiguous(self, base: sqlite3.Connection, now: float) -> None:
         """Drop pushes that may have been delivered by a process that died before it could say so."""
@@ -598,6 +734,10 @@ _INSERT = (
     "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts, began,"
     " leased_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_MARK = (
+    "INSERT OR REPLACE INTO marks SELECT e.id, e.hint, e.base_url, e.stream_key, e.run, m.sent, m.before, m.answered,"
+    " ?, max(?, coalesce(m.until, 0)) FROM entries e LEFT JOIN marks m ON m.id = e.id WHERE e.id = ?"
+)
 _RELEASE = (
     "UPDATE entries SET owner = NULL, leased_until = ?, begun = 0, attempts = attempts + 1"
     " WHERE id = ? AND (? IS NULL OR owner = ?)"
@@ -687,18 +827,30 @@ def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], is_late: C
     base = _connect(path, is_late)
     try:
         _patiently(base, "BEGIN IMMEDIATE", is_late)
-        schema = set(base.execute("SELECT type, name, sql FROM sqlite_master"))
-        if schema and schema != _SCHEMA:
+        schema = frozenset(base.execute("SELECT type, name, sql FROM sqlite_master"))
+        if schema not in _SCHEMAS:
             raise _Alien("it holds other tables")
-        if not schema:
+        if not _ENTRIES & schema:
             base.execute(_TABLE)
         result = work(base)
-        if not base.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
-            base.execute("DROP TABLE entries")  # which cuts the file to its first page
+        for table in ("entries", "marks") if _has_marks(base) else ("entries",):
+            if not base.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
+                base.execute(f"DROP TABLE {table}")  # without any, the file is cut to its first page
         _patiently(base, "COMMIT", is_late)
         return result
     finally:
         base.close()  # which rolls back what was not committed
+
+
+def _has_marks(base: sqlite3.Connection) -> bool:
+    return base.execute("SELECT 1 FROM sqlite_master WHERE name = 'marks'").fetchone() is not None
+
+
+def _is_under_way(base: sqlite3.Connection, same: str, values: tuple[object, ...], owner: str, now: float) -> bool:
+    """Tell whether somebody else is sending one of those entries at this moment."""
+    under_way = f"SELECT 1 FROM entries WHERE {same} AND coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
+    found = base.execute(under_way, (*values, owner, now - ATTEMPT_SECONDS, now + 1.0)).fetchone()
+    return found is not None
 
 
 def _connect(path: Path, is_late: Callable[[], bool]) -> sqlite3.Connection:

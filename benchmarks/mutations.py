@@ -102,7 +102,14 @@ ALONE = ("-p", "no:again", "-o", "markers=real\nonce\nfirst", "--timeout=60")
 
 ORDERS = Check(
     "orders",
-    (*PYTEST, "-n0", *(f"tests/test_{each}.py" for each in ("retry", "unanswered", "orders", "orders_of_answers"))),
+    (
+        *PYTEST,
+        "-n0",
+        *(
+            f"tests/test_{each}.py"
+            for each in ("retry", "unanswered", "orders", "orders_of_answers", "two_processes")
+        ),
+    ),
 )
 # most damage shows in the first few schedules; and what hangs is stopped soon
 WORLD = [schedules(0, 50), ORDERS, schedules(50, 250)]
@@ -118,8 +125,8 @@ PURE = {
     for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
 }
 SIMULATED = (
-    *("account", "activity", "bodies", "deliveries", "dispatcher", "persistence", "scheduler", "shutdown", "state"),
-    "unanswered",
+    *("account", "activity", "aftermath", "bodies", "deliveries", "dispatcher", "persistence", "scheduler"),
+    *("shutdown", "state", "unanswered"),
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
 DELIVERY = {

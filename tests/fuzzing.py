@@ -100,6 +100,7 @@ def use(directory: Path) -> list[Entry]:
     box.delivered(box.hold_ends("hint", BASE_URL, "job-2", "c", 60) or ())
     box.put(owed(2))
     box.inherit("hint", BASE_URL, "b", "d", 60)
+    box.look_back("hint", BASE_URL, "job-0", "e", NOW, NOW - 10.0)
     return claimed
 
 

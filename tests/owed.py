@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import Any
 
-from activitysmith_track._outbox import Entry
+from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track.delivery.persistence import Persistence, leave_all
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner
@@ -30,3 +32,11 @@ def leave(persistence: Persistence, *owed: Any) -> bool:
     """Leave something to a next process; returns whether it is in safe hands."""
     (safe,) = leave_all([persistence.part(lambda: owed, 0.1)], 0.1, Runtime())
     return safe
+
+
+def is_drained(box: Outbox) -> bool:
+    """Tell whether nothing is owed in a file, though what became of it may still be known there."""
+    if not box.exists():
+        return True
+    with contextlib.closing(sqlite3.connect(box.path())) as base:
+        return "entries" not in [name for (name,) in base.execute("SELECT name FROM sqlite_master")]

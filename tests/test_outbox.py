@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
+from owed import is_drained
 from patience import PATIENCE
 
 from activitysmith_track import _forks, _outbox
@@ -80,8 +81,11 @@ def test_what_is_put_is_claimed(box: Outbox) -> None:
     assert box.exists()
     assert claim(box) == [entries[3], entries[1], entries[2], entries[0]]
     assert box.delivered(ids(entries))
-    assert not box.exists()
+    assert is_drained(box)
     assert claim(box) == []
+    assert box.exists()  # what became of them is known for some minutes
+    assert claim(box, now=NOW + _outbox.MARK_SECONDS + 1.0) == []
+    assert not box.exists()
 
 
 def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
@@ -293,6 +297,107 @@ def test_entries_age(box: Outbox, hours: int, caplog: pytest.LogCaptureFixture) 
     assert box.put([push(2, happened=NOW - hours * 3600), push(3)])
     assert [entry.body["title"] for entry in claim(box)] == ["T3"]
     assert "24 hours" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------ what became of it
+
+
+def at_time(box: Outbox, seconds: float) -> Outbox:
+    """Return the same outbox some time later."""
+    return Outbox(box.path().parent, clock=lambda: NOW + seconds)
+
+
+@pytest.mark.parametrize("kind", ["end", "keep", "push"])
+def test_who_asks_hears_what_became_of_it(box: Outbox, kind: str) -> None:
+    """What another process has delivered is told from what was lost."""
+    made = push(1, run="a") if kind == "push" else end(stream_key="job", kind=kind, run="a")
+    assert box.put([made], "a", 60)
+    assert box.begin(made.id, "a", 60) is Hold.MINE
+    assert claim(box, "b", NOW + 61) == [made]
+    assert box.begin(made.id, "b", 60) is Hold.MINE
+    assert box.delivered([made.id])
+    assert box.begin(made.id, "a", 60) is Hold.SETTLED
+    assert claim(box, now=NOW + _outbox.MARK_SECONDS + 1.0) == []
+    assert box.begin(made.id, "a", 60) is not Hold.MINE
+    assert not box.exists()
+    assert box.put([push(2)])
+    assert box.begin(made.id, "a", 60) is Hold.GONE
+
+
+def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Outbox) -> None:
+    """A process that waits long with its next attempt does not end the newer run's card then."""
+    made = end(stream_key="job", run="a")
+    assert box.put([made], "a", 60)
+    held = box.hold_ends("hint", BASE_URL, "job", "b", 60)
+    assert box.delivered(held or ())
+    hour = at_time(box, 3_600)
+    assert claim(hour, now=NOW + 3_600) == []
+    assert hour.begin(made.id, "a", 60) is Hold.SETTLED
+    assert claim(hour, now=NOW + 3_600 + _outbox.MARK_SECONDS + 1.0) == []
+    assert not box.exists()
+
+
+def test_an_end_that_a_newer_one_has_refused(box: Outbox) -> None:
+    """What comes too late to be kept is settled, as is what it would have taken the place of."""
+    newer, older = end(stream_key="job", run="b", began=NOW - 1.0), end(stream_key="job", run="a", began=NOW - 9.0)
+    assert box.put([newer], "b", 60)
+    assert box.put([older], "a", 60)
+    assert box.begin(older.id, "a", 60) is Hold.SETTLED
+    assert box.begin(newer.id, "b", 60) is Hold.MINE
+    newest = end(stream_key="job", run="c", began=NOW - 0.5)
+    assert box.put([newest], "c", 60)
+    assert box.begin(newer.id, "b", 60) is Hold.SETTLED
+
+
+@pytest.mark.parametrize("way", ["begun", "put", "left", "delivered"])
+def test_a_newer_run_looks_back(box: Outbox, way: str) -> None:
+    """It learns when an older end was last sent, and takes away what is owed by now."""
+
+    def look(later: float, since: float) -> float | None:
+        return at_time(box, later).look_back("hint", BASE_URL, "job", "b", NOW, NOW + since)
+
+    assert look(0.0, 0.0) == 0.0
+    made = end(stream_key="job", run="a", began=NOW - 9.0)
+    assert box.put([made, end(stream_key="other", run="a")], "a", 60, sent=way == "put")
+    if way == "left":
+        assert box.leave([], [(made.id, "a")], [made.id])
+    elif way != "put":
+        assert box.begin(made.id, "a", 60) is Hold.MINE
+    if way == "delivered":
+        assert box.delivered([made.id])
+    assert look(1.0, 0.0) == (None if way in ("begun", "left") else NOW)
+    assert look(8.0, 0.0) == NOW
+    assert look(8.0, 1.0) == 0.0
+    assert box.begin(made.id, "a", 60) is Hold.SETTLED
+
+
+def test_a_newer_run_leaves_alone_what_began_after_it(box: Outbox) -> None:
+    """That is a still newer one's."""
+    made = end(stream_key="job", run="c", began=NOW)
+    assert box.put([made], "c", 60)
+    assert box.look_back("hint", BASE_URL, "job", "b", NOW - 1.0, NOW - 1.0) == 0.0
+    assert box.begin(made.id, "c", 60) is Hold.MINE
+
+
+def test_a_file_of_an_older_version_is_read(box: Outbox) -> None:
+    """A file without marks is what this version leaves, too."""
+    assert box.put([end(stream_key="job")])
+    with contextlib.closing(sqlite3.connect(box.path())) as base:
+        assert [name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")] == [
+            "entries"
+        ]
+    assert len(claim(box)) == 1
+
+
+def test_marks_are_bounded(box: Outbox) -> None:
+    """Of more than a thousand the oldest go first."""
+    for part in range(2):
+        entries = [end(stream_key=f"job-{part}-{number}", run="x") for number in range(600)]
+        assert box.put(entries)
+        assert box.delivered(ids(entries))
+    assert claim(box) == []
+    with contextlib.closing(sqlite3.connect(box.path())) as base:
+        assert base.execute("SELECT count(*) FROM marks").fetchone() == (_outbox.KEPT_ENTRIES,)
 
 
 # ----------------------------------------------------------------------------------------------------- late words
@@ -511,6 +616,7 @@ def test_another_process_was_quicker(box: Outbox, monkeypatch: pytest.MonkeyPatc
     [
         "CREATE TABLE more (x)",
         "ALTER TABLE entries ADD COLUMN more",
+        "CREATE TABLE marks (x)",
         "CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END",
         "PRAGMA user_version = 7",
     ],
@@ -778,7 +884,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
         assert set(confirmed) <= set(found)
         assert all(found.count(number) == 5 for number in set(found))
         assert box.delivered(entry.id for entry in box.claim("h", "b", "b", time.time() + 70, 60, most=1_000))
-        assert not box.exists()
+        assert is_drained(box)
 
 
 def _put_in_child(directory: str, result: multiprocessing.SimpleQueue[bool]) -> None:

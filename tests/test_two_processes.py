@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,3 +187,238 @@ def test_a_job_that_is_gone_owes_one_end(story: Story, leaves: bool) -> None:
     assert story.card() == (True, "green", "one")
     assert story.pushes == []
     assert story.owed == []
+
+
+# ------------------------------------------------------------------- the newer run looks what has met it meanwhile
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_end_whose_answer_was_lost(story: Story, watched: bool) -> None:
+    """It was not kept yet when the newer run began: that run's card is made sure of some seconds later."""
+    the_first(story, "lost", "DELETE")
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.fail(older)  # carried out at 70.05, given up at 75, and goes again at about 77
+        story.world.sleep(1)
+        story.block(other, "job", run="newer")  # the service says "started", as if nothing were to come
+        story.world.sleep(14)
+        assert story.card() == (False, None, "newer")
+        story.world.sleep(600)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("opens", ["the block", "its end"])
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_older_run_whose_start_was_slower(story: Story, opens: str, watched: bool) -> None:
+    """It begins on the newer run's card, and ends that, although nothing goes wrong."""
+    story.goes_by_run(older_PUT=[Fate("ok", 0.5, 0.05)])
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older", delay=0.0 if opens == "the block" else 60.0)
+        story.world.sleep(0.01)
+        story.fail(older)
+        story.block(other, "job", run="newer")
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_end_that_may_have_been_carried_out_and_an_older_one(story: Story, watched: bool) -> None:
+    """The card had ended when the newer run's end came: by the older one, not by its own attempt before."""
+    story.goes_by_run(older_PUT=[Fate("ok", 0.5, 0.05)], newer_DELETE=["500", "500"])
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older", delay=60.0)
+        story.world.sleep(0.01)
+        story.fail(older)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.2)
+        story.end(newer)
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card() == (True, "green", "newer")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_older_start_that_is_carried_out_behind_a_newer_end(story: Story, watched: bool) -> None:
+    """Nobody but the newer run's end is left to end that card: it goes once more."""
+    story.goes_by_run(older_PUT=["502 after", Fate("late", 4.5, 0.0)], newer_DELETE=["refused"] * 2)
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(0.05)
+        story.end(older)
+        story.world.sleep(1)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.2)
+        story.end(newer)
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card()[0]
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_older_update_that_is_carried_out_behind_a_newer_end(story: Story, watched: bool) -> None:
+    """The newer run has taken the older end away, and is over before that update comes."""
+    late = Fate("late", 4.0, 0.0)
+    story.goes_by_run(older_PUT=["ok", late], older_DELETE=["503"])
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(5)
+        older.update(subtitle="half", important=True)  # given up at 70, carried out at 74
+        story.world.sleep(1)
+        story.end(older)  # refused at 67
+        story.world.sleep(1.2)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.2)
+        story.end(newer)
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card()[0]
+
+
+@pytest.mark.parametrize("seconds", [6.5, 8.0, 10.5, 11.5])
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_newer_run_that_is_over_soon(story: Story, seconds: float, watched: bool) -> None:
+    """The card says how that one ended, whether it was looked after by then or not."""
+    the_first(story, "lost", "DELETE")
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.fail(older)
+        story.world.sleep(1)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(seconds)
+        story.end(newer)
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (True, "green", "newer")
+
+
+@pytest.mark.parametrize(("watched", "back"), [(True, 0.05), (True, 4.0), (False, 0.05), (False, 4.0)])
+def test_an_end_that_goes_once_more(story: Story, watched: bool, back: float) -> None:
+    """The update before it was given up, so that it goes once more; the newer run began in between."""
+
+    def fate(process: Process, call: Call[Any]) -> Fate | str:
+        if process.number == 1 and call.method == "PUT" and story.now > 62:
+            return "swallowed"
+        return Fate("ok", 0.05, back) if call.method == "DELETE" and story.now < 70 else "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(3)
+        older.update(subtitle="x", important=True)
+        story.world.sleep(5.1)
+        story.end(older)
+        story.world.sleep(1.0)
+        story.block(other, "job", run="newer")
+        story.world.sleep(600)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("losses", [1, 2, 3])
+@pytest.mark.parametrize("watched", [False, True])
+def test_the_last_state_of_a_card_that_stays(story: Story, losses: int, watched: bool) -> None:
+    """It goes again over the newer run's card, which shows a running job all the same."""
+    the_first(story, "lost", "PUT", after=69, many=losses)
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older", keep=True)
+        story.world.sleep(10)
+        older.advance(20)
+        story.end(older)
+        story.world.sleep(1)
+        story.block(other, "job", run="newer", keep=True)
+        story.world.sleep(600)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+def test_an_end_that_is_carried_out_behind_its_repetition(story: Story) -> None:
+    """What was given up is waited for: the newer card is made sure of when it can come no more."""
+    fates = iter(["lost", "late"])
+    story.goes(lambda process, call: next(fates, "503") if process.number == 1 and call.method == "DELETE" else "ok")
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.fail(older)
+        story.world.sleep(1)
+        story.block(other, "job", run="newer")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert next(fates, None) is None
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_while_all_goes_well_nothing_is_looked_for(story: Story, kind: str, tmp_path: Path) -> None:
+    """One start is one request, and no file is written."""
+    story.world.kind_of_outbox, story.world.directory = kind, str(tmp_path)
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        story.end(story.block(one, "job", run="older"))
+        story.world.sleep(10)
+        story.block(other, "job", run="newer")
+        story.world.sleep(100)
+
+    story.play(work)
+    assert [each.method for each in story.world.service.requests if each.body] == ["PUT", "DELETE", "PUT"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_an_end_that_was_delivered_before_a_newer_run_began(story: Story, kind: str, tmp_path: Path) -> None:
+    """The mark that it leaves costs the newer run no request."""
+    story.world.kind_of_outbox, story.world.directory = kind, str(tmp_path)
+    the_first(story, "503", "DELETE")
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        story.world.sleep(1)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.end(older)
+        story.world.sleep(20)
+        story.block(other, "job", run="newer")
+        story.world.sleep(100)
+
+    story.play(work)
+    assert len([each for each in story.world.service.requests if each.method == "PUT"]) == 2

@@ -19,7 +19,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from owed import Owed, leave
+from owed import Owed, is_drained, leave
 from patience import PATIENCE, is_gone, until
 from watched import END, PUSH, QUICK, Start, linux, red
 
@@ -689,11 +689,11 @@ def test_nothing_is_taken_again_after_the_end(
     closing = threading.Thread(target=lambda: leave(persistence, owed))
     as_it_is = getattr(Outbox, method)
 
-    def at_the_same_time(*args: Any) -> Any:
+    def at_the_same_time(*args: Any, **more: Any) -> Any:
         monkeypatch.setattr(Outbox, method, as_it_is)
         closing.start()
         closing.join(0.5)
-        return as_it_is(*args)
+        return as_it_is(*args, **more)
 
     monkeypatch.setattr(Outbox, method, at_the_same_time)
     if method == "begin":
@@ -722,7 +722,7 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
     delivering.join(PATIENCE)
     assert (sim.cards["job"].ended, sim.cards["job"].color) == (True, "red")
     assert [request.method for request in sim.requests] == ["PUT", "DELETE", "PUT", "DELETE", "DELETE"]
-    assert not Outbox(tmp_path / "box").exists()
+    assert is_drained(Outbox(tmp_path / "box"))
 
 
 def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: Path) -> None:
@@ -760,7 +760,7 @@ def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monk
         guard.deliver()
     assert sim.cards["job"].ended
     assert len(sim.requests) >= 3
-    assert not Outbox(tmp_path / "box").exists()
+    assert is_drained(Outbox(tmp_path / "box"))
 
 
 def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
@@ -782,7 +782,7 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
     delivering.join(PATIENCE)
     assert not sim.cards["job"].ended
     assert [push.title for push in sim.pushes] == ["job failed"]
-    assert not box.exists()
+    assert is_drained(box)
 
 
 def test_without_a_hello(sim: Simulator) -> None:

@@ -74,7 +74,7 @@ def test_the_outboxes_make_the_same_world() -> None:
 def test_the_outboxes_answer_alike(tmp_path: Path) -> None:
     """Call by call, the real outbox and the one in memory answer the same, and keep the same."""
     rng = random.Random(20261127)
-    for _ in range(30):
+    for _ in range(60):
         world = World(0, Conditions(slow_disk=0.0), "disk", str(tmp_path / f"{rng.random()}"))
         world.judge = Judge(world)
         memory, disk = MemoryOutbox(world), DiskOutbox(world)
@@ -82,7 +82,8 @@ def test_the_outboxes_answer_alike(tmp_path: Path) -> None:
         for _ in range(60):
             world.now += rng.choice((0.0, 1.0, 10.0, 100.0))
             name, given = _call(world, ids, rng)
-            answers = [getattr(box, name)(*given) for box in (memory, disk)]
+            more = {"sent": rng.random() < 0.5} if name in ("put", "over") else {}
+            answers = [getattr(box, name)(*given, **more) for box in (memory, disk)]
             assert answers[0] == answers[1], (name, given)
             assert memory.exists() == disk.exists()
         world.close()
@@ -100,10 +101,17 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "inherit": ("hint", "http://127.0.0.1/api", rng.choice("abc"), owner, 60.0),
         "renew": (owner, 60.0),
         "next_lease_end": ("hint", "http://127.0.0.1/api", owner),
+        "look_back": (
+            *("hint", "http://127.0.0.1/api", rng.choice("xy"), owner, world.wall(), world.wall() - 20.0),
+            *rng.choice(((), (13.0,))),
+        ),
         "over": (one, owner),
         "delivered": (some,),
         "release": (some, owner),
-        "hold_ends": ("hint", "http://127.0.0.1/api", rng.choice("xy"), owner, 60.0),
+        "hold_ends": (
+            *("hint", "http://127.0.0.1/api", rng.choice("xy"), owner, 60.0),
+            *rng.choice(((), (world.wall() - 6.0,))),
+        ),
     }
     name = rng.choice(list(calls))
     return name, calls[name]
@@ -123,6 +131,7 @@ def _entry(world: World, ids: list[str], rng: random.Random) -> Entry:
         world.wall() - rng.choice((0, 5)),
         key,
         not once,
+        began=world.wall() - rng.choice((3, 9)),
         run=rng.choice("abc"),
         id=f"{len(ids)}",
     )

@@ -24,7 +24,15 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from activitysmith_track import _forks
 from activitysmith_track._last_words import Duty
-from activitysmith_track._outbox import ATTEMPT_SECONDS, KEPT_ENTRIES, KEPT_SECONDS, LONGEST_LEASE, Entry, Outbox
+from activitysmith_track._outbox import (
+    ATTEMPT_SECONDS,
+    KEPT_ENTRIES,
+    KEPT_SECONDS,
+    LONGEST_LEASE,
+    MARK_SECONDS,
+    Entry,
+    Outbox,
+)
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Call
 from activitysmith_track.configuration import Tracker
@@ -371,7 +379,7 @@ class Process:
     def __init__(self, world: World, line: int, *, watched: bool = False) -> None:
         self.world, self.line, self.dead, self.killed, self.left_debts = world, line, False, False, False
         self.is_watched, self.watchdog = watched, None
-        self.leaves_at = self.gone_at = float("inf")
+        self.leaves_at = self.lives_on_at = self.gone_at = float("inf")
         self.number = len(world.processes) + 1
         world.processes.append(self)
         self.sent: deque[float] = deque()
@@ -806,11 +814,22 @@ class Row:
         self.entry = replace(self.entry, attempts=self.entry.attempts + 1)
 
 
+class Mark:
+    """What is known of an end, also when it is gone."""
+
+    __slots__ = ("answered", "before", "entry", "sent", "settled", "until")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry, self.settled, self.until = entry, False, 0.0
+        self.sent = self.before = self.answered = 0.0
+
+
 class Shelf:
     """What an outbox in memory holds: it outlives the processes."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.marks: dict[str, Mark] = {}  # by the entries' ids
         self.was_used = False
 
 
@@ -833,20 +852,42 @@ class MemoryOutbox:
     def _prune(self) -> None:
         now = self._now()
         self._keep_if(lambda row: abs(now - row.entry.happened) <= KEPT_SECONDS)
+        for key, mark in list(self._shelf.marks.items()):
+            if not now <= mark.until <= now + KEPT_SECONDS:
+                del self._shelf.marks[key]
+
+    def _note(self, row: Row, *, sent: bool = False, settled: bool = False, lives: bool = False) -> None:
+        entry, now = row.entry, self._now()
+        if entry.kind == "push" and (row.owner == entry.run or not settled):
+            return
+        mark = self._shelf.marks.setdefault(entry.id, Mark(entry))
+        mark.settled = settled
+        if sent:
+            mark.sent, mark.before, mark.answered = now, mark.sent, 0.0
+        mark.until = max(mark.until, now + (KEPT_SECONDS if lives else MARK_SECONDS))
+
+    def _settle(self, row: Row, *, lives: bool = False) -> None:
+        self._note(row, settled=True, lives=lives)
+        self._shelf.rows.remove(row)
+
+    def _lives(self, row: Row) -> bool:
+        return row.owner == row.entry.run and not self._free(row)
 
     def exists(self) -> bool:
-        return bool(self._shelf.rows)
+        return bool(self._shelf.rows or self._shelf.marks)
 
-    def put(self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0) -> bool:
+    def put(
+        self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0, *, sent: bool = False
+    ) -> bool:
         until = self._now() + min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
-        self._insert(entries)
+        self._insert(entries, sent=sent)
         if owner is not None:
             for row in self._find(entry.id for entry in entries):
                 row.owner, row.until = owner, until
         return True
 
-    def _insert(self, entries: Iterable[Entry]) -> None:
+    def _insert(self, entries: Iterable[Entry], *, sent: bool = False) -> None:
         self._shelf.was_used = True
         self._prune()
         rows = self._shelf.rows
@@ -855,12 +896,16 @@ class MemoryOutbox:
                 continue
             older = next((row for row in rows if _is_same_card(row.entry, entry)), None)
             times = entry.began, entry.happened
+            self._world.judge.has_no_secret(repr(entry), "the outbox")
+            made = Row(entry, self._now())
+            if sent:
+                self._note(made, sent=True)
             if older and times < (older.entry.began, older.entry.happened) and older.entry.happened <= self._now():
+                self._note(made, settled=True, lives=True)
                 continue
             if older is not None:
-                rows.remove(older)
-            self._world.judge.has_no_secret(repr(entry), "the outbox")
-            rows.append(Row(entry, self._now()))
+                self._settle(older, lives=self._lives(older))
+            rows.append(made)
         del rows[: max(0, len(rows) - KEPT_ENTRIES)]
 
     def leave(
@@ -874,6 +919,7 @@ class MemoryOutbox:
                     row.free(self._now())
         for row in self._find(in_flight):
             row.begun = int(self._now()) if row.entry.kind != "push" else row.begun
+            self._note(row, sent=True)
         return True
 
     def claim(
@@ -927,21 +973,33 @@ class MemoryOutbox:
             if row.owner == owner or self._free(row):
                 row.owner, row.begun = owner, int(self._now())
                 row.until = until
+                self._note(row, sent=True)
                 return Hold.MINE
             return Hold.OTHERS
+        mark = self._shelf.marks.get(entry_id)
+        if mark is not None and mark.settled:
+            mark.until = min(mark.until, self._now() + MARK_SECONDS)
+            return Hold.SETTLED
         return Hold.GONE if self._shelf.was_used else Hold.UNKNOWN
 
-    def over(self, entry_id: str, owner: str) -> bool:
+    def over(self, entry_id: str, owner: str, *, sent: bool = True) -> bool:
         self._world.disk()
         found = [row for row in self._find([entry_id]) if row.owner == owner]
         for row in found:
+            mark = self._shelf.marks.get(entry_id)
+            if row.begun and not sent and mark is not None:
+                mark.sent, mark.before = mark.before, 0.0
             row.begun = 0
         return bool(found)
 
     def delivered(self, ids: Iterable[str]) -> bool:
         self._world.disk()
         gone = set(ids)
-        self._keep_if(lambda row: row.entry.id not in gone)
+        for row in list(self._find(gone)):
+            self._settle(row)
+            mark = self._shelf.marks.get(row.entry.id)
+            if mark is not None and row.begun:
+                mark.sent, mark.before, mark.answered = mark.before, 0.0, self._now()
         return self._shelf.was_used or not gone
 
     def release(self, ids: Iterable[str], owner: str | None = None) -> bool:
@@ -952,19 +1010,47 @@ class MemoryOutbox:
         return self._shelf.was_used or not list(ids)
 
     def hold_ends(
-        self, hint: str, base_url: str, stream_key: str, owner: str, lease_seconds: float
+        self,
+        hint: str,
+        base_url: str,
+        stream_key: str,
+        owner: str,
+        lease_seconds: float,
+        began_by: float = float("inf"),
     ) -> dict[str, float] | None:
         now, seconds = self._now(), min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
-        same = [row for row in ends if row.entry.stream_key == stream_key]
-        if any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in same):
+        same = [row for row in ends if row.entry.stream_key == stream_key and row.entry.began <= began_by]
+        if self._is_under_way(same, owner):
             return None
         idle = {}
         for row in same:
+            self._note(row, lives=self._lives(row))
             idle[row.entry.id] = max(0.0, now - (row.until - (seconds if row.owner is not None else 0.0)))
             row.owner, row.begun, row.until = owner, 0, now + seconds
         return idle
+
+    def _is_under_way(self, rows: Iterable[Row], owner: str) -> bool:
+        now = self._now()
+        return any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in rows)
+
+    def look_back(
+        self, hint: str, base_url: str, stream_key: str, owner: str, began: float, since: float, late: float = 0.0
+    ) -> float | None:
+        if not self.exists():
+            return 0.0
+        self._world.disk()
+        is_same: Callable[[Entry], bool] = lambda entry: entry.stream_key == stream_key and entry.run != owner  # noqa: E731
+        same = [row for row in self._shelf.rows if row.entry.kind != "push" and is_same(row.entry)]
+        if self._is_under_way(same, owner):
+            return None
+        for row in same:
+            if row.entry.began <= began:
+                self._settle(row, lives=self._lives(row))
+        marks = [mark for mark in self._shelf.marks.values() if is_same(mark.entry)]
+        unanswered = [mark.sent for mark in marks if mark.sent >= since - late]
+        return max([0.0, *unanswered, *(mark.answered for mark in marks if mark.answered >= since)])
 
 
 def _is_same_card(one: Entry, other: Entry) -> bool:

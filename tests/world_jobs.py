@@ -52,7 +52,23 @@ def draw(seed: int, events: int) -> list[Event]:
         if what == "long":
             after = rng.choice((60.0, 60.0, 200.0, 200.0, 900.0, 900.0, 4_000.0, 30_000.0))
         made.append(Event(int(two and rng.random() < 0.4), after, what, rng.random(), rng.random()))
-    return made
+    return _some_live_on(made, seed)
+
+
+def _some_live_on(made: list[Event], seed: int) -> list[Event]:
+    """In one world of four have most programs live on beside the next ones of their names."""
+    rng = random.Random(f"lives {seed}")
+    if rng.random() < 0.75:
+        return made
+    some = []
+    for each in made:
+        lives = each.what in ("exit", "exit_killed", "kill", "trap", "fork") and rng.random() < 0.7
+        some.append(each._replace(what="live_on") if lives else each)
+        if lives and rng.random() < 0.7:
+            after = rng.choice((0.0, 0.1, 1.0, 3.0, 8.0))
+            some.append(Event(each.line, after, "open", rng.random(), rng.choice((0.13, 0.21, 0.85, 0.93))))
+            some.append(Event(each.line, rng.choice((0.0, 5.0, 30.0, 120.0)), "long", 0.0, 0.0))
+    return some
 
 
 def _chatty(rng: random.Random, events: int) -> list[Event]:
@@ -356,6 +372,17 @@ class Line:
         self.world.spawn(process, process.exit)
         self.world.sleep(y * 2.2)
         process.kill()
+
+    def do_live_on(self, x: float, y: float) -> None:
+        """End all blocks, and live on with nothing but what is owed, while the next program of the line begins."""
+        for thread in (0.0, 0.01):
+            while (run := self._innermost(thread)) is not None:
+                if y < 0.5 or run.items is not None:
+                    self.do_close(thread, y)
+                else:
+                    self.do_raise(thread, y)
+        self.process.lives_on_at = self.world.now
+        self.process = None
 
     def do_kill(self, x: float, y: float) -> None:
         assert self.process is not None

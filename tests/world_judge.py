@@ -21,6 +21,9 @@ COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
 SOON = 10.5  # seconds after which a card says how its job ended, once the service answers
 HEARING = 0.5  # seconds in which a watchdog has surely heard of what was said
 REPAIRED = 15.0  # seconds after which a card is right again that something late has touched
+GIVEN_BACK = (
+    20.0  # seconds after which a run has its card again that an older one has taken, once the service answers
+)
 MOST_ASKED = 45  # requests of one process about one stream within a minute
 OLD = "old"  # the run of what was owed before all of this
 LEASE = 185.0  # seconds after which what a killed process had is anybody's
@@ -192,12 +195,13 @@ class Judge:
         card = service.cards[key]
         if was in self.runs and was != run.number:
             self._taken_over.add(card.activity_id)
-        if was in self.runs and was != run.number and self.runs[was].process.dead:
+        if was in self.runs and was != run.number and self.runs[was].process is not run.process:
             self._spent.add(card.activity_id)  # nobody knows how many updates it has had
         if (
             service.requests[-1].verdict == "over budget" or card.over_budget
         ) and card.activity_id not in self._spent:
             self.wrong("over budget", key=key, updates=card.updates, age=self.world.now - card.started_at)
+        self._takes_away(run, process, call, was)
         if is_late:  # what it shows may have been true; it must be right again soon
             self.notes["a late request"] += 1
             self.late_at[run.number] = self.world.now
@@ -247,29 +251,57 @@ class Judge:
                 self.notes["a stray end"] += 1
             elif self.world.kind_of_outbox == "none":  # where nothing tells one process of the other
                 self._touched[run.key] = self.world.now
-            elif not other.process.killed:
-                if run.process.gone_at < other.began - REPAIRED and not self.world.jumped:  # else a lease seems over
-                    self.wrong("an older run ends a newer run's card", older=run.number, newer=was)
-                self._repairs(run, other)
+            elif not (other.process.killed or self.world.jumped) and run.process.gone_at < other.began - REPAIRED:
+                self.wrong("an older run ends a newer run's card", older=run.number, newer=was)  # no lease seems over
         self._ends[run.number] += 1
 
-    def _repairs(self, older: Run, newer: Run) -> None:
-        """See to it that a card is shown again which an older run ended that had been killed a moment before.
+    def _takes_away(self, run: Run, process: Process, call: Call[Any], was: Any) -> None:
+        """See to it that a newer run has its card again which an older run has ended, or shown its own end on.
 
-        Its watchdog may have sent that end before the newer run began, or could be told of it.
+        The older one's process may live, and not know of the newer one; or its watchdog may have sent that before the
+        newer run began, or could be told of it.
         """
-        self.notes["an end that was repaired"] += 1
+        newer = self.runs.get(was)
+        says_the_end = (
+            call.method == "DELETE" or dict(call.body or {}).get("content_state", {}).get("color") in COLORS
+        )
+        if newer is None or newer is run or run.kind is None or newer.began < run.ended:
+            return
+        if self.world.kind_of_outbox == "none":  # where nothing tells one process of the other
+            self._touched[run.key] = self.world.now
+        elif says_the_end and not process.dead and newer.kind is None:
+            self._is_given_back(run, newer)
+
+    def _is_given_back(self, older: Run, newer: Run) -> None:
+        self.notes["a card that was given back"] += 1
+        hit = self.world.now
 
         def look() -> None:
-            shown = [
-                each for each in self.world.service.activities.values() if each.metadata.get("run") == newer.number
-            ]
-            if newer.kind is None and not newer.process.dead and not self.was_rough and all(c.ended for c in shown):
-                self.wrong(
-                    "an older run has ended a newer run's card for good", older=older.number, newer=newer.number
-                )
+            world = self.world
+            if (
+                newer.kind is not None
+                or newer.process.dead
+                or world.jumped
+                or self._was_full
+                or newer.key in self.hidden
+            ):
+                return
+            trouble = max(hit, self._healed_at, world.silent_until, world.late_until)
+            if self._is_in_trouble or world.now < trouble + GIVEN_BACK:
+                world.at(max(world.now, trouble) + GIVEN_BACK, look)
+                return
+            card = world.service.cards[str(newer.key)]
+            shown = self.runs.get(card.metadata.get("run"))
+            if (shown is newer and not card.ended) or (shown is not None and shown.began > newer.began):
+                return
+            self.wrong("an older run has taken a newer run's card for good", older=older.number, newer=newer.number)
 
-        self.world.at(self.world.now + REPAIRED, look)
+        self.world.at(hit + GIVEN_BACK, look)
+
+    @property
+    def _is_in_trouble(self) -> bool:
+        """True while something is wrong with the network."""
+        return bool(self.world.outage or self.world.conditions.faults or self.world.conditions.latency)
 
     def _push(self, run: Run, body: dict[str, Any]) -> None:
         self._pushes[run.number] += 1
@@ -308,7 +340,7 @@ class Judge:
     def look_along(self) -> None:
         """Judge the phone where nothing is wrong with the network, and has not been for a while."""
         world = self.world
-        if world.outage is not None or world.conditions.faults or world.conditions.latency:
+        if self._is_in_trouble:
             return
         healthy = max(self._healed_at, world.silent_until)
         for run in self.runs.values():
@@ -318,7 +350,7 @@ class Judge:
             cards = [card for card in world.service.activities.values() if card.metadata.get("run") == run.number]
             if run.kind is None:
                 self._is_current(run, cards, max(healthy, run.changed_at))
-            elif world.now > max(run.ended, healthy) + self.soon + 1.0:
+            elif world.now > max(run.ended, healthy) + self.soon + 1.0 and not self._was_succeeded(process):
                 self._has_ended(run, cards, max(run.ended, healthy))
 
     def _is_busy(self, process: Process) -> bool:
@@ -385,7 +417,13 @@ class Judge:
     def _has_killed_heirs(self, process: Process) -> bool:
         """Tell whether a program was killed later, which may have had its debts under a lease."""
         killed = [each for each in self.world.processes if each.killed]  # to which a lease that runs may seem over
-        return any(each.gone_at >= process.gone_at or self.world.jumped for each in killed)
+        through_at = min(process.gone_at, process.lives_on_at)
+        return any(each.gone_at >= through_at or self.world.jumped for each in killed)
+
+    def _was_succeeded(self, process: Process) -> bool:
+        """Tell whether what a process owed that lives on may have been taken over by one that is gone by now."""
+        gone = [each for each in self.world.processes if each.left_debts and each.gone_at >= process.lives_on_at]
+        return bool(gone) or self._has_killed_heirs(process)
 
     @property
     def _is_quiet(self) -> bool:
@@ -467,7 +505,9 @@ class Judge:
                 self.wrong("runs, and is not on the screen", run=run.number, cards=len(cards))
             return
         for card in cards:
-            if not card.ended and run.number not in self._strays and not run.keeps_card:
+            # An older run's end waits as long as a job goes on whose card was refused, and may be there all the same.
+            waits = run.key in self.hidden and run.process.lives_on_at < float("inf")
+            if not card.ended and run.number not in self._strays and not run.keeps_card and not waits:
                 self.wrong("still running on the screen", run=run.number, kind=run.kind)
         # The others were changed for fresh ones.
         cards = [card for card in cards if not card.ended or card.dismiss_after]

@@ -3,11 +3,11 @@
 Where threads meet
 ==================
 
-What tasks know (`Activity`, `EndDelivery`, `PushDelivery`, `Account`, `Unanswered`, `UpdateQueue`, `Agenda`,
-`WorkerPool.busy`) is touched by the scheduler's thread alone, but for the things below. "One step" is one that no
-other thread and no signal handler can come into: an attribute that is read or set, one call of a `dict`, `list`,
-`set` or `deque`, a value that is set where no call lies between. The tests are those of `tests/test_seams.py`, unless
-they are named with their file.
+What tasks know (`Activity`, `Aftermath`, `EndDelivery`, `PushDelivery`, `Account`, `Unanswered`, `UpdateQueue`,
+`Agenda`, `WorkerPool.busy`) is touched by the scheduler's thread alone, but for the things below. "One step" is one
+that no other thread and no signal handler can come into: an attribute that is read or set, one call of a `dict`,
+`list`, `set` or `deque`, a value that is set where no call lies between. The tests are those of
+`tests/test_seams.py`, unless they are named with their file.
 
 The user's threads among themselves, signal handlers and the sampling thread included:
 

@@ -11,6 +11,7 @@ from ..client import retry
 from ..client.requests import end_stream_call, stream_call
 from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, ServerError, TooManyRequests
 from .account import Urgency
+from .aftermath import Aftermath
 from .bodies import opens_anew, without_alert, without_opening
 from .deliveries import EndDelivery, EndUnderWay, in_place_of_older
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
@@ -81,6 +82,7 @@ class Activity:
         is_replaced: whether a newer run has taken its place on the screen.
         predecessor: the next older one under the same stream key that is not through.
         successor: the next newer one.
+        took_over_at: when it began on a card that was there: of an older run, or of a newer one in another process.
     """
 
     __slots__ = (
@@ -122,6 +124,7 @@ class Activity:
         "source",
         "stream_key",
         "successor",
+        "took_over_at",
     )
 
     def __init__(
@@ -168,6 +171,7 @@ class Activity:
         self._failures = 0
         self._revived = 0  # how many times in a row somebody else had ended the card
         self._hit_until = 0.0  # until when something of an earlier process may come that was given up there
+        self.took_over_at = float("-inf")
 
     @property
     def is_inherited(self) -> bool:
@@ -551,6 +555,10 @@ class Activity:
             may_be_hit = may_be_hit or (sending.begins and self.is_in_doubt)
             if may_be_hit and self.end_delivery is not None:
                 self.end_delivery.doubt()
+            if sending.begins:
+                self.took_over_at = float("-inf") if answer.operation == "started" else now
+                since = sending.at if self._may_have_begun_at is None else self._may_have_begun_at
+                self.dispatcher.look_after(Aftermath(self, since))
             self._revived = 0 if is_as_expected or not is_fresh else self._revived + 1
             if (may_be_hit or not is_as_expected) and self._revived <= MOST_REVIVED:
                 self.may_have_ended |= self.end_delivery is None  # else it was this one's own end
@@ -607,6 +615,16 @@ class Activity:
             older.is_replaced = True
             if older.end_delivery is not None:
                 self.dispatcher.scheduler.wake(older.end_delivery)
+
+    def may_be_ended_until(self, until: float, now: float) -> None:
+        """Make sure of the card: an older run's end was sent since it is there, and may come until then."""
+        if self.end_delivery is not None:
+            self.end_delivery.doubt()
+        elif self.on_phone is OnPhone.YES:
+            self.may_have_ended = True
+            self._hit_until = max(self._hit_until, until)
+            self._confirm(now)
+            self.dispatcher.scheduler.wake(self)
 
     def _confirm(self, when: float) -> None:
         """Have the card shown once more then, after all that may change it."""

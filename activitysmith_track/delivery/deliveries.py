@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
 WATCHDOG_POLL = 0.05  # between two looks whether a watchdog that is being started stands
-OLDER_SECONDS = 10.0  # after a card has begun, in which an older run may end it without being known
+OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it without being known; see `Aftermath`
 OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is on its way
 END_AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
 HELD_POLL = 2.0  # between two looks whether another process still has the copy of what this one owes
@@ -40,7 +40,6 @@ FEW = 10  # deliveries for earlier processes under way, below which more are tak
 CLAIM_POLL = 1.0  # seconds between two looks whether there are few
 RENEWAL_SECONDS = 60.0  # between two renewals of the leases of what is tried
 LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
-CLOCK_SECONDS = 60.0  # by which a clock is off that has been set
 PROMPT_FAILURES = 2  # as many as counted after which an end is tried again that a newer run waits for
 
 
@@ -74,11 +73,20 @@ class OlderEnds:
 
 
 @contextlib.contextmanager
-def in_place_of_older(persistence: Persistence, account: Account, stream_key: str) -> Iterator[OlderEnds]:
+def in_place_of_older(
+    persistence: Persistence, account: Account, stream_key: str, began_by: float = float("inf")
+) -> Iterator[OlderEnds]:
     """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
 
     It stays so while the start may have been carried out, since the older end would then hit the newer card. A start
     that was refused gives it back.
+
+    Args:
+        persistence: who keeps it.
+        account: whose card it is.
+        stream_key: the card.
+        began_by: seconds since the epoch, by when what counts as an older run has begun. While a run goes on that is
+            any other: what has begun later is over by now.
 
     Yields:
         What that is, as far as it is known; when it is over, all of it.
@@ -87,7 +95,7 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
         EndUnderWay: where somebody else is sending it at this moment.
     """
     now = persistence.runtime.now()
-    until = persistence.hold_ends(account, stream_key)
+    until = persistence.hold_ends(account, stream_key, began_by)
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
@@ -98,7 +106,7 @@ def in_place_of_older(persistence: Persistence, account: Account, stream_key: st
             persistence.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.hold_ends(account, stream_key)
+    later = persistence.hold_ends(account, stream_key, began_by)
     older.may_hit |= later is None or later > persistence.runtime.now()
     persistence.forget_held(account, stream_key)
 
@@ -116,7 +124,6 @@ class Delivery:
     __slots__ = (
         "_failures",
         "_job",
-        "_made_at",
         "_was_kept",
         "account",
         "copy_owner",
@@ -140,7 +147,6 @@ class Delivery:
         self.occurred_at = dispatcher.runtime.wall() if entry is None else entry.happened
         self.id = dispatcher.runtime.token() if entry is None else entry.id  # of the copy, should two threads make it
         self.has_arrived = False  # and the scheduler may not know it yet
-        self._made_at = dispatcher.clock() if entry is None else None
         self._was_kept = False  # a copy was made because it had to wait; tried once
         self._job: Job | None = None
         self._failures = 0
@@ -177,6 +183,8 @@ class Delivery:
         """Note that the service has answered; or that nothing was sent, where it is through without this process."""
         if not was_sent:
             self.account.forget_requests(self._requests)
+            self.dispatcher.retry_all(self.account)  # others wait for what this was to find out
+            self.dispatcher.look_for_owed(self.account, again=True)  # whoever has taken its place may be gone
         elif self.account.answered():
             self.dispatcher.retry_all(self.account)
 
@@ -265,7 +273,12 @@ class Delivery:
     def _keep(self) -> None:
         entry = self.copy()
         if entry is not None:
-            self.persistence.keep(self, entry)
+            self.persistence.keep(self, entry, sent=self._may_come_late)
+
+    @property
+    def _may_come_late(self) -> bool:
+        """True while something of what this belongs to may be carried out that was sent before."""
+        return False
 
     def _send(self, now: float) -> None:
         self.stage = moved(self.stage, Stage.IN_FLIGHT)
@@ -277,7 +290,7 @@ class Delivery:
         """Send it, and see to the copy: made by the first failure, gone with the delivery.
 
         Returns:
-            False where it was not sent: a newer run has taken it away, or another process has delivered it.
+            False where it was not sent: a newer run has taken its place, or another process has delivered it.
 
         Raises:
             Postponed: where another process is at it.
@@ -286,7 +299,8 @@ class Delivery:
         hold = persistence.begin(self)
         if hold is Hold.OTHERS:
             raise HeldByAnother
-        if hold is Hold.GONE and not self._was_clock_set:
+        if hold is Hold.SETTLED:
+            self._clear()
             return False
         try:
             self._perform(seconds)
@@ -294,21 +308,13 @@ class Delivery:
             raise  # nothing was sent, and the copy stays what it is
         except Exception as error:
             if self._is_owed_after(error):
-                persistence.over(self)
+                persistence.over(self, sent=retry.may_have_arrived(error) or self._may_come_late)
             else:
                 persistence.forget_copy(self)
             raise
         self.has_arrived = True
         self._settle_copy()
         return True
-
-    @property
-    def _was_clock_set(self) -> bool:
-        """True where the machine's clock was set meanwhile, so that the copy may have been dropped as too old."""
-        if self._made_at is None:
-            return False
-        runtime = self.dispatcher.runtime
-        return abs(runtime.wall() - self.occurred_at - (runtime.now() - self._made_at)) > CLOCK_SECONDS
 
     def _settle_copy(self) -> None:
         """Have the copy of what was delivered forgotten."""
@@ -377,16 +383,18 @@ class _EndAttempt:
         is_paused: the user has paused the stream, so that nothing is shown.
         repeats_at: when it goes once more, since something may be carried out behind it; `None` for never.
         may_be_hit: an older run may yet end the card that it has shown.
+        later: until when something of an older run of another process may come, 0 for none.
     """
 
     __slots__ = (
-        *("at", "has_ended", "has_opened", "is_ignored", "is_paused", "may_be_hit", "opens", "overtakes"),
+        *("at", "has_ended", "has_opened", "is_ignored", "is_paused", "later", "may_be_hit", "opens", "overtakes"),
         "repeats_at",
     )
 
     def __init__(self, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
         self.at, self.opens, self.overtakes = at, opens, overtakes
         self.has_opened = self.has_ended = self.is_ignored = self.is_paused = self.may_be_hit = False
+        self.later = 0.0
         self.repeats_at: float | None = None
 
     @property
@@ -403,10 +411,10 @@ class EndDelivery(Delivery):
         "_asked",
         "_attempted",
         "_confirms",
-        "_has_opened",
         "_has_tried",
         "_is_overruled",
         "_may_be_hit",
+        "_opened_at",
         "_repeats_at",
         "_was_refused",
         "_was_said",
@@ -419,7 +427,7 @@ class EndDelivery(Delivery):
         self.activity, self.state = activity, state
         self._asked = activity.dispatcher.clock()
         self._attempted = _EndAttempt()
-        self._has_opened = False  # the card has appeared by this
+        self._opened_at = float("-inf")  # when it was sent that the card has appeared by
         self._has_tried = False  # to end the card, so that it may be ended already
         self._may_be_hit = False  # an older run may yet end the card, or have ended it
         self._is_overruled = False  # something else has ended the card
@@ -546,6 +554,10 @@ class EndDelivery(Delivery):
         return known.may_appear_until(self._last_state)
 
     @property
+    def _may_come_late(self) -> bool:
+        return self.activity.is_in_flight or self._may_appear_until > self.dispatcher.clock()
+
+    @property
     def _is_worth_showing(self) -> bool:
         """True where an activity that was never on the screen is to appear with its end."""
         wanted = self.state.show and self.state.opening is not None
@@ -570,23 +582,52 @@ class EndDelivery(Delivery):
 
     def _show_and_end(self, seconds: float) -> None:
         attempt, key, state = self._attempted, self.activity.stream_key, self.state
+        takes_over = self.dispatcher.clock() < self.activity.took_over_at + OLDER_SECONDS
         if attempt.opens:
             # The copy in the outbox has taken an older run's place there.
             with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
                 answer: StreamAnswer = self.account.perform([stream_call(key, None, state.opening or {})], seconds)
                 attempt.is_paused = answer.operation == "paused"
                 attempt.has_opened = not attempt.is_paused
+            takes_over = answer.operation != "started"
             attempt.may_be_hit |= older.may_hit
             if state.keep or not attempt.has_opened:
                 return
         body = annotate_delay(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if state.keep:
             body = without_opening(body)
+        elif takes_over:
+            self._show_to_newer()
         with self._in_place_of_older(self._confirms) as older:
             attempt.has_ended = True
             answer = self.account.perform([owed_call(self.kind, key, body)], seconds)
         attempt.may_be_hit |= older.may_hit
         attempt.is_ignored, attempt.is_paused = bool(answer.ignored), answer.operation == "paused"
+        attempt.later = self._look_back()
+        attempt.may_be_hit |= attempt.later > 0.0 and not self._repeats_at
+
+    def _look_back(self) -> float:
+        """Look whether an older run of another process has met the card that has been there for a short time only.
+
+        What that sent before may come behind the card's beginning, and behind this.
+
+        Returns:
+            Until when something of that may come, 0 where nothing was sent.
+        """
+        attempt, now = self._attempted, self.dispatcher.clock()
+        since = attempt.at if attempt.opens else max(self._opened_at, self.activity.pace.started)
+        if now >= since + OLDER_SECONDS:
+            return 0.0
+        later = through_by(0.0, self.dispatcher.runtime.attempt_seconds)
+        key, began_at = self.activity.stream_key, self.activity.began_at
+        found = self.persistence.look_back(self.account, key, began_at, since, later)
+        return now + later if found is None else found
+
+    def _show_to_newer(self) -> None:
+        """Keep a copy of an end for a card that was there before: a newer run looks there, whose card it may be."""
+        entry = None if self.copy_owner is CopyOwner.OUTBOX else self.copy()
+        if entry is not None:
+            self.persistence.keep(self, entry, sent=True)
 
     def _repeat_at(self) -> float | None:
         """Return when an end that has arrived goes once more, after what may be carried out behind it.
@@ -601,6 +642,8 @@ class EndDelivery(Delivery):
         late = self._may_appear_until
         if attempt.at < late:
             repeats_at = max(now, late)
+        if attempt.later > now:
+            repeats_at = max(repeats_at or now, attempt.later)
         if self.state.keep and (self._may_be_hit or attempt.may_be_hit):
             repeats_at = max(late, through_by(now, self.dispatcher.runtime.attempt_seconds))
         return repeats_at
@@ -614,7 +657,7 @@ class EndDelivery(Delivery):
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
             return contextlib.nullcontext(OlderEnds(False))
-        return in_place_of_older(self.persistence, self.account, self.activity.stream_key)
+        return in_place_of_older(self.persistence, self.account, self.activity.stream_key, self.activity.began_at)
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
@@ -670,10 +713,10 @@ class EndDelivery(Delivery):
         self._was_said = error is None and not attempt.is_ignored
         if attempt.has_opened:
             self.activity.appear()
-            self._has_opened, self._has_tried = True, False
+            self._opened_at, self._has_tried = attempt.at, False
         self._may_be_hit |= attempt.may_be_hit
         recent = max(self.activity.pace.started + OLDER_SECONDS, self.activity.unanswered.may_change_until)
-        is_others = not self._has_tried and (self._has_opened or attempt.at < recent)
+        is_others = not self._has_tried and (self._opened_at > float("-inf") or attempt.at < recent)
         self._is_overruled = attempt.is_ignored and (self._may_be_hit or is_others)
         self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
         if self._repeats_at:
@@ -882,12 +925,18 @@ class RecoveredDelivery(PushDelivery):
         return Urgency.END if self.account.only_debts else Urgency.DEBT
 
     @property
-    def _newer(self) -> Iterator[Activity]:
-        """The activities of this process under the same key, where this is the end of an earlier one's."""
+    def _beside(self) -> Iterator[Activity]:
+        """The activities of this process under the same key, where this is the end of another one's."""
         newest = self.account.activities.get(self.stream_key) if self.stream_key else None
         if newest is not None:
             yield newest
             yield from newest.older
+
+    @property
+    def _newer(self) -> Iterator[Activity]:
+        """Those of them that are newer: not one that is over and has begun before this was left."""
+        began = 0.0 if self.entry is None else self.entry.began
+        return (each for each in self._beside if each.end_delivery is None or each.began_at >= began)
 
     def _next(self, now: float) -> float | None:
         self.stage = moved(self.stage, Stage.OWED)
@@ -952,9 +1001,9 @@ class RecoveredDelivery(PushDelivery):
         return self.kind == "keep" and isinstance(error, ActivityLimitReached)
 
     def _make_room(self) -> None:
-        """Have a newer run's activity go on that has waited for this to land."""
-        for newer in self._newer:
-            self.dispatcher.wake_both(newer)
+        """Have an activity go on that has waited for this to land."""
+        for each in self._beside:
+            self.dispatcher.wake_both(each)
 
     def _settle_copy(self) -> None:
         if self._ends_left:

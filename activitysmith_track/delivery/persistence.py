@@ -103,13 +103,22 @@ class Persistence:
         made: Entry = module(_OUTBOX).Entry(kind, *_address(account), body, occurred_at, run=self._owner, **more)
         return made
 
-    def keep(self, delivery: Delivery, entry: Entry) -> bool:
-        """Keep a copy of what this process still tries to deliver itself; True where somebody has one then."""
-        if entry.kind == "push":
-            return self.hand_over(delivery, entry) or self._store(delivery, entry)
-        return self._store(delivery, entry) or self.hand_over(delivery, entry)
+    def keep(self, delivery: Delivery, entry: Entry, *, sent: bool = False) -> bool:
+        """Keep a copy of what this process still tries to deliver itself.
 
-    def _store(self, delivery: Delivery, entry: Entry) -> bool:
+        Args:
+            delivery: what it is.
+            entry: the copy.
+            sent: True where it may have been carried out by now.
+
+        Returns:
+            True where somebody has a copy then.
+        """
+        if entry.kind == "push":
+            return self.hand_over(delivery, entry) or self._store(delivery, entry, sent)
+        return self._store(delivery, entry, sent) or self.hand_over(delivery, entry)
+
+    def _store(self, delivery: Delivery, entry: Entry, sent: bool) -> bool:
         """Put a copy into the outbox; what the watchdog had of it, it has no more."""
         outbox = self.outbox
         if outbox is None:
@@ -117,7 +126,7 @@ class Persistence:
         with self._leaving:
             if entry.id not in self._left:
                 owner = None if self._closed else self._owner  # nobody would give a lease back any more
-                if not outbox.put([entry], owner, LEASE_SECONDS):
+                if not outbox.put([entry], owner, LEASE_SECONDS, sent=sent):
                     return False
                 if owner is not None:
                     self._note_leases(delivery.account, [entry.id])
@@ -156,10 +165,17 @@ class Persistence:
                 self._note_leases(delivery.account, [entry.id])
             elif hold is not Hold.UNKNOWN:
                 self._forget_leases([entry.id])
+        if hold is Hold.GONE and _comes_once(entry):
+            return Hold.SETTLED  # it may have been delivered, long ago
         return hold
 
-    def over(self, delivery: Delivery) -> None:
-        """Note that an attempt has failed for certain, and that another one follows: from now on there is a copy."""
+    def over(self, delivery: Delivery, *, sent: bool = True) -> None:
+        """Note that an attempt is over, and that another one follows: from now on there is a copy.
+
+        Args:
+            delivery: what was attempted.
+            sent: True where the attempt has succeeded, or may have done so.
+        """
         if delivery.copy_owner is CopyOwner.WATCHDOG and self.has_row(delivery):
             return
         entry = delivery.entry or delivery.copy(failed=True)
@@ -167,9 +183,9 @@ class Persistence:
             return
         if delivery.copy_owner is CopyOwner.OUTBOX:
             outbox = self.outbox
-            if outbox is None or outbox.over(entry.id, self._owner) or not _comes_once(entry):
+            if outbox is None or outbox.over(entry.id, self._owner, sent=sent) or not _comes_once(entry):
                 return
-        self.keep(delivery, entry)
+        self.keep(delivery, entry, sent=sent)
 
     def forget_copy(self, delivery: Delivery) -> None:
         """Have the copy of what was delivered, or will never be, forgotten."""
@@ -230,10 +246,15 @@ class Persistence:
         until = None if is_part else outbox.next_lease_end(*address, self._owner)
         return Claimed(tuple(entries), is_part, None if until is None else max(0.0, until - now) + 1.0)
 
-    def hold_ends(self, account: Account, stream_key: str) -> float | None:
+    def hold_ends(self, account: Account, stream_key: str, began_by: float = float("inf")) -> float | None:
         """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
 
         Call `forget_held` when that has begun, or `let_go` when it will not.
+
+        Args:
+            account: whose card it is.
+            stream_key: the card.
+            began_by: seconds since the epoch, by when the older run has begun.
 
         Returns:
             Until when something of the older run may come that was on its way by now, on the runtime's clock, 0 where
@@ -245,7 +266,7 @@ class Persistence:
         with self._leaving:
             if self._closed:  # it would take away what the exit has just left there of that very card
                 return 0.0
-            held = outbox.hold_ends(*_address(account), stream_key, self._owner, LEASE_SECONDS)
+            held = outbox.hold_ends(*_address(account), stream_key, self._owner, LEASE_SECONDS, began_by)
             if held:
                 self._note_leases(account, held)
                 known = self._held.get((account, stream_key), {})
@@ -268,6 +289,29 @@ class Persistence:
         held = list(self._held.pop((account, stream_key), ()))
         self.give_back(held)
         return bool(held)
+
+    def look_back(
+        self, account: Account, stream_key: str, began_at: float, since: float, late: float = 0.0
+    ) -> float | None:
+        """Look whether an older run's end may have come since a card is there, and forget what is owed of it by now.
+
+        Args:
+            account: whose card it is.
+            stream_key: the card.
+            began_at: seconds since the epoch, when its run began.
+            since: since when the card is there, on the runtime's clock.
+            late: seconds for which what was sent before that, and never answered, may come.
+
+        Returns:
+            Until when something of that may come, on the runtime's clock; 0 where nothing was sent, `None` where
+            another process is sending it at this moment.
+        """
+        outbox, now = self._used_outbox(), self.runtime.now()
+        if outbox is None or self._closed:
+            return 0.0
+        wall = self.runtime.wall()
+        sent = outbox.look_back(*_address(account), stream_key, self._owner, began_at, wall - (now - since), late)
+        return sent and through_by(now - (wall - sent), self.runtime.attempt_seconds)
 
     def forget(self, ids: list[str]) -> None:
         """Forget what was delivered, or what a newer run's card has made untrue."""

@@ -168,7 +168,8 @@ class Hold(Enum):
 
     MINE = "mine"
     OTHERS = "others"  # which send it, or hold it back while a newer run begins
-    GONE = "gone"  # others have delivered it, or a newer run has made it untrue
+    SETTLED = "settled"  # others have delivered it, or a newer run has made it untrue
+    GONE = "gone"  # it was lost: the file was damaged, or the clock was set, and it seemed too old
     UNKNOWN = "unknown"  # the disk does not tell
 
 

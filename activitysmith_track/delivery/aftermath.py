@@ -1,0 +1,61 @@
+"""Looks once whether an older run, whose process lives on, has ended the card of a newer one that had just begun.
+
+An end is kept on disk when its first attempt has failed, or has to be repeated. A newer run of another process that
+began in between has found nothing there, and the older run does not know of it. So the newer one looks once more, at
+the disk alone, when all that was on its way by then is through. While all goes well there is no file to look at.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .deliveries import EndUnderWay
+from .unanswered import through_by
+
+if TYPE_CHECKING:
+    from .activity import Activity
+    from .scheduler import Job
+
+
+class Aftermath:
+    """The task that looks for ends of older runs after an activity has begun.
+
+    Args:
+        activity: whose card it is.
+        since: since when the card is there, on the runtime's clock.
+    """
+
+    def __init__(self, activity: Activity, since: float) -> None:
+        self._activity, self._since = activity, since
+        dispatcher = activity.dispatcher
+        self._persistence = dispatcher.persistence  # a dispatcher that is closed begins with another one
+        self._due = through_by(dispatcher.clock(), dispatcher.runtime.attempt_seconds)
+        self._job: Job | None = None
+
+    def run(self, now: float) -> float | None:
+        """Look when it is time, and have the card made sure of if need be; see `Task.run`."""
+        activity, job = self._activity, self._job
+        if activity.has_ended or activity.is_inherited:
+            return None
+        if job is None:
+            if now < self._due:
+                return self._due
+            look = partial(
+                self._persistence.look_back, activity.account, activity.stream_key, activity.began_at, self._since
+            )
+            dispatcher = activity.dispatcher
+            self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, look)
+            return None
+        if not job.done:
+            return None
+        self._job = None
+        if job.result is None:
+            self._due = now + EndUnderWay.seconds
+            return self._due
+        if job.result:
+            activity.may_be_ended_until(job.result, now)
+        return None
+
+    def give_up(self) -> None:
+        """Look no more; see `Task.give_up`."""
