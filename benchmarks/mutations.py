@@ -125,7 +125,8 @@ PURE = {
     for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
 }
 SIMULATED = (
-    *("account", "activity", "aftermath", "bodies", "deliveries", "dispatcher", "persistence", "scheduler"),
+    *("account", "activity", "aftermath", "bodies", "deliveries", "dispatcher", "end_delivery", "older_ends"),
+    *("persistence", "push_delivery", "recovery", "scheduler"),
     *("shutdown", "state", "unanswered"),
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place

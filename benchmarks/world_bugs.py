@@ -20,7 +20,16 @@ from world_runs import run_many
 
 from activitysmith_track import _pacing
 from activitysmith_track.blocks.progress import ProgressBuilder
-from activitysmith_track.delivery import account, activity, deliveries, dispatcher, persistence, scheduler
+from activitysmith_track.delivery import (
+    account,
+    activity,
+    dispatcher,
+    end_delivery,
+    persistence,
+    push_delivery,
+    recovery,
+    scheduler,
+)
 from activitysmith_track.delivery.state import OnPhone
 from activitysmith_track.errors import ServerError
 
@@ -29,15 +38,15 @@ EVENTS = 50
 
 def end_before_its_start() -> None:
     """An end does not wait for the start of its own activity, and is not sent again after it."""
-    send = deliveries.EndDelivery._send
+    send = end_delivery.EndDelivery._send
 
     def hurried(self: Any, now: float) -> None:
         self._attempted.overtakes = False
         send(self, now)
 
-    deliveries.EndDelivery._send = hurried  # type: ignore[method-assign]
-    deliveries.OVERTAKE_SECONDS = -1e9
-    deliveries.EndDelivery._next = _without_grace(deliveries.EndDelivery._next)  # type: ignore[method-assign]
+    end_delivery.EndDelivery._send = hurried  # type: ignore[method-assign]
+    end_delivery.OVERTAKE_SECONDS = -1e9
+    end_delivery.EndDelivery._next = _without_grace(end_delivery.EndDelivery._next)  # type: ignore[method-assign]
 
 
 def _without_grace(following: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,12 +64,12 @@ def lost_take_over() -> None:
 
 def push_dropped() -> None:
     """A push is given up where the service is not available."""
-    is_owed = deliveries.PushDelivery._is_owed_after
+    is_owed = push_delivery.PushDelivery._is_owed_after
 
     def dropped(self: Any, error: Exception) -> bool:
         return is_owed(self, error) and not (isinstance(error, ServerError) and error.status == 503)
 
-    deliveries.PushDelivery._is_owed_after = dropped  # type: ignore[method-assign]
+    push_delivery.PushDelivery._is_owed_after = dropped  # type: ignore[method-assign]
 
 
 def budget() -> None:
@@ -76,7 +85,7 @@ def lease() -> None:
 
 def older_end() -> None:
     """What an earlier run owes is sent although a newer one has the card."""
-    deliveries.RecoveredDelivery._newer = property(lambda self: iter(()))  # type: ignore[assignment]
+    recovery.RecoveredDelivery._newer = property(lambda self: iter(()))  # type: ignore[assignment]
 
 
 def full_too_early() -> None:
@@ -87,7 +96,7 @@ def full_too_early() -> None:
 
 def retry_of_what_arrived() -> None:
     """A push that was delivered goes once more."""
-    done = deliveries.PushDelivery._done
+    done = push_delivery.PushDelivery._done
 
     def again(self: Any, stage: Any) -> Any:
         if self.has_arrived and not getattr(self, "occurred_at", 0.0) < 0:
@@ -96,7 +105,7 @@ def retry_of_what_arrived() -> None:
             return self.dispatcher.clock()
         return done(self, stage)
 
-    deliveries.PushDelivery._done = again  # type: ignore[method-assign]
+    push_delivery.PushDelivery._done = again  # type: ignore[method-assign]
 
 
 def rate_after_rotation() -> None:
@@ -114,7 +123,7 @@ def rate_after_rotation() -> None:
 def crash_state() -> None:
     """The watchdog is not told that a card has ended."""
     persistence.Persistence.goodbye = lambda self, number: None  # type: ignore[method-assign, assignment]
-    deliveries.EndDelivery._arm = lambda self: None  # type: ignore[method-assign, assignment]
+    end_delivery.EndDelivery._arm = lambda self: None  # type: ignore[method-assign, assignment]
 
 
 def percentage_goes_back() -> None:
@@ -134,13 +143,13 @@ def percentage_goes_back() -> None:
 def debt_first() -> None:
     """What earlier processes owe goes before the ends of this one."""
     account.DEBTS_AT_ONCE = 1_000
-    deliveries.RecoveredDelivery.urgency = property(lambda self: account.Urgency.END)  # type: ignore
+    recovery.RecoveredDelivery.urgency = property(lambda self: account.Urgency.END)  # type: ignore
     run_due = scheduler.Agenda.run_due
 
     def debts_first(self: Any) -> None:
         for task in list(self._due):
-            if isinstance(task, deliveries.EndDelivery) and any(
-                isinstance(each, deliveries.RecoveredDelivery) and not each.stage.is_final
+            if isinstance(task, end_delivery.EndDelivery) and any(
+                isinstance(each, recovery.RecoveredDelivery) and not each.stage.is_final
                 for each in task.dispatcher._debts
             ):
                 self.schedule(task, self._clock() + 0.5)

@@ -116,7 +116,7 @@ def test_an_update_that_lands_after_the_end_does_not_wake_the_card(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where an update was still on its way when the end was sent, the end is sent once more after it."""
-    monkeypatch.setattr("activitysmith_track.delivery.deliveries.OVERTAKE_SECONDS", 0.05)
+    monkeypatch.setattr("activitysmith_track.delivery.end_delivery.OVERTAKE_SECONDS", 0.05)
     gate = threading.Event()
 
     def hang(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -138,7 +138,7 @@ def test_an_update_that_lands_after_the_end_does_not_wake_the_card(
 
 def test_an_end_waits_for_a_slow_start(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the card's start there is nothing to end."""
-    monkeypatch.setattr("activitysmith_track.delivery.deliveries.OVERTAKE_SECONDS", 0.01)
+    monkeypatch.setattr("activitysmith_track.delivery.end_delivery.OVERTAKE_SECONDS", 0.01)
     gate = threading.Event()
 
     def hang(method: str, path: str, body: Any) -> tuple[int, Any]:

@@ -23,9 +23,9 @@ from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account
-from activitysmith_track.delivery.deliveries import PushDelivery
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.persistence import Persistence
+from activitysmith_track.delivery.push_delivery import PushDelivery
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.delivery.state import Hold

@@ -20,8 +20,9 @@ from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import DEBTS_AT_ONCE, Account
-from activitysmith_track.delivery.deliveries import EndUnderWay, PushDelivery
+from activitysmith_track.delivery.older_ends import EndUnderWay
 from activitysmith_track.delivery.persistence import Persistence
+from activitysmith_track.delivery.push_delivery import PushDelivery
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
 

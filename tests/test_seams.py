@@ -31,7 +31,17 @@ from activitysmith_track.blocks.outcome import LOOKS, Outcome
 from activitysmith_track.blocks.states import open_children
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Call
-from activitysmith_track.delivery import account, activity, deliveries, dispatcher, scheduler, transport
+from activitysmith_track.delivery import (
+    account,
+    activity,
+    deliveries,
+    dispatcher,
+    end_delivery,
+    push_delivery,
+    recovery,
+    scheduler,
+    transport,
+)
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.interpreter import Interpreter
 from activitysmith_track.delivery.persistence import LEASE_SECONDS, Persistence, leave_all
@@ -203,7 +213,8 @@ def bench() -> Iterator[Bench]:
 
 
 BLOCKS = {str(each) for each in Path(blocks.__path__[0]).glob("*.py")}
-FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, deliveries, dispatcher, scheduler))}
+DELIVERIES = deliveries, end_delivery, push_delivery, recovery
+FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, *DELIVERIES, dispatcher, scheduler))}
 
 
 class Meeting:
@@ -384,7 +395,7 @@ def test_each_line_at_which_another_thread_ends_a_block(steady: None, way: str) 
             use = lambda: (handle.__enter__(), handle.__exit__(None, None, None))  # noqa: E731
             meeting.of(use, handle.fail if way == "fail" else served.end_open, *locks(served))
             assert handle.outcome is not None
-            ends = {each for each in handed if isinstance(each, deliveries.EndDelivery)}
+            ends = {each for each in handed if isinstance(each, end_delivery.EndDelivery)}
             colors = [end.state.body["content_state"]["color"] for end in ends]
             assert colors == [LOOKS[handle.outcome.kind][0]]
             assert bench.flush(PATIENCE)
@@ -666,7 +677,7 @@ def test_each_line_at_which_a_push_is_taken_over(steady: None, bench: Bench) -> 
     """An inner block's push that an outer one takes over is not sent; and one that is being sent is not withdrawn."""
     served, own = bench.dispatcher, bench.own_account()
 
-    class Push(deliveries.PushDelivery):
+    class Push(push_delivery.PushDelivery):
         was_withdrawn = False
 
         def withdraw(self) -> None:
@@ -908,7 +919,7 @@ def test_what_is_settled_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(home, name, lambda what: (done.append((name, is_owed())), act(what)))
 
     def is_owed() -> bool:
-        return any(isinstance(each, deliveries.EndDelivery) for each in list(served._owed))
+        return any(isinstance(each, end_delivery.EndDelivery) for each in list(served._owed))
 
     watch(served, "release")
     watch(served.persistence, "goodbye")
@@ -945,7 +956,7 @@ def test_threads_that_come_after_the_exit_and_its_time(tmp_path: Path, monkeypat
         bench, gate = make(exit_timeout=0.0, outbox=str(tmp_path)), threading.Event()
         bench.service.before = lambda call: gate.wait(PATIENCE)
         bench.leaves.has_left = True
-        own, pushed = bench.own_account(), list[deliveries.PushDelivery]()
+        own, pushed = bench.own_account(), list[push_delivery.PushDelivery]()
 
         def slow(outbox: Outbox, *given: Any) -> bool:
             storing.set()

@@ -751,7 +751,7 @@ def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: 
 
 def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that has been ended is not worth an hour of trying to end it again."""
-    monkeypatch.setattr("activitysmith_track.delivery.deliveries.END_AGAIN_SECONDS", 1.0)
+    monkeypatch.setattr("activitysmith_track.delivery.recovery.END_AGAIN_SECONDS", 1.0)
     guard, timing = Guard(), list(QUICK._replace(attempt=0.2, retry=3_600.0))
     show(sim)
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..client.requests import Call
     from ..errors import TooManyRequests
     from .activity import Activity
-    from .deliveries import EndDelivery, OutboxRecovery, RecoveredDelivery
+    from .end_delivery import EndDelivery
+    from .recovery import OutboxRecovery, RecoveredDelivery
     from .runtime import Runtime
 
 REQUESTS_PER_MINUTE = 60  # the account's rate

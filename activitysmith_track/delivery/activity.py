@@ -13,7 +13,8 @@ from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, S
 from .account import Urgency
 from .aftermath import Aftermath
 from .bodies import opens_anew, without_alert, without_opening
-from .deliveries import EndDelivery, EndUnderWay, in_place_of_older
+from .end_delivery import EndDelivery
+from .older_ends import EndUnderWay, in_place_of_older
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
 from .unanswered import landed_by, through_by
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .deliveries import EndUnderWay
+from .older_ends import EndUnderWay
 from .unanswered import through_by
 
 if TYPE_CHECKING:

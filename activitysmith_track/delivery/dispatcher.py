@@ -18,8 +18,11 @@ from .._forks import children, importing, on_own_thread
 from .._pacing import DEFAULT_BUDGET, Budget
 from .account import Account
 from .activity import Activity, UpdateQueue
-from .deliveries import LOOK_AGAIN, Delivery, EndDelivery, LeaseRenewal, OutboxRecovery, PushDelivery
+from .deliveries import Delivery
+from .end_delivery import EndDelivery
 from .persistence import Parting, Persistence
+from .push_delivery import PushDelivery
+from .recovery import LOOK_AGAIN, LeaseRenewal, OutboxRecovery
 from .runtime import Runtime
 from .shutdown import Shutdown, shutdown
 from .state import CopyOwner, Life, StateProvider

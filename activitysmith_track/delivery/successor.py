@@ -12,10 +12,10 @@ import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..client import retry
-from .deliveries import RecoveredDelivery
 from .dispatcher import Dispatcher
 from .interpreter import Interpreter
 from .persistence import leave_all
+from .recovery import RecoveredDelivery
 from .runtime import Runtime
 from .shutdown import Shutdown
 from .state import CopyOwner

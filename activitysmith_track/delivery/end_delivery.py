@@ -1,0 +1,449 @@
+"""The end of an activity."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from .._text import annotate_delay
+from ..client import retry
+from ..client.requests import owed_call, stream_call
+from ..errors import ActivityLimitReached, NotFound, TooManyRequests
+from .bodies import as_end, without_opening
+from .deliveries import Delivery
+from .older_ends import OlderEnds, in_place_of_older
+from .state import CopyOwner, Life, OnPhone, Stage, moved
+from .unanswered import through_by
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from .._outbox import Entry
+    from ..client.answers import StreamAnswer
+    from .activity import Activity
+    from .state import EndState
+
+OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it without being known; see `Aftermath`
+OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is on its way
+PROMPT_FAILURES = 2  # as many as counted after which an end is tried again that a newer run waits for
+
+
+class _EndAttempt:
+    """One attempt at an end: what it is to do, and what came of it.
+
+    It is the worker's while it is on its way, and the scheduler's before and after.
+
+    Attributes:
+        at: when it was sent, on the runtime's clock.
+        opens: it has the card appear first.
+        overtakes: an update of the same activity is on its way.
+        has_opened: the card has appeared by it.
+        has_ended: it has asked for the end, or for the last state of a card that stays up.
+        is_ignored: the card had been ended before.
+        is_paused: the user has paused the stream, so that nothing is shown.
+        repeats_at: when it goes once more, since something may be carried out behind it; `None` for never.
+        may_be_hit: an older run may yet end the card that it has shown.
+        later: until when something of an older run of another process may come, 0 for none.
+    """
+
+    __slots__ = (
+        *("at", "has_ended", "has_opened", "is_ignored", "is_paused", "later", "may_be_hit", "opens", "overtakes"),
+        "repeats_at",
+    )
+
+    def __init__(self, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
+        self.at, self.opens, self.overtakes = at, opens, overtakes
+        self.has_opened = self.has_ended = self.is_ignored = self.is_paused = self.may_be_hit = False
+        self.later = 0.0
+        self.repeats_at: float | None = None
+
+    @property
+    def is_opening(self) -> bool:
+        """True until the card has appeared that it is to open."""
+        return self.opens and not self.has_opened
+
+
+class EndDelivery(Delivery):
+    """The end of an activity: a task that updates cannot hold up."""
+
+    __slots__ = (
+        "_armed",
+        "_asked",
+        "_attempted",
+        "_confirms",
+        "_has_tried",
+        "_is_overruled",
+        "_may_be_hit",
+        "_opened_at",
+        "_repeats_at",
+        "_was_refused",
+        "_was_said",
+        "activity",
+        "state",
+    )
+
+    def __init__(self, activity: Activity, state: EndState) -> None:
+        super().__init__(activity.dispatcher, activity.account)
+        self.activity, self.state = activity, state
+        self._asked = activity.dispatcher.clock()
+        self._attempted = _EndAttempt()
+        self._opened_at = float("-inf")  # when it was sent that the card has appeared by
+        self._has_tried = False  # to end the card, so that it may be ended already
+        self._may_be_hit = False  # an older run may yet end the card, or have ended it
+        self._is_overruled = False  # something else has ended the card
+        self._repeats_at = 0.0  # when it goes once more: it has arrived, and something may be carried out behind it
+        self._confirms = False  # it does so because an older run may have ended the card that stays up
+        self._was_refused = False  # the service would not show the activity
+        self._was_said = False  # the last attempt has arrived
+        self._armed: EndState | None = None  # what the watchdog says if the process is killed now
+
+    def replace(self, state: EndState) -> None:
+        """Put another end in the place of one that is still held back."""
+        self.state = state
+        self.dispatcher.hand_in(self)
+
+    def refuse(self) -> None:
+        """Note that the service would not show the activity."""
+        self._was_refused = True
+
+    def doubt(self) -> None:
+        """Note that an older run may yet end the card, or has ended it."""
+        self._may_be_hit = True
+
+    def _next(self, now: float) -> float | None:
+        activity, draining = self.activity, self.dispatcher.draining
+        if activity.has_ended:
+            self.dispatcher.settle(self)
+            return None
+        if activity.life is not Life.ENDING:
+            self._was_refused = activity.life is Life.REFUSED
+            activity.life = moved(activity.life, Life.ENDING)
+        self._arm()
+        if now < self.state.not_before and not draining:
+            return self.state.not_before
+        self.stage = moved(self.stage, Stage.OWED)
+        if activity.is_preceded:
+            return self._wait_for_others(now)
+        if activity.must_wait and activity.on_phone is OnPhone.NO and not self._was_refused:
+            return self._wait_for_others(now)
+        # An end before the start would find nothing, so it waits for that to the last, unless the job leaves.
+        is_soon = activity.on_phone is OnPhone.YES or draining
+        grace = self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
+        if activity.is_in_flight and now < grace:
+            return grace
+        if self._repeats_at:
+            if activity.is_replaced:
+                return self._withdraw()
+            if activity.is_succeeded:
+                return None  # woken when the newer run is on the screen, or has come to nothing
+            repeats_at = max(self._repeats_at, self._may_appear_until)
+            if now < repeats_at:
+                return self._rest(now, repeats_at)
+        self._may_be_hit |= activity.may_have_ended
+        activity.may_have_ended = False  # which this makes sure of now
+        can_open = activity.on_phone is not OnPhone.YES and not activity.is_in_flight
+        opens = can_open and self._takes_slot(now)
+        if activity.on_phone is OnPhone.NO and can_open and not opens:
+            if self._is_worth_showing and self.account.frees_slots:
+                return self._wait_for_others(now)
+            if self.copy_owner is not CopyOwner.OUTBOX:
+                return self._withdraw()
+            # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
+        self._attempted = _EndAttempt(now, opens=opens, overtakes=activity.is_in_flight)
+        self._attempted.may_be_hit = opens and activity.is_in_doubt
+        later = None if draining else self._opens_at(now)
+        if later is not None:
+            return self._wait(now, later)
+        self._send(now)
+        return None
+
+    def _wait_for_others(self, now: float) -> float | None:
+        """Wait until it is woken: soon, or else there is a copy of it where a newer run finds it."""
+        unkept_until = self._asked + self.dispatcher.runtime.attempt_seconds
+        if self.activity.on_phone is OnPhone.NO and not self._is_worth_showing:
+            return None  # it is about to be withdrawn
+        if now < unkept_until and not self.persistence.has_row(self):
+            return unkept_until
+        self._wait(now, float("inf"))
+        return None
+
+    def _rest(self, now: float, until: float) -> float:
+        """Return when it goes once more; no exit waits long for what has been said, and of which there is a copy."""
+        is_safe = self._was_said and self.copy_owner is not CopyOwner.NOBODY
+        if is_safe and self.dispatcher.draining and until > now + self.dispatcher.seconds_left:
+            self.dispatcher.settle(self)
+        return until
+
+    @property
+    def repeats(self) -> bool:
+        """True where it has arrived and goes once more, so that a newer run need not wait for it."""
+        return bool(self._repeats_at)
+
+    def _arm(self) -> None:
+        """Where a watchdog stands guard, have it end the activity as it did, should the process be killed by now."""
+        activity = self.activity
+        if activity.is_armed is None and self.persistence.watched:  # it has ended before it was looked at
+            activity.is_armed = activity.source.last_words() is not None
+        if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
+            self._armed = self.state
+            entry = self.copy() if self.state.keep else None
+            if entry is not None and self.persistence.hand_over(self, entry):
+                return
+            words = as_end(self.state.body), None  # where the watchdog is just being started it ends what was to stay
+            key = activity.stream_key
+            self.persistence.guard(activity.number, self.account, key, words, activity.began_at)
+
+    @property
+    def _requests(self) -> int:
+        return 2 if self._attempted.opens and not self.state.keep else 1
+
+    @property
+    def kind(self) -> str:
+        """An end, or the last state of a card that stays up."""
+        return "keep" if self.state.keep else "end"
+
+    @property
+    def _last_state(self) -> Mapping[str, Any] | None:
+        """What it shows on a card that stays up; `None` where it ends the card."""
+        return self.state.body if self.state.keep else None
+
+    @property
+    def _may_appear_until(self) -> float:
+        """Until when something else may appear by what was given up."""
+        known = self.account.known_unanswered(self.activity.stream_key)
+        return known.may_appear_until(self._last_state)
+
+    @property
+    def _may_come_late(self) -> bool:
+        return self.activity.is_in_flight or self._may_appear_until > self.dispatcher.clock()
+
+    @property
+    def _is_worth_showing(self) -> bool:
+        """True where an activity that was never on the screen is to appear with its end."""
+        wanted = self.state.show and self.state.opening is not None
+        return wanted and not self._has_newer and not self._was_refused
+
+    @property
+    def _has_newer(self) -> bool:
+        """True where there is a newer run, which has the card or is to have it."""
+        return self.activity.is_replaced or self.activity.successor is not None
+
+    def _make_room(self) -> None:
+        """Have those look again that have waited for what became of this."""
+        for newer in self.activity.newer:
+            self.dispatcher.wake_both(newer)
+
+    def _takes_slot(self, now: float) -> bool:
+        return self._is_worth_showing and self.account.take_slot(self.activity, now)
+
+    def _perform(self, seconds: float) -> None:
+        self._show_and_end(seconds)
+        self._attempted.repeats_at = self._repeat_at()
+
+    def _show_and_end(self, seconds: float) -> None:
+        attempt, key, state = self._attempted, self.activity.stream_key, self.state
+        takes_over = self.dispatcher.clock() < self.activity.took_over_at + OLDER_SECONDS
+        if attempt.opens:
+            # The copy in the outbox has taken an older run's place there.
+            with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
+                answer: StreamAnswer = self.account.perform([stream_call(key, None, state.opening or {})], seconds)
+                attempt.is_paused = answer.operation == "paused"
+                attempt.has_opened = not attempt.is_paused
+            takes_over = answer.operation != "started"
+            attempt.may_be_hit |= older.may_hit
+            if state.keep or not attempt.has_opened:
+                return
+        body = annotate_delay(state.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
+        if state.keep:
+            body = without_opening(body)
+        elif takes_over:
+            self._show_to_newer()
+        with self._in_place_of_older(self._confirms) as older:
+            attempt.has_ended = True
+            answer = self.account.perform([owed_call(self.kind, key, body)], seconds)
+        attempt.may_be_hit |= older.may_hit
+        attempt.is_ignored, attempt.is_paused = bool(answer.ignored), answer.operation == "paused"
+        attempt.later = self._look_back()
+        attempt.may_be_hit |= attempt.later > 0.0 and not self._repeats_at
+
+    def _look_back(self) -> float:
+        """Look whether an older run of another process has met the card that has been there for a short time only.
+
+        What that sent before may come behind the card's beginning, and behind this.
+
+        Returns:
+            Until when something of that may come, 0 where nothing was sent.
+        """
+        attempt, now = self._attempted, self.dispatcher.clock()
+        since = attempt.at if attempt.opens else max(self._opened_at, self.activity.pace.started)
+        if now >= since + OLDER_SECONDS:
+            return 0.0
+        later = through_by(0.0, self.dispatcher.runtime.attempt_seconds)
+        key, began_at = self.activity.stream_key, self.activity.began_at
+        found = self.persistence.look_back(self.account, key, began_at, since, later)
+        return now + later if found is None else found
+
+    def _show_to_newer(self) -> None:
+        """Keep a copy of an end for a card that was there before: a newer run looks there, whose card it may be."""
+        entry = None if self.copy_owner is CopyOwner.OUTBOX else self.copy()
+        if entry is not None:
+            self.persistence.keep(self, entry, sent=True)
+
+    def _repeat_at(self) -> float | None:
+        """Return when an end that has arrived goes once more, after what may be carried out behind it.
+
+        That is an update that it has overtaken, or one that was given up: it would wake the card. A card that stays
+        up is shown once more where an older run's end may be behind it.
+        """
+        attempt, now = self._attempted, self.dispatcher.clock()
+        if attempt.is_paused:
+            return None
+        repeats_at = now if attempt.overtakes else None
+        late = self._may_appear_until
+        if attempt.at < late:
+            repeats_at = max(now, late)
+        if attempt.later > now:
+            repeats_at = max(repeats_at or now, attempt.later)
+        if self.state.keep and (self._may_be_hit or attempt.may_be_hit):
+            repeats_at = max(late, through_by(now, self.dispatcher.runtime.attempt_seconds))
+        return repeats_at
+
+    def _settle_copy(self) -> None:
+        if self._attempted.repeats_at is None:
+            super()._settle_copy()
+        else:
+            self.persistence.over(self)  # should this process be killed before it has gone once more
+
+    def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
+        if not replaces:
+            return contextlib.nullcontext(OlderEnds(False))
+        return in_place_of_older(self.persistence, self.account, self.activity.stream_key, self.activity.began_at)
+
+    def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
+        """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
+        super().has_copy(entry, owner)
+        self.persistence.goodbye(self.activity.number)
+
+    @property
+    def _is_on_disk(self) -> bool:
+        return super()._is_on_disk or self._holds
+
+    @property
+    def _holds(self) -> bool:
+        """True while something of an older run is held back for this, and not for a newer run."""
+        return not self.activity.is_succeeded and self.persistence.holds_for(self.account, self.activity.stream_key)
+
+    def _clear(self) -> None:
+        super()._clear()  # it was not shown in the place of an older run, so that what that owes is to be sent
+        if self._holds and self.persistence.let_go(self.account, self.activity.stream_key):
+            self.dispatcher.look_for_owed(self.account, again=True)
+
+    def copy(self, *, failed: bool = False) -> Entry | None:
+        """Return what is to be kept of it."""
+        if not self.state.body or (self.has_arrived and self._attempted.repeats_at is None):
+            return None
+        key, body, began = self.activity.stream_key, self.state.body, self.activity.began_at
+        return self.persistence.entry(
+            self.account, self.kind, body, self.occurred_at, id=self.id, stream_key=key, began=began
+        )
+
+    def _is_owed_after(self, error: Exception) -> bool:
+        if isinstance(error, NotFound):  # nothing is on the screen, yet
+            self._attempted.repeats_at = self._repeat_at()
+            return self._attempted.repeats_at is not None
+        if self._ends_unseen or self._instead(error, self.state.body) is not None:
+            return True
+        return super()._is_owed_after(error) and not self._finds_no_room(error)
+
+    @property
+    def _ends_unseen(self) -> bool:
+        """True where an end goes although the card was refused that it was to open: there may be one all the same.
+
+        That is this run's own, or an older one's, whose owed end this one has taken the place of in the outbox.
+        """
+        may_be_there = self.activity.on_phone is OnPhone.MAYBE or self.copy_owner is CopyOwner.OUTBOX
+        return self._attempted.is_opening and may_be_there
+
+    def _finds_no_room(self, error: Exception) -> bool:
+        """Tell whether there is no slot for a card that has already ended."""
+        return self._attempted.is_opening and isinstance(error, ActivityLimitReached)
+
+    def _landed(self, error: Exception | None) -> None:
+        attempt = self._attempted
+        self._was_said = error is None and not attempt.is_ignored
+        if attempt.has_opened:
+            self.activity.appear()
+            self._opened_at, self._has_tried = attempt.at, False
+        self._may_be_hit |= attempt.may_be_hit
+        recent = max(self.activity.pace.started + OLDER_SECONDS, self.activity.unanswered.may_change_until)
+        is_others = not self._has_tried and (self._opened_at > float("-inf") or attempt.at < recent)
+        self._is_overruled = attempt.is_ignored and (self._may_be_hit or is_others)
+        self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
+        if self._repeats_at:
+            self._make_room()
+        for older in self.activity.older:
+            self.dispatcher.wake_both(older)
+
+    def _failed(self, error: Exception, now: float) -> float | None:
+        self._failures += 1
+        is_opening = self._attempted.is_opening
+        if is_opening and self.activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
+            self.activity.on_phone = OnPhone.MAYBE
+        if retry.may_arrive_late(error):
+            shown = (self.state.opening or {}) if is_opening else self._last_state
+            self.activity.unanswered.note(shown, now)
+        is_refused = self._finds_no_room(error) or not self._may_pass(error)
+        if is_refused and self._ends_unseen:
+            self.dispatcher.tell_failure("an end", error)
+            self._was_refused = True
+            return self._again_at(now, 1)
+        if self._finds_no_room(error):
+            return self._refused(Stage.DELIVERED)
+        if isinstance(error, NotFound):
+            return self._done(Stage.DELIVERED)  # nothing is on the screen
+        self.dispatcher.tell_failure("an end", error)
+        if isinstance(error, TooManyRequests):
+            return self._silenced(error, now)
+        if retry.is_transient(error):
+            return self._again_at(now, PROMPT_FAILURES if self._has_newer else self._failures)
+        instead = self._instead(error, self.state.body)
+        if instead is not None:
+            self.state = self.state._replace(keep=False, body=instead)
+            return self._again_at(now, 1)
+        self.dispatcher.lost += 1
+        return self._refused(Stage.LOST)
+
+    def _refused(self, stage: Stage) -> float | None:
+        if self._attempted.is_opening:
+            self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, whose place it was to take
+        return self._done(stage)
+
+    def _done(self, stage: Stage) -> float | None:
+        """Owe nothing any more, unless it goes once more.
+
+        Where the end of an older run seems to have come first, the card appears once more to end as this run did.
+        """
+        activity, dispatcher = self.activity, self.dispatcher
+        dispatcher.settle(activity)
+        now, late = dispatcher.clock(), self._may_appear_until
+        attempt = self._attempted
+        self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
+        repeats_at = attempt.repeats_at
+        if self._is_overruled and not self.persistence.is_closed:  # else nobody would end it again
+            activity.on_phone = OnPhone.NO
+            if not self._has_newer:
+                repeats_at = max(now, late)
+        self._is_overruled = False
+        if repeats_at is not None:
+            self.has_arrived = False  # first, since the exit may ask for a copy in this moment
+            self._attempted, self._armed = _EndAttempt(), None
+            self.stage, self._repeats_at = Stage.OWED, repeats_at
+            self._make_room()
+            return None if activity.is_in_flight else self._rest(now, repeats_at)
+        self.stage = moved(self.stage, stage)
+        activity.life = Life.ENDED
+        self.persistence.goodbye(activity.number)
+        dispatcher.release(activity)
+        dispatcher.settle(self)  # at last: the exit, which waits for it, counts on the rest
+        return None

@@ -1,0 +1,74 @@
+"""What older runs of other processes owe the card of a run that begins, and how that takes its place."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ..client import retry
+from ..errors import RateLimited
+from .deliveries import Postponed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .account import Account
+    from .persistence import Persistence
+
+OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
+
+
+class EndUnderWay(Postponed):
+    """Another process is sending the end of an older run, which would end a card that is begun now."""
+
+    seconds = OLDER_END_POLL
+
+
+class OlderEnds:
+    """What earlier runs owe the card of one that begins.
+
+    Attributes:
+        may_hit: whether something of an earlier run may yet reach the card.
+    """
+
+    def __init__(self, may_hit: bool) -> None:
+        self.may_hit = may_hit
+
+
+@contextlib.contextmanager
+def in_place_of_older(
+    persistence: Persistence, account: Account, stream_key: str, began_by: float = float("inf")
+) -> Iterator[OlderEnds]:
+    """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
+
+    It stays so while the start may have been carried out, since the older end would then hit the newer card. A start
+    that was refused gives it back.
+
+    Args:
+        persistence: who keeps it.
+        account: whose card it is.
+        stream_key: the card.
+        began_by: seconds since the epoch, by when what counts as an older run has begun. While a run goes on that is
+            any other: what has begun later is over by now.
+
+    Yields:
+        What that is, as far as it is known; when it is over, all of it.
+
+    Raises:
+        EndUnderWay: where somebody else is sending it at this moment.
+    """
+    now = persistence.runtime.now()
+    until = persistence.hold_ends(account, stream_key, began_by)
+    if until is None:
+        raise EndUnderWay
+    older = OlderEnds(until > now)
+    try:
+        yield older
+    except Exception as error:
+        if not (retry.is_transient(error) or isinstance(error, RateLimited)):
+            persistence.let_go(account, stream_key)
+        raise
+    # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
+    later = persistence.hold_ends(account, stream_key, began_by)
+    older.may_hit |= later is None or later > persistence.runtime.now()
+    persistence.forget_held(account, stream_key)

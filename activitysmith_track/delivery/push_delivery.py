@@ -1,0 +1,131 @@
+"""A push."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._text import annotate_delay
+from ..client import retry
+from ..client.requests import owed_call
+from ..errors import TooManyRequests
+from .bodies import as_end, without_alert
+from .deliveries import Delivery
+from .state import CopyOwner, Stage, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._outbox import Entry
+    from ..client.requests import Call
+    from .account import Account
+    from .dispatcher import Dispatcher
+
+WATCHDOG_POLL = 0.05  # seconds between two looks whether a watchdog that is being started stands
+
+
+class PushDelivery(Delivery):
+    """A push.
+
+    Attributes:
+        at_least_once: whether it may come twice rather than not at all.
+        not_before: when it goes; until then an outer block may take it over.
+        failure: the exception's marks, and when the block failed; `None` when nobody can take it over any more.
+    """
+
+    __slots__ = ("_call", "_may_have_begun", "at_least_once", "body", "failure", "not_before")
+
+    kind, stream_key = "push", ""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        account: Account,
+        body: Mapping[str, Any],
+        *,
+        at_least_once: bool,
+        not_before: float = 0.0,
+        entry: Entry | None = None,
+    ) -> None:
+        super().__init__(dispatcher, account, entry)
+        self.body, self.at_least_once, self.not_before = body, at_least_once, not_before
+        self.failure: tuple[object, int] | None = None
+        self._call: Call[Any] | None = None
+        self._may_have_begun = False  # an attempt may have reached the service
+
+    def withdraw(self) -> None:
+        """Have it not sent: another one says it."""
+        self.failure, self.stage = None, moved(self.stage, Stage.WITHDRAWN)
+
+    def _next(self, now: float) -> float | None:
+        # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, while
+        # an outer block takes it over.
+        starting = self._entrust()
+        if self.is_withdrawn:
+            return self._withdraw()
+        if now < self.not_before and not self.dispatcher.draining:
+            return min(self.not_before, now + WATCHDOG_POLL) if starting else self.not_before
+        later = None if self.dispatcher.draining else self._opens_at(now)
+        if later is not None:
+            return self._wait(now, later)
+        with self.dispatcher.taking_over:
+            if self.is_withdrawn:
+                return self._done(Stage.WITHDRAWN)
+            self.failure, self._may_have_begun = None, False  # from here on nobody takes it over
+            self._send(now)
+        return None
+
+    def _entrust(self) -> bool:
+        """Where a watchdog stands guard, have it deliver the push of a failure if the process dies now.
+
+        Returns:
+            True where it does not stand yet.
+        """
+        persistence = self.persistence
+        if self.copy_owner is not CopyOwner.NOBODY or not self.at_least_once:
+            return False
+        if persistence.watched:
+            entry = self.copy()
+            with self.dispatcher.taking_over:
+                if entry is not None and not self.is_withdrawn:
+                    persistence.hand_over(self, entry)
+        return persistence.prepares
+
+    def _perform(self, seconds: float) -> None:
+        self._may_have_begun = True
+        body = annotate_delay(self.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
+        if self.kind != "push":
+            body = as_end(body) if self.kind == "end" else without_alert(body)
+        self._call = owed_call(self.kind, self.stream_key, body, at_least_once=self.at_least_once)
+        self.account.perform([self._call], seconds)
+
+    def _is_owed_after(self, error: Exception) -> bool:
+        may_repeat = self._call is not None and retry.may_repeat(self._call, error)
+        return may_repeat or (self.at_least_once and super()._is_owed_after(error))
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """True while an attempt at what is better lost than sent twice is on its way."""
+        return self.is_in_flight and self._may_have_begun and not self.at_least_once
+
+    def copy(self, *, failed: bool = False) -> Entry | None:
+        """Return what is to be kept of it; nothing where it was withdrawn, or may have arrived and need not twice."""
+        if self.is_withdrawn or self.has_arrived or (self.may_have_arrived and not failed):
+            return None
+        return self.persistence.entry(
+            self.account, "push", self.body, self.occurred_at, id=self.id, at_least_once=self.at_least_once
+        )
+
+    def _failed(self, error: Exception, now: float) -> float | None:
+        self._failures += 1
+        self.dispatcher.tell_failure("a push" if self.kind == "push" else "an end", error)
+        if isinstance(error, TooManyRequests):
+            return self._silenced(error, now)
+        if self._is_owed_after(error):
+            return self._again_at(now, self._failures)
+        self.dispatcher.lost += 1
+        return self._done(Stage.LOST)
+
+    def _done(self, stage: Stage) -> float | None:
+        self.stage = moved(self.stage, stage)
+        self.dispatcher.settle(self)
+        return None
