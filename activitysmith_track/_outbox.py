@@ -488,8 +488,8 @@ class Outbox:
             late: seconds for which what was sent before that, and never answered, may come.
 
         Returns:
-            Seconds since the epoch, 0 for not at all; `None` where another process is sending one at this moment: ask
-            again when that is over.
+            Seconds since the epoch, 0 for not at all, or where the clock was set back behind it; `None` where another
+            process is sending one at this moment: ask again when that is over.
         """
         if not self.exists():
             return 0.0
@@ -510,8 +510,8 @@ class Outbox:
                 return 0.0
             found = f"SELECT sent, answered FROM marks WHERE {card}"
             known = base.execute(found, values).fetchall()
-            unanswered = [sent for sent, _ in known if isinstance(sent, float) and sent >= since - late]
-            answered = [at for _, at in known if isinstance(at, float) and at >= since]
+            unanswered = [sent for sent, _ in known if isinstance(sent, float) and since - late <= sent <= now]
+            answered = [at for _, at in known if isinstance(at, float) and since <= at <= now]
             return max([0.0, *unanswered, *answered])
 
         nothing: float | None = 0.0

@@ -368,7 +368,28 @@ def test_a_newer_run_looks_back(box: Outbox, way: str) -> None:
     assert look(1.0, 0.0) == (None if way in ("begun", "left") else NOW)
     assert look(8.0, 0.0) == NOW
     assert look(8.0, 1.0) == 0.0
+    assert look(-3_600.0, -3_600.0) == 0.0, "it was sent in the future, for the clock was set back"
     assert box.begin(made.id, "a", 60) is Hold.SETTLED
+
+
+@pytest.mark.parametrize(("tries", "answered"), [(1, True), (2, True), (1, False), (2, False)])
+def test_what_was_answered_comes_no_later(box: Outbox, tries: int, answered: bool) -> None:
+    """What was sent before a newer run had the card may come behind it, unless it was answered, or never sent."""
+    made = end(stream_key="job", run="a", began=NOW - 9.0)
+    assert box.put([made], "a", 60)
+    for number in range(tries):
+        assert at_time(box, number).begin(made.id, "a", 60) is Hold.MINE
+    if answered:
+        assert at_time(box, 2.0).delivered([made.id])
+    else:
+        assert at_time(box, 2.0).over(made.id, "a", sent=False)
+
+    def look(since: float) -> float | None:
+        return at_time(box, 9.0).look_back("hint", BASE_URL, "job", "b", NOW, NOW + since, 11.0)
+
+    assert look(1.0) == (NOW + 2.0 if answered else NOW if tries > 1 else 0.0)
+    assert look(3.0) == (NOW if tries > 1 else 0.0)
+    assert look(12.0) == 0.0
 
 
 def test_a_newer_run_leaves_alone_what_began_after_it(box: Outbox) -> None:

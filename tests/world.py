@@ -1049,8 +1049,9 @@ class MemoryOutbox:
             if row.entry.began <= began:
                 self._settle(row, lives=self._lives(row))
         marks = [mark for mark in self._shelf.marks.values() if is_same(mark.entry)]
-        unanswered = [mark.sent for mark in marks if mark.sent >= since - late]
-        return max([0.0, *unanswered, *(mark.answered for mark in marks if mark.answered >= since)])
+        now = self._now()
+        unanswered = [mark.sent for mark in marks if since - late <= mark.sent <= now]
+        return max([0.0, *unanswered, *(mark.answered for mark in marks if since <= mark.answered <= now)])
 
 
 def _is_same_card(one: Entry, other: Entry) -> bool:
