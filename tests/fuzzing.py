@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 
 BASE_URL = "https://service.example/api"
 _OF_ENTRIES = "id kind hint base_url stream_key body at_least_once happened run attempts began"

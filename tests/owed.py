@@ -6,7 +6,8 @@ import contextlib
 import sqlite3
 from typing import Any
 
-from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence, leave_all
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner

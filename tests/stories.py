@@ -11,8 +11,8 @@ from world_judge import Judge
 
 from activitysmith_track import Progress, Timer
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._outbox import Entry
 from activitysmith_track.client.requests import Call
+from activitysmith_track.delivery.entries import Entry
 
 
 class Witness(Judge):

@@ -16,9 +16,10 @@ from patience import PATIENCE, end_process
 
 from activitysmith_track import _forks
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track._text import host
 from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.simulator import Simulator
@@ -55,7 +56,7 @@ def test_a_fork_waits_for_what_begins_while_it_waits() -> None:
             with loading.lock:
                 ready.set()
                 time.sleep(0.2)  # the fork waits now
-                import activitysmith_track._outbox
+                import activitysmith_track.delivery.outbox
                 storing.lock.acquire()
                 inside = True
             time.sleep(0.2)

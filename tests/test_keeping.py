@@ -20,10 +20,11 @@ from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.dispatcher import Dispatcher
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.push_delivery import PushDelivery
 from activitysmith_track.delivery.runtime import Runtime

@@ -10,9 +10,9 @@ from world import KEY, URL, Fate, MemoryOutbox, Process, Row
 
 from activitysmith_track import _pacing
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._outbox import Entry
 from activitysmith_track.blocks.outcome import LOOKS
 from activitysmith_track.client.requests import Call
+from activitysmith_track.delivery.entries import Entry
 
 
 @pytest.mark.parametrize("page", ["302", "403", "404", "407", "408", "429", "502"])

@@ -11,8 +11,9 @@ from world import KEY, URL, Fate, Process, Row
 
 from activitysmith_track import _pacing
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track.client.requests import Call
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 
 
 def owed(story: Story, key: str = KEY, run: str = "older") -> Entry:

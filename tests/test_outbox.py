@@ -22,10 +22,12 @@ from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
 from owed import is_drained
 from patience import PATIENCE
 
-from activitysmith_track import _forks, _outbox
+from activitysmith_track import _forks
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track._text import annotate_delay
+from activitysmith_track.delivery import outbox, outbox_file
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.state import Hold
 from activitysmith_track.payloads import check_body
 
@@ -84,7 +86,7 @@ def test_what_is_put_is_claimed(box: Outbox) -> None:
     assert is_drained(box)
     assert claim(box) == []
     assert box.exists()  # what became of them is known for some minutes
-    assert claim(box, now=NOW + _outbox.MARK_SECONDS + 1.0) == []
+    assert claim(box, now=NOW + outbox.MARK_SECONDS + 1.0) == []
     assert not box.exists()
 
 
@@ -105,7 +107,7 @@ def test_nothing_is_imported_while_all_goes_well(tmp_path: Path) -> None:
     """A process that owes nothing never loads SQLite, nor platformdirs where it is told the directory."""
     code = (
         "import sys; already = set(sys.modules)  # coverage has a use for SQLite\n"
-        "from activitysmith_track._outbox import Outbox; box = Outbox(sys.argv[1])\n"
+        "from activitysmith_track.delivery.outbox import Outbox; box = Outbox(sys.argv[1])\n"
         "print(box.exists(), box.claim('h', 'b', 'o', 0.0, 1.0))\n"
         "print({'sqlite3', 'platformdirs'} & set(sys.modules) - already)"
     )
@@ -133,7 +135,7 @@ def test_the_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Where no home can be found, nothing is written to the working directory instead."""
-    monkeypatch.setattr(_outbox, "_state_directory", lambda: "~/.local/state/x")
+    monkeypatch.setattr(outbox_file, "_state_directory", lambda: "~/.local/state/x")
     box = Outbox()
     assert not box.exists()
     assert not box.put([push()])
@@ -317,7 +319,7 @@ def test_who_asks_hears_what_became_of_it(box: Outbox, kind: str) -> None:
     assert box.begin(made.id, "b", 60) is Hold.MINE
     assert box.delivered([made.id])
     assert box.begin(made.id, "a", 60) is Hold.SETTLED
-    assert claim(box, now=NOW + _outbox.MARK_SECONDS + 1.0) == []
+    assert claim(box, now=NOW + outbox.MARK_SECONDS + 1.0) == []
     assert box.begin(made.id, "a", 60) is not Hold.MINE
     assert not box.exists()
     assert box.put([push(2)])
@@ -333,7 +335,7 @@ def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Out
     hour = at_time(box, 3_600)
     assert claim(hour, now=NOW + 3_600) == []
     assert hour.begin(made.id, "a", 60) is Hold.SETTLED
-    assert claim(hour, now=NOW + 3_600 + _outbox.MARK_SECONDS + 1.0) == []
+    assert claim(hour, now=NOW + 3_600 + outbox.MARK_SECONDS + 1.0) == []
     assert not box.exists()
 
 
@@ -418,7 +420,7 @@ def test_marks_are_bounded(box: Outbox) -> None:
         assert box.delivered(ids(entries))
     assert claim(box) == []
     with contextlib.closing(sqlite3.connect(box.path())) as base:
-        assert base.execute("SELECT count(*) FROM marks").fetchone() == (_outbox.KEPT_ENTRIES,)
+        assert base.execute("SELECT count(*) FROM marks").fetchone() == (outbox.KEPT_ENTRIES,)
 
 
 # ----------------------------------------------------------------------------------------------------- late words
@@ -512,7 +514,7 @@ def test_a_read_only_file(box: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: 
 
 FULL = """
 import resource, sys
-from activitysmith_track._outbox import Outbox
+from activitysmith_track.delivery.outbox import Outbox
 from fuzzing import owed
 box = Outbox(sys.argv[1], clock=lambda: 1790000000.0)
 assert box.put(owed(10))
@@ -563,11 +565,11 @@ def test_a_thread_in_the_way(
 ) -> None:
     """While another thread of the process is at it, a call waits for its turn, and no longer than it may."""
     box.patience = 0.0  # that of another process's lock is another one
-    monkeypatch.setattr(_outbox, "TURN_SECONDS", seconds)
+    monkeypatch.setattr(outbox_file, "TURN_SECONDS", seconds)
     begun, done, put = threading.Event(), threading.Event(), []
 
     def hold() -> None:
-        with _outbox._alone():
+        with outbox_file._alone():
             begun.set()
             assert done.wait(PATIENCE)
 
@@ -588,7 +590,7 @@ def test_a_thread_in_the_way(
 
 def test_a_signal_handler_in_the_middle(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
     """A call that interrupts another one of its thread waits not for that, which would be for ever."""
-    with _outbox._alone():
+    with outbox_file._alone():
         assert not box.put([push()])
     assert "another thread" in caplog.text
     assert box.put([push()])
@@ -620,9 +622,9 @@ def test_another_process_was_quicker(box: Outbox, monkeypatch: pytest.MonkeyPatc
     box.path().parent.mkdir(mode=0o700)
     box.path().write_bytes(b"garbage" * 1000)
     other = Outbox(box.path().parent, clock=lambda: NOW)
-    healing = _outbox._healing
+    healing = outbox_file._healing
     monkeypatch.setattr(
-        _outbox, "_healing", lambda directory: (os.unlink(box.path()), monkeypatch.undo(), healing(directory))[2]
+        outbox_file, "_healing", lambda directory: (os.unlink(box.path()), monkeypatch.undo(), healing(directory))[2]
     )
     assert box.put([push(1)])
     assert other.put([push(2)])
@@ -753,8 +755,8 @@ def test_no_sqlite_at_all(box: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: 
 def test_a_walk_through_a_damaged_file_ends(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite is stopped where it takes more steps than any sound file needs."""
     assert box.put([push()])
-    monkeypatch.setattr(_outbox, "_MOST_STEPS", 0)
-    monkeypatch.setattr(_outbox, "_STEPS", 1)
+    monkeypatch.setattr(outbox_file, "_MOST_STEPS", 0)
+    monkeypatch.setattr(outbox_file, "_STEPS", 1)
     assert not box.put([push()])
     monkeypatch.undo()
     assert box.put([push()])
@@ -773,8 +775,8 @@ def test_few_kinds_are_told(box: Outbox, caplog: pytest.LogCaptureFixture) -> No
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for the disk: thousands of files would take minutes."""
-    pragmas = tuple(pragma.replace("synchronous = FULL", "synchronous = OFF") for pragma in _outbox._PRAGMAS)
-    monkeypatch.setattr(_outbox, "_PRAGMAS", pragmas)
+    pragmas = tuple(pragma.replace("synchronous = FULL", "synchronous = OFF") for pragma in outbox_file._PRAGMAS)
+    monkeypatch.setattr(outbox_file, "_PRAGMAS", pragmas)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -813,7 +815,9 @@ def test_tampered_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 WORKER = f"""
 import os, sys, time
 from activitysmith_track.delivery.state import Hold
-from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track.delivery import outbox, outbox_file
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 box = Outbox(directory, patience={PATIENCE})
 url, now = "https://service.example/api", time.time()
@@ -859,7 +863,7 @@ def test_processes_at_once(tmp_path: Path) -> None:
 def test_threads_at_once(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of one process do not undo each other's locks."""
     box.patience = PATIENCE
-    monkeypatch.setattr(_outbox, "TURN_SECONDS", PATIENCE)
+    monkeypatch.setattr(outbox_file, "TURN_SECONDS", PATIENCE)
     claimed: list[str] = []
 
     def work(name: str) -> None:
@@ -880,7 +884,9 @@ def test_threads_at_once(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
 
 KILLED = """
 import os, sys, time
-from activitysmith_track._outbox import Entry, Outbox
+from activitysmith_track.delivery import outbox, outbox_file
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 box = Outbox(sys.argv[1])
 for number in range(190):  # a thousand entries are kept
     entries = [Entry("push", "h", "b", {"title": str(number), "message": "x" * 3000}, time.time()) for _ in range(5)]
@@ -936,7 +942,7 @@ def test_a_fork_while_a_thread_is_at_it(box: Outbox, monkeypatch: pytest.MonkeyP
     context = multiprocessing.get_context("fork")
     result = context.SimpleQueue()
     monkeypatch.setattr(_forks.storing, "fork_seconds", 0.01)
-    with _outbox._alone():
+    with outbox_file._alone():
         child = context.Process(target=_put_in_child, args=(str(box.path().parent), result))
         child.start()
     assert result.get()

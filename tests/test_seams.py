@@ -23,9 +23,8 @@ import pytest
 from jobs import Job
 from patience import PATIENCE, until
 
-from activitysmith_track import Tracker, _inbox, _outbox, _tracker, _watchdog, blocks
+from activitysmith_track import Tracker, _inbox, _tracker, _watchdog, blocks
 from activitysmith_track._inbox import Inbox
-from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track.blocks.handle import Provider, _adopt
 from activitysmith_track.blocks.outcome import LOOKS, Outcome
 from activitysmith_track.blocks.states import open_children
@@ -37,13 +36,16 @@ from activitysmith_track.delivery import (
     deliveries,
     dispatcher,
     end_delivery,
+    outbox_file,
     push_delivery,
     recovery,
     scheduler,
     transport,
 )
 from activitysmith_track.delivery.dispatcher import Dispatcher
+from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.interpreter import Interpreter
+from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import LEASE_SECONDS, Persistence, leave_all
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Scheduler, WorkerPool
@@ -462,7 +464,7 @@ def test_each_line_at_which_another_thread_tells_the_same(
     steady: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     """It stands in the log once."""
-    module = sys.modules[Runtime.__module__] if kind == "runtime" else _outbox
+    module = sys.modules[Runtime.__module__] if kind == "runtime" else outbox_file
     said: list[str] = []
     monkeypatch.setattr(sys.modules[__name__], "FILES", {module.__file__})
     monkeypatch.setattr(module.logger, "warning", lambda message, *details: said.append(message))
@@ -1066,7 +1068,7 @@ def test_a_lease_is_not_taken_while_the_process_leaves(tmp_path: Path, way: str)
         assert box.put([Entry("end", hint, own.base_url, body, runtime.wall(), "job")])
 
         def leave() -> None:
-            assert soon(lambda: _outbox._busy or persistence._leased)
+            assert soon(lambda: outbox_file._busy or persistence._leased)
             leave_all([persistence.part(list, 0.0)], 0.0, runtime)
 
         take = persistence.claim if way == "claim" else functools.partial(persistence.hold_ends, stream_key="job")

@@ -26,12 +26,13 @@ from watched import END, PUSH, QUICK, Start, linux, red
 from activitysmith_track import InvalidRequest, _last_words, _watchdog
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._last_words import Decoder, Duty, Garbled, Guard, encode
-from activitysmith_track._outbox import Entry, Outbox
 from activitysmith_track._text import CRASH_REASON, annotate_delay
 from activitysmith_track._watchdog import Watchdog
 from activitysmith_track.client.requests import owed_call
 from activitysmith_track.delivery import successor
 from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold

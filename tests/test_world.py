@@ -14,7 +14,7 @@ from world import KEY, SECRET, Conditions, DiskOutbox, MemoryOutbox, Violation, 
 from world_judge import Judge
 from world_runs import run, run_many, tell
 
-from activitysmith_track._outbox import Entry
+from activitysmith_track.delivery.entries import Entry
 
 SEED = int(os.environ.get("WORLD_SEED", "0"))
 RUNS, PARTS = 3_000, 10

@@ -24,20 +24,20 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from activitysmith_track import _forks
 from activitysmith_track._last_words import Duty
-from activitysmith_track._outbox import (
-    ATTEMPT_SECONDS,
-    KEPT_ENTRIES,
-    KEPT_SECONDS,
-    LONGEST_LEASE,
-    MARK_SECONDS,
-    Entry,
-    Outbox,
-)
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Call
 from activitysmith_track.configuration import Tracker
 from activitysmith_track.delivery.account import LONGEST_FOREIGN
 from activitysmith_track.delivery.dispatcher import Dispatcher
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import (
+    ATTEMPT_SECONDS,
+    KEPT_ENTRIES,
+    KEPT_SECONDS,
+    LONGEST_LEASE,
+    MARK_SECONDS,
+    Outbox,
+)
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Agenda, Job
 from activitysmith_track.delivery.shutdown import Shutdown

@@ -20,7 +20,8 @@ from world_jobs import Event, Line, draw
 from world_judge import LEASE, OLD, SOON, Judge
 
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._outbox import LONGEST_LEASE, Entry, Outbox
+from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.outbox import LONGEST_LEASE, Outbox
 
 
 class Alarm(logging.Handler):

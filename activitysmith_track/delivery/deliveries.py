@@ -14,9 +14,9 @@ from .state import CopyOwner, Hold, Stage, moved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._outbox import Entry
     from .account import Account
     from .dispatcher import Dispatcher
+    from .entries import Entry
     from .scheduler import Job
 
 HELD_POLL = 2.0  # between two looks whether another process still has the copy of what this one owes

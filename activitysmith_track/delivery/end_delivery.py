@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from .._outbox import Entry
     from ..client.answers import StreamAnswer
     from .activity import Activity
+    from .entries import Entry
     from .state import EndState
 
 OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it without being known; see `Aftermath`

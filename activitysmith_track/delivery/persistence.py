@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from .._outbox import Entry, Outbox
     from .._watchdog import Watchdog
     from .account import Account
     from .deliveries import Delivery
+    from .entries import Entry
+    from .outbox import Outbox
     from .runtime import Runtime
 
     Owed = tuple[Delivery, Entry]  # something that is owed, and its copy
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("activitysmith_track")
 
-_OUTBOX = "activitysmith_track._outbox"
+_OUTBOX = "activitysmith_track.delivery.outbox"
 RETRY_SECONDS = 1.0  # within which what could not be left in an outbox is tried once more
 CLAIMED = 10  # entries at most that are taken over at once: soon delivered, long before the lease runs out
 LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver

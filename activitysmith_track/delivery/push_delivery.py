@@ -15,10 +15,10 @@ from .state import CopyOwner, Stage, moved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._outbox import Entry
     from ..client.requests import Call
     from .account import Account
     from .dispatcher import Dispatcher
+    from .entries import Entry
 
 WATCHDOG_POLL = 0.05  # seconds between two looks whether a watchdog that is being started stands
 

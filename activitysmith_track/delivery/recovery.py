@@ -17,10 +17,10 @@ from .unanswered import through_by
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._outbox import Entry
     from .account import Account
     from .activity import Activity
     from .dispatcher import Dispatcher
+    from .entries import Entry
     from .scheduler import Job
 
 END_AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from .._outbox import Outbox
     from .._watchdog import Watchdog
     from ..client.requests import Call
+    from .outbox import Outbox
     from .scheduler import Job
 
     class Transport(Protocol):
@@ -109,7 +109,7 @@ class Runtime:
     def outbox(self, directory: str | os.PathLike[str] | None) -> Outbox:
         """Return what is kept on disk; `None` means the user's own state directory."""
         with importing():
-            from .._outbox import Outbox
+            from .outbox import Outbox
 
             return Outbox(directory, clock=self.wall, now=self.now)
 
@@ -120,8 +120,8 @@ class Runtime:
             InvalidRequest: where there is no such thing on this platform.
         """
         with importing():
-            from .. import _outbox  # noqa: F401  # what is owed then need not wait until httpx is imported
             from .._watchdog import Watchdog
+            from .outbox import Outbox  # noqa: F401  # what is owed then need not wait until httpx is imported
 
         return Watchdog(outbox=outbox, now=self.now)
 

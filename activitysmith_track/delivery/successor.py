@@ -24,8 +24,8 @@ from .transport import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .._outbox import Entry
     from .account import Account
+    from .entries import Entry
 
 LOOK_SECONDS = 1.0  # between two looks whether there is still time, which a signal may have made shorter
 

@@ -16,168 +16,36 @@ whether its card may have been ended.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib  # noqa: F401  # `key_fingerprint` needs it where anything is kept, and late imports can fail
 import json
-import logging
-import math
-import os
-import random
-import stat
-import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._forks import children, importing, storing
-from .delivery.state import Hold
+from .entries import MAX_BODY_BYTES, Entry, checked, load_checks, refuse_constant
+from .outbox_file import MARKS, OutboxFile, has_marks
+from .state import Hold
 
 if TYPE_CHECKING:
     import sqlite3
 
-logger = logging.getLogger("activitysmith_track")
-
 KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
 KEPT_ENTRIES = 1_000
 ATTEMPT_SECONDS = 7.0  # after which an attempt of another process is over, even where that could not say so
-TURN_SECONDS = 5.0  # that one thread waits for another one's call: for a disk that is slow, which is not locked
 MARK_SECONDS = 300.0  # for which it is known what became of an end
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
-MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
 
-_FILE = "outbox-2.sqlite"  # the figure is the table's: another table gets another file
-_PAGE = 4096  # bytes: the size of a drained file, which is one page
-_STEPS, _MOST_STEPS = 10_000, 2_000_000  # of SQLite's machine; a thousand entries take a tenth of that
-_TABLE = """CREATE TABLE entries (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, hint TEXT NOT NULL, base_url TEXT NOT NULL,
-    stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, happened REAL NOT NULL, run TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL NOT NULL DEFAULT 0,
-    begun INTEGER NOT NULL DEFAULT 0, began REAL NOT NULL DEFAULT 0)"""
-_MARKS = """CREATE TABLE marks (
-    id TEXT PRIMARY KEY, hint TEXT NOT NULL, base_url TEXT NOT NULL, stream_key TEXT, run TEXT NOT NULL,
-    sent REAL, before REAL, answered REAL, settled INTEGER NOT NULL, until REAL NOT NULL)"""
-_ENTRIES = frozenset({("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)})
-_MARKED = frozenset({("table", "marks", _MARKS), ("index", "sqlite_autoindex_marks_1", None)})
-_SCHEMAS = (frozenset[object](), _ENTRIES, _MARKED, _ENTRIES | _MARKED)  # marks are there while there are any
-_LOCKED = "database is locked"
-_READ_ONLY = "attempt to write a readonly database"  # a file that says so itself, or lies in a place that does
-_PASSING = frozenset(  # SQLite's own words, the only ones that Python 3.10 passes on
-    {
-        "access permission denied",
-        _READ_ONLY,
-        _LOCKED,
-        "database or disk is full",
-        "database table is locked",
-        "disk I/O error",
-        "locking protocol",
-        "unable to open database file",
-    }
-)
-_PRAGMAS = (
-    "trusted_schema = OFF",
-    "cell_size_check = ON",
-    "secure_delete = ON",
-    "synchronous = FULL",
-    "journal_mode = DELETE",
-    "cache_spill = OFF",  # only the commit needs the file for itself
-)
 _ROUNDS = 20  # of a claim in which odd entries are dropped and others take their place
-_OPERATIONS = {"end": "end_stream", "keep": "stream", "push": "send"}
-_LONGEST_NAME = 300  # characters of an id or a run
-
-_busy: set[int] = set()  # the thread that is in a call
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Something that is owed.
+class Outbox(OutboxFile):
+    """What is owed, on disk. Making one does nothing; no method raises."""
 
-    Attributes:
-        kind: `end` (the DELETE of a stream), `keep` (the last PUT of a card that stays up) or `push`.
-        hint: which API key it goes out with; see `key_fingerprint`.
-        base_url: the service's address.
-        body: the body of the request.
-        happened: seconds since the epoch, when the block ended.
-        stream_key: the card, for `end` and `keep`; `None` for a push.
-        at_least_once: True where a duplicate is better than nothing. A push without it is dropped where nobody can
-            tell whether an attempt succeeded.
-        run: names the process and the block that it comes from.
-        id: putting the same id twice keeps it once.
-        attempts: how often it was released after a failure.
-        began: seconds since the epoch, when the run began whose end it is; 0 for a push.
-    """
-
-    kind: str
-    hint: str
-    base_url: str
-    body: Mapping[str, Any]
-    happened: float
-    stream_key: str | None = None
-    at_least_once: bool = True
-    run: str = ""
-    id: str = field(default_factory=lambda: os.urandom(12).hex())
-    attempts: int = 0
-    began: float = 0.0
-
-
-class _Refused(OSError):
-    """The file or its directory could be somebody else's."""
-
-
-class _Alien(Exception):
-    """The file is a database of something else, or was tampered with."""
-
-
-class Outbox:
-    """What is owed, on disk. Making one does nothing; no method raises.
-
-    Args:
-        directory: where the file lies; `None` is `activitysmith-track` in the user's state directory. It is made with
-            mode 0700 if it is not there, and refused if others own it or may write to it.
-        patience: seconds that one call waits for a file that another process has locked.
-        clock: seconds since the epoch.
-        now: seconds of a clock that never goes back.
-    """
-
-    def __init__(
-        self,
-        directory: str | os.PathLike[str] | None = None,
-        *,
-        patience: float = 0.5,
-        clock: Callable[[], float] = time.time,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.patience = patience
-        self._directory, self._clock, self._now = directory, clock, now
-        self._path: Path | None = None
-        self._told: dict[object, object] = {}  # by whom, since two threads may be about to tell the same
-
-    def path(self) -> Path:
-        """Return where the file is, or would be.
-
-        Raises:
-            OSError: where the user has no home, so that no absolute path can be told.
-        """
-        if self._path is None:
-            path = Path(_state_directory() if self._directory is None else self._directory, _FILE)
-            if not path.is_absolute() and self._directory is None:
-                raise _Refused("there is no home directory to keep it in")
-            self._path = path.absolute()
-        return self._path
-
-    def exists(self) -> bool:
-        """Tell whether there may be entries; costs one `os.stat`."""
-        try:
-            return os.stat(self.path()).st_size > _PAGE
-        except FileNotFoundError:
-            return False
-        except Exception as error:
-            self._tell(error)
-            return False
+    def load(self) -> None:
+        """Import what a transaction needs, before it begins and while nothing is forked."""
+        super().load()
+        load_checks()
 
     def put(
         self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0, *, sent: bool = False
@@ -210,7 +78,7 @@ class Outbox:
             base.executemany("UPDATE entries SET owner = ?, leased_until = ? WHERE id = ?", leases)
             return True
 
-        return self._transact(work, False, create=True) and whole
+        return self.transact(work, False, create=True) and whole
 
     def leave(
         self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]], in_flight: Collection[str] = ()
@@ -238,7 +106,7 @@ class Outbox:
                 self._note(base, each, sent=True)
             return True
 
-        return ((not rows and not released) or self._transact(work, False, create=bool(rows))) and whole
+        return ((not rows and not released) or self.transact(work, False, create=bool(rows))) and whole
 
     def claim(
         self, hint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
@@ -269,7 +137,7 @@ class Outbox:
             self._drop_ambiguous(base, now)
             return self._take(base, (hint, base_url), owner, now, until, most)
 
-        return self._transact(work, [])
+        return self.transact(work, [])
 
     def inherit(self, hint: str, base_url: str, gone: str, owner: str, lease_seconds: float) -> list[Entry]:
         """Take under a lease what a process that is gone had under one, or has left to whoever comes next.
@@ -304,7 +172,7 @@ class Outbox:
                     taken.append(entry)
             return taken
 
-        return self._transact(work, [])
+        return self.transact(work, [])
 
     def begin(self, entry_id: str, owner: str, lease_seconds: float) -> Hold:
         """Note that an attempt at a claimed entry begins, and renew its lease.
@@ -330,13 +198,13 @@ class Outbox:
                 return Hold.MINE
             if base.execute("SELECT 1 FROM entries WHERE id = ?", (entry_id,)).fetchone():
                 return Hold.OTHERS
-            if not _has_marks(base):
+            if not has_marks(base):
                 return Hold.GONE
             asked = "UPDATE marks SET until = min(until, ?) WHERE id = ? AND settled = 1"
             is_settled = base.execute(asked, (now + MARK_SECONDS, entry_id)).rowcount
             return Hold.SETTLED if is_settled else Hold.GONE
 
-        return self._transact(work, Hold.UNKNOWN)
+        return self.transact(work, Hold.UNKNOWN)
 
     def renew(self, owner: str, lease_seconds: float) -> bool:
         """Renew all leases of an owner, who still tries to deliver what is under them; True when that is on disk.
@@ -351,7 +219,7 @@ class Outbox:
             base.execute("UPDATE entries SET leased_until = ? WHERE owner = ?", (until, owner))
             return True
 
-        return self._transact(work, False)
+        return self.transact(work, False)
 
     def next_lease_end(self, hint: str, base_url: str, owner: str) -> float | None:
         """Return when the first lease of others runs out, in seconds since the epoch; `None` where there is none.
@@ -372,7 +240,7 @@ class Outbox:
             (found,) = base.execute(f"SELECT min(leased_until) FROM entries WHERE {others}", values).fetchone()
             return found
 
-        return self._transact(work, None)
+        return self.transact(work, None)
 
     def over(self, entry_id: str, owner: str, *, sent: bool = True) -> bool:
         """Note that an attempt is over, and that the owner will try again.
@@ -388,12 +256,12 @@ class Outbox:
         own = "id = ? AND owner = ?"
 
         def work(base: sqlite3.Connection) -> bool:
-            if not sent and _has_marks(base):
+            if not sent and has_marks(base):
                 tried = f"SELECT id FROM entries WHERE {own} AND begun != 0"
                 base.execute(f"UPDATE marks SET sent = before, before = NULL WHERE id = ({tried})", (entry_id, owner))
             return base.execute(f"UPDATE entries SET begun = 0 WHERE {own}", (entry_id, owner)).rowcount > 0
 
-        return self._transact(work, False)
+        return self.transact(work, False)
 
     def delivered(self, ids: Iterable[str]) -> bool:
         """Forget entries that have arrived, or that nobody may send again; True when that is on disk."""
@@ -404,7 +272,7 @@ class Outbox:
                 self._settle(base, each, answered=True)
             return True
 
-        return not keys or self._transact(work, False)
+        return not keys or self.transact(work, False)
 
     def release(self, ids: Iterable[str], owner: str | None = None) -> bool:
         """Give leases back after attempts that surely failed, or where a duplicate does no harm.
@@ -422,7 +290,7 @@ class Outbox:
             base.executemany(_RELEASE, keys)
             return True
 
-        return not keys or self._transact(work, False)
+        return not keys or self.transact(work, False)
 
     def hold_ends(
         self,
@@ -469,7 +337,7 @@ class Outbox:
             return idle
 
         nothing: dict[str, float] | None = {}
-        return self._transact(work, nothing)
+        return self.transact(work, nothing)
 
     def look_back(
         self, hint: str, base_url: str, stream_key: str, owner: str, began: float, since: float, late: float = 0.0
@@ -506,7 +374,7 @@ class Outbox:
             older = f"SELECT id FROM entries WHERE {same} AND began <= ?"
             for (key,) in base.execute(older, (*values, began)).fetchall():
                 self._settle(base, key, lives=self._lives(base, key))
-            if not _has_marks(base):
+            if not has_marks(base):
                 return 0.0
             found = f"SELECT sent, answered FROM marks WHERE {card}"
             known = base.execute(found, values).fetchall()
@@ -515,7 +383,7 @@ class Outbox:
             return max([0.0, *unanswered, *answered])
 
         nothing: float | None = 0.0
-        return self._transact(work, nothing)
+        return self.transact(work, nothing)
 
     # -- what became of it
 
@@ -543,8 +411,8 @@ class Outbox:
         found = base.execute("SELECT kind, owner = run, begun FROM entries WHERE id = ?", (key,)).fetchone()
         if found is None or (found[0] == "push" and (found[1] or not settled)):
             return
-        if not _has_marks(base):
-            base.execute(_MARKS)
+        if not has_marks(base):
+            base.execute(MARKS)
         until = now + (KEPT_SECONDS if lives else MARK_SECONDS)
         base.execute(_MARK, (int(settled), until, key))
         if sent:
@@ -567,17 +435,17 @@ class Outbox:
 
     def _rows(self, entries: Iterable[Entry]) -> tuple[list[tuple[Any, ...]], bool]:
         """Return the rows of entries that can be kept, and whether that is all of them."""
-        _load_checks()
+        load_checks()
         rows = [self._row(entry) for entry in entries]
         return [row for row in rows if row is not None], None not in rows
 
     def _row(self, entry: Entry) -> tuple[Any, ...] | None:
         try:
-            text = json.dumps(_checked(entry).body, allow_nan=False)
+            text = json.dumps(checked(entry).body, allow_nan=False)
             if len(text) > MAX_BODY_BYTES:
                 raise ValueError(f"{len(text)} bytes of JSON")
         except Exception as error:
-            self._tell_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
+            self.warn_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
             return None
         account = entry.hint, entry.base_url, entry.stream_key
         happened = float(entry.happened)
@@ -604,7 +472,7 @@ class Outbox:
         newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
         dropped = base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
         if dropped:
-            self._tell_once("full", "activitysmith_track keeps %d entries: the oldest were dropped", KEPT_ENTRIES)
+            self.warn_once("full", "activitysmith_track keeps %d entries: the oldest were dropped", KEPT_ENTRIES)
         return True
 
     def _supersedes(
@@ -628,8 +496,8 @@ class Outbox:
         span = (now - KEPT_SECONDS, now + KEPT_SECONDS)
         old = base.execute("DELETE FROM entries WHERE coalesce(happened, 0) NOT BETWEEN ? AND ?", span).rowcount
         if old:
-            self._tell_once("old", "activitysmith_track dropped what could not be delivered within 24 hours")
-        if _has_marks(base):
+            self.warn_once("old", "activitysmith_track dropped what could not be delivered within 24 hours")
+        if has_marks(base):
             newest = "SELECT rowid FROM marks ORDER BY rowid DESC LIMIT ?"
             over = f"DELETE FROM marks WHERE until NOT BETWEEN ? AND ? OR rowid NOT IN ({newest})"
             base.execute(over, (now, now + KEPT_SECONDS, KEPT_ENTRIES))
@@ -637,7 +505,7 @@ class Outbox:
     def _drop_ambiguous(self, base: sqlite3.Connection, now: float) -> None:
         """Drop pushes that may have been delivered by a process that died before it could say so."""
         if base.execute(f"DELETE FROM entries WHERE {_AMBIGUOUS} AND {_FREE}", (now, now + LONGEST_LEASE)).rowcount:
-            self._tell_once("ambiguous", "activitysmith_track dropped a push that may have been delivered already")
+            self.warn_once("ambiguous", "activitysmith_track dropped a push that may have been delivered already")
 
     def _take(
         self, base: sqlite3.Connection, account: tuple[str, str], owner: str, now: float, until: float, most: int
@@ -664,70 +532,13 @@ class Outbox:
     def _read(self, values: list[Any]) -> Entry | None:
         kind, hint, base_url, text, happened, stream_key, once, *rest = values
         try:
-            body = json.loads(text, parse_constant=_no_constant)
-            return _checked(Entry(kind, hint, base_url, body, happened, stream_key, bool(once), *rest))
+            body = json.loads(text, parse_constant=refuse_constant)
+            return checked(Entry(kind, hint, base_url, body, happened, stream_key, bool(once), *rest))
         except Exception as error:
-            self._tell_once(
+            self.warn_once(
                 "odd", "activitysmith_track dropped an odd entry of %s: %s", self._path, type(error).__name__
             )
             return None
-
-    # -- the file
-
-    def _transact(self, work: Callable[[sqlite3.Connection], T], nothing: T, *, create: bool = False) -> T:
-        """Do something in one transaction; where that fails, say so once and return `nothing`."""
-        try:
-            _load()
-            path = self.path()
-            with _alone():
-                until = self._now() + self.patience
-                is_late: Callable[[], bool] = lambda: self._now() >= until  # noqa: E731
-                found = self._prepare(path, create)
-                if found is None:
-                    return nothing
-                try:
-                    return _transaction(path, work, is_late)
-                except Exception as error:
-                    if not _broken(error, path):
-                        raise
-                    self._set_aside(path, found, error)
-                    return _transaction(path, work, is_late) if self._prepare(path, create) else nothing
-        except Exception as error:
-            self._tell(error)
-            return nothing
-
-    def _prepare(self, path: Path, create: bool) -> os.stat_result | None:
-        """See to it that the file is there and nobody else's; returns what it is, or `None` if there is none."""
-        if create:
-            os.makedirs(path.parent, mode=0o700, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        try:
-            _refuse_foreign(path.parent, stat.S_ISDIR)
-            return _refuse_foreign(path, stat.S_ISREG)
-        except FileNotFoundError:
-            return None
-
-    def _set_aside(self, path: Path, found: os.stat_result, error: Exception) -> None:
-        """Move a damaged file out of the way, unless another process has done so already."""
-        with _healing(path.parent):
-            if not _still(path, found):
-                return
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{path}-journal")
-            os.replace(path, f"{path}.corrupt")
-        message = "activitysmith_track moved a damaged outbox aside, to %s.corrupt (told once): %s"
-        self._tell_once("damaged", message, path, error)
-
-    def _tell(self, error: Exception) -> None:
-        kind = type(error), getattr(error, "errno", None) or str(error)
-        where = self._path or self._directory or "the user's state directory"
-        self._tell_once(kind, "activitysmith_track cannot use its outbox in %s (told once): %s", where, error)
-
-    def _tell_once(self, kind: object, message: str, *details: object) -> None:
-        mine = object()
-        if len(self._told) < 100 and self._told.setdefault(kind, mine) is mine:
-            logger.warning(message, *details)
 
 
 _INSERT = (
@@ -750,209 +561,8 @@ _AMBIGUOUS = "kind = 'push' AND at_least_once = 0 AND begun != 0"
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 
 
-def _load_checks() -> None:
-    with importing():
-        from . import payloads  # noqa: F401
-
-
-def _load() -> None:
-    """Import what a transaction needs, before it begins and while nothing is forked."""
-    with importing():
-        import sqlite3  # noqa: F401
-        import urllib.parse  # noqa: F401  # which a path imports when it is asked for its address
-
-        with contextlib.suppress(ImportError):  # Windows
-            import fcntl  # noqa: F401
-    _load_checks()
-
-
-def _state_directory() -> str:
-    with importing():  # as `_load`
-        from platformdirs import user_state_dir
-
-    return user_state_dir("activitysmith-track", appauthor=False)
-
-
-def _checked(entry: Entry) -> Entry:
-    """Return an entry that can be sent, or raise what is wrong with it."""
-    from .payloads import check_body, check_stream_key
-
-    body = check_body(_OPERATIONS[entry.kind], entry.body)
-    if entry.kind == "push":
-        if entry.stream_key is not None:
-            raise ValueError("a push with a stream key")
-    else:
-        check_stream_key("stream_key", entry.stream_key)
-    texts = (entry.hint, entry.base_url, entry.run, entry.id)
-    if not all(isinstance(text, str) and len(text) <= _LONGEST_NAME for text in texts):
-        raise ValueError("a name that is no text, or too long")
-    if not isinstance(entry.happened, (int, float)) or not math.isfinite(entry.happened):
-        raise ValueError("no time at which it happened")
-    attempts = entry.attempts if isinstance(entry.attempts, int) else 0
-    began = float(entry.began) if isinstance(entry.began, (int, float)) and math.isfinite(entry.began) else 0.0
-    return Entry(
-        entry.kind,
-        entry.hint,
-        entry.base_url,
-        body,
-        float(entry.happened),
-        entry.stream_key,
-        bool(entry.at_least_once),
-        entry.run,
-        entry.id,
-        attempts,
-        began,
-    )
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _refuse_foreign(path: Path, is_kind: Callable[[int], bool]) -> os.stat_result:
-    """Return what is there; refuse a link, another kind of file, and what others own or may write to."""
-    found = os.lstat(path)
-    if not is_kind(found.st_mode):
-        raise _Refused(f"{path.name} is a link, or no {'directory' if is_kind is stat.S_ISDIR else 'file'}")
-    if os.name == "posix" and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
-        raise _Refused(f"{path.name} belongs to another user, or others may write to it")
-    return found
-
-
-# ------------------------------------------------------------------------------------------------------- SQLite
-
-
-def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], is_late: Callable[[], bool]) -> T:
-    """Open the file, do something in one transaction, and close it again."""
-    base = _connect(path, is_late)
-    try:
-        _patiently(base, "BEGIN IMMEDIATE", is_late)
-        schema = frozenset(base.execute("SELECT type, name, sql FROM sqlite_master"))
-        if schema not in _SCHEMAS:
-            raise _Alien("it holds other tables")
-        if not _ENTRIES & schema:
-            base.execute(_TABLE)
-        result = work(base)
-        for table in ("entries", "marks") if _has_marks(base) else ("entries",):
-            if not base.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
-                base.execute(f"DROP TABLE {table}")  # without any, the file is cut to its first page
-        _patiently(base, "COMMIT", is_late)
-        return result
-    finally:
-        base.close()  # which rolls back what was not committed
-
-
-def _has_marks(base: sqlite3.Connection) -> bool:
-    return base.execute("SELECT 1 FROM sqlite_master WHERE name = 'marks'").fetchone() is not None
-
-
 def _is_under_way(base: sqlite3.Connection, same: str, values: tuple[object, ...], owner: str, now: float) -> bool:
     """Tell whether somebody else is sending one of those entries at this moment."""
     under_way = f"SELECT 1 FROM entries WHERE {same} AND coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
     found = base.execute(under_way, (*values, owner, now - ATTEMPT_SECONDS, now + 1.0)).fetchone()
     return found is not None
-
-
-def _connect(path: Path, is_late: Callable[[], bool]) -> sqlite3.Connection:
-    import sqlite3
-
-    base = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0.0, isolation_level=None)
-    try:
-        base.text_factory = _text
-        base.set_progress_handler(_Steps(), _STEPS)
-        new = (f"page_size = {_PAGE}", "auto_vacuum = FULL") if os.path.getsize(path) == 0 else ()
-        for pragma in (*_PRAGMAS, *new):
-            _patiently(base, f"PRAGMA {pragma}", is_late)
-    except BaseException:
-        base.close()
-        raise
-    return base
-
-
-def _patiently(base: sqlite3.Connection, statement: str, is_late: Callable[[], bool]) -> None:
-    """Execute what may find the file locked, again and again until it is late; SQLite waits longer each time."""
-    import sqlite3
-
-    while True:
-        try:
-            base.execute(statement)
-        except sqlite3.OperationalError as error:
-            if str(error) != _LOCKED or is_late():
-                raise
-            time.sleep(random.uniform(0.001, 0.01))
-        else:
-            return
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
-
-
-class _Steps:
-    """Interrupts SQLite in a damaged file through which it would walk for hours."""
-
-    def __init__(self) -> None:
-        self._left = _MOST_STEPS // _STEPS
-
-    def __call__(self) -> bool:
-        self._left -= 1
-        return self._left < 0
-
-
-def _broken(error: Exception, path: Path) -> bool:
-    """Tell damage, which stays, from a file that is locked, full or out of reach."""
-    import sqlite3
-
-    if isinstance(error, sqlite3.DatabaseError):
-        marked = str(error) == _READ_ONLY and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-        return marked or str(error) not in _PASSING
-    return isinstance(error, (_Alien, UnicodeDecodeError))  # SQLite repeats damaged text in its messages
-
-
-def _still(path: Path, found: os.stat_result) -> bool:
-    try:
-        now = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino)
-
-
-@contextlib.contextmanager
-def _healing(directory: Path) -> Iterator[None]:
-    """Let one process at a time set a file aside, where the system can lock a directory."""
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover  # Windows, where a file that is open cannot be moved anyway
-        yield
-        return
-    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):  # NFS locks only what is open for writing
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Keep two threads from using a file at once, and a fork from happening meanwhile.
-
-    Closing any descriptor of a file drops all of a process's POSIX locks on it, those of another thread too; and a
-    child that is forked in the middle of a call inherits SQLite's own locks, with nobody to release them.
-
-    Raises:
-        TimeoutError: where it does not come to its turn; at once in a signal handler that has interrupted a call.
-    """
-    lock, thread = storing.lock, threading.get_ident()
-    if thread in _busy or not lock.acquire(timeout=TURN_SECONDS):
-        raise TimeoutError("another thread is using it")
-    _busy.add(thread)
-    try:
-        yield
-    finally:
-        _busy.discard(thread)
-        lock.release()
-
-
-children.append(_busy.clear)
