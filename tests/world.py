@@ -1069,6 +1069,6 @@ class DiskOutbox(Outbox):
         super().__init__(world.directory, clock=world.wall)
         self._world = world
 
-    def _transact(self, work: Any, nothing: Any, *, create: bool = False) -> Any:
+    def transact(self, work: Any, nothing: Any, *, create: bool = False) -> Any:
         self._world.disk()
-        return super()._transact(work, nothing, create=create)
+        return super().transact(work, nothing, create=create)
