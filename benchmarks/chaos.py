@@ -310,7 +310,7 @@ class Run:
         for path in glob.glob("/proc/[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 arguments = Path(path).read_bytes()
-                if b"_last_words" in arguments and str(self.place).encode() in arguments:
+                if b"watchdog.process" in arguments and str(self.place).encode() in arguments:
                     found.append(Path(path).parent)
         return found
 

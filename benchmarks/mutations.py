@@ -131,7 +131,7 @@ SIMULATED = (
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
 DELIVERY = {
-    **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "successor")},
+    **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "watchdog/successor")},
     **{f"delivery/{name}": [QUICK, SLOW] for name in NOT_SIMULATED},
     "client/retry": [*WORLD, QUICK, LONG_WORLD],
 }

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from activitysmith_track import _last_words
 from activitysmith_track._tracker import default_tracker
+from activitysmith_track.delivery.watchdog import pids
 from activitysmith_track.errors import RequestTimedOut
 from activitysmith_track.simulator import Simulator
 
@@ -36,12 +36,12 @@ class PatientSimulator(Simulator):
 
 def is_gone(pid: int) -> bool:
     """Tell whether a process has ended."""
-    return _last_words.is_gone(pid, _last_words.start_time(pid)) if _last_words.start_time(pid) else not exists(pid)
+    return pids.is_gone(pid, pids.start_time(pid)) if pids.start_time(pid) else not exists(pid)
 
 
 def exists(pid: int) -> bool:
     """Tell whether a number belongs to a process that has not ended, where there is no /proc to ask."""
-    return not os.path.exists("/proc/self") and not _last_words.is_gone(pid, None)
+    return not os.path.exists("/proc/self") and not pids.is_gone(pid, None)
 
 
 def end_process(pid: int) -> None:

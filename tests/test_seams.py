@@ -23,7 +23,7 @@ import pytest
 from jobs import Job
 from patience import PATIENCE, until
 
-from activitysmith_track import Tracker, _inbox, _tracker, _watchdog, blocks
+from activitysmith_track import Tracker, _inbox, _tracker, blocks
 from activitysmith_track._inbox import Inbox
 from activitysmith_track.blocks.handle import Provider, _adopt
 from activitysmith_track.blocks.outcome import LOOKS, Outcome
@@ -52,6 +52,8 @@ from activitysmith_track.delivery.scheduler import Scheduler, WorkerPool
 from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.delivery.signals import Signals
 from activitysmith_track.delivery.state import CopyOwner, Life, OnPhone
+from activitysmith_track.delivery.watchdog.line import Item
+from activitysmith_track.delivery.watchdog.supervisor import Watchdog
 
 # ---------------------------------------------------------------------------------------------------- what they need
 
@@ -1046,11 +1048,11 @@ def test_signals_count_what_is_tracked() -> None:
 
 def test_a_watchdog_is_told_and_asked_at_once() -> None:
     """The exit asks what a watchdog that was given up had to guard, while its thread takes in what it was told."""
-    dog, stop = _watchdog.Watchdog(), Stop()
+    dog, stop = Watchdog(), Stop()
     dog._over = True
 
     def note(number: int) -> None:
-        dog._note(_watchdog._Item(("account", number % 400), b"", number % 1_000 < 700))
+        dog._note(Item(("account", number % 400), b"", number % 1_000 < 700))
 
     together(*stop.after(times(10_000, note)), *[stop.repeat(lambda: dog.begin_close(0.0)(0.0))] * 2)
 

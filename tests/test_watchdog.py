@@ -23,21 +23,24 @@ from owed import Owed, is_drained, leave
 from patience import PATIENCE, is_gone, until
 from watched import END, PUSH, QUICK, Start, linux, red
 
-from activitysmith_track import InvalidRequest, _last_words, _watchdog
+from activitysmith_track import InvalidRequest
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._last_words import Decoder, Duty, Garbled, Guard, encode
 from activitysmith_track._text import CRASH_REASON, annotate_delay
-from activitysmith_track._watchdog import Watchdog
 from activitysmith_track.client.requests import owed_call
-from activitysmith_track.delivery import successor
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
-from activitysmith_track.delivery.successor import Owed as Request
-from activitysmith_track.delivery.successor import PacedRuntime, Successor
+from activitysmith_track.delivery.watchdog import crash_state, pids, process, protocol, successor, supervisor
+from activitysmith_track.delivery.watchdog import line as lines
+from activitysmith_track.delivery.watchdog.crash_state import Duty
+from activitysmith_track.delivery.watchdog.crash_state import Owed as Request
+from activitysmith_track.delivery.watchdog.process import Guard
+from activitysmith_track.delivery.watchdog.protocol import Decoder, Garbled, encode
+from activitysmith_track.delivery.watchdog.successor import PacedRuntime, Successor
+from activitysmith_track.delivery.watchdog.supervisor import Watchdog
 from activitysmith_track.simulator import Simulator
 
 pytestmark = [
@@ -67,7 +70,7 @@ def test_the_newest_words_count(start: Start, sim: Simulator) -> None:
         for percentage in range(43, 78):
             dog.guard(1, key, url, "job", **words(percentage))
         assert dog.close(30)
-        dog = _watchdog.Watchdog(Timing(*timing))
+        dog = supervisor.Watchdog(Timing(*timing))
         dog.guard(1, key, url, "job", **words(77))
         tell()
         wait()
@@ -188,7 +191,7 @@ def test_a_child_of_c_that_holds_the_pipe(start: Start, sim: Simulator, pidfd: b
     """A child that was forked behind Python's back holds the pipe; that the job is gone is seen all the same."""
     job = start(f"""
         if not {pidfd}:
-            _watchdog.open_pidfd = lambda: None
+            line.open_pidfd = lambda: None
         show()
         tell()
         libc = ctypes.PyDLL(None)
@@ -431,7 +434,7 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
 
 def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that does not leave at once is not waited for, and leaves no child behind."""
-    monkeypatch.setattr(_watchdog, "_LEAVE", "while :; do :; done")
+    monkeypatch.setattr(lines, "_LEAVE", "while :; do :; done")
     dog = Watchdog(QUICK._replace(start=0.2))
     assert not dog.start(PATIENCE)
     assert "could not be started" in caplog.text
@@ -442,18 +445,18 @@ def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
 
 def test_an_interpreter_is_found_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's or a frozen program is never started in the place of Python."""
-    assert os.path.samefile(_watchdog.interpreter(), sys.executable)
+    assert os.path.samefile(supervisor.interpreter(), sys.executable)
     monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
-    assert os.path.basename(_watchdog.interpreter()).startswith("python")
+    assert os.path.basename(supervisor.interpreter()).startswith("python")
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(OSError, match="no Python interpreter"):
-        _watchdog.interpreter()
+        supervisor.interpreter()
 
 
 def test_it_is_refused_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows the setting is refused where it is made."""
     with monkeypatch.context() as patch:
-        patch.setattr(_watchdog.os, "name", "nt")
+        patch.setattr(supervisor.os, "name", "nt")
         with pytest.raises(InvalidRequest, match="watchdog"):
             Watchdog()
 
@@ -538,7 +541,7 @@ class Pipes:
     def hello(self, **fields: Any) -> None:
         """Say hello, and wait until it is heard."""
         self.send(hello(**fields))
-        assert os.read(self.listens, 100).endswith(_last_words.READY)
+        assert os.read(self.listens, 100).endswith(protocol.READY)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -553,7 +556,7 @@ class Pipes:
 def hello(**fields: Any) -> bytes:
     """Build a hello of this process."""
     usual = {
-        "protocol": _last_words.PROTOCOL,
+        "protocol": protocol.PROTOCOL,
         "pid": os.getpid(),
         "pidfd": False,
         "started": None,
@@ -616,9 +619,9 @@ def test_a_job_that_is_gone_before_the_hello() -> None:
         pipes.hello(pid=child.pid)
         pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
-    assert _last_words.is_gone(os.getpid(), -1)
-    assert not _last_words.is_gone(os.getpid(), _last_words.start_time(os.getpid()))
-    assert not _last_words.is_gone(1, None)
+    assert pids.is_gone(os.getpid(), -1)
+    assert not pids.is_gone(os.getpid(), pids.start_time(os.getpid()))
+    assert not pids.is_gone(1, None)
 
 
 @pidfds
@@ -641,7 +644,7 @@ def test_a_job_whose_pidfd_tells() -> None:
 
 def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a SIGTERM of its own it still does its duty, but not for long."""
-    monkeypatch.setattr(_last_words, "TERM_SECONDS", 0.2)
+    monkeypatch.setattr(process, "TERM_SECONDS", 0.2)
     guard = Guard()
     for frame in (hello(timing=list(QUICK._replace(retry=3_600.0))), *told(sim)):
         guard.duty.take(*next(Decoder().feed(frame)))
@@ -966,13 +969,13 @@ def test_what_the_pipe_of_a_dead_job_holds() -> None:
 def test_a_descriptor_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read counts as closed, and a process that may not be asked about as alive."""
     assert not Guard(pipe=-1)._read(everything=True)
-    assert _last_words.start_time(-1) is None
+    assert pids.start_time(-1) is None
 
     def forbid(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", forbid)
-    assert not _last_words.is_gone(1, None)
+    assert not pids.is_gone(1, None)
 
 
 # ----------------------------------------------------------------------------------- the job's side, in this process
@@ -992,7 +995,7 @@ def guard(dog: Watchdog, sim: Simulator, note: str = "") -> None:
     dog.guard(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None, began=0.0)
 
 
-def is_full(line: _watchdog._Line) -> bool:
+def is_full(line: lines.Line) -> bool:
     """Tell whether the pipe takes nothing more, while there is something to be written."""
     return bool(line._rest) and not select.select([], [line._pipe], [], 0)[1]
 
@@ -1115,15 +1118,15 @@ def test_after_a_fork(sim: Simulator) -> None:
     dog.after_fork()
     assert (line._pipe, dog.alive, dog.pid, dog.close(PATIENCE)) == (None, False, None, True)
     assert until(lambda: is_gone(pid))
-    inbox.put(_watchdog._Farewell(0.0))  # to the thread, which a real child does not have
+    inbox.put(supervisor._Farewell(0.0))  # to the thread, which a real child does not have
 
 
 def test_a_fork_in_the_middle_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the parent has open while it starts the process is closed in the child."""
-    line, before = _watchdog._Line(), set(os.listdir("/dev/fd"))
+    line, before = lines.Line(), set(os.listdir("/dev/fd"))
     with monkeypatch.context() as patch:
         patch.setattr(line, "_return", lambda *_: None)
-        patch.setattr(_watchdog, "_await_ready", lambda *_: 0)
+        patch.setattr(lines, "_await_ready", lambda *_: 0)
         line.start(sys.executable, QUICK, PATIENCE)
     assert set(os.listdir("/dev/fd")) - before
     line.drop()
@@ -1181,10 +1184,10 @@ def test_a_process_that_dies_between_two_looks(monkeypatch: pytest.MonkeyPatch) 
     """A pipe that breaks while it is written to counts as one that broke before."""
     reads, writes = os.pipe()
     os.close(reads)
-    line = _watchdog._Line()
+    line = lines.Line()
     monkeypatch.setattr(line, "_stands", lambda: True)
-    line._pipe, line._identity = writes, _watchdog._identity(writes)
-    line.put(_watchdog._Item(("bye", 0), encode("bye"), True))
+    line._pipe, line._identity = writes, lines._identity(writes)
+    line.put(lines.Item(("bye", 0), encode("bye"), True))
     assert not line.flush()
     line.close()
 
@@ -1196,14 +1199,14 @@ def test_what_a_job_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError
 
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
-    assert _watchdog.open_pidfd() is None
+    assert pids.open_pidfd() is None
     monkeypatch.setattr(os.path, "abspath", refuse)
-    assert _watchdog._absolute(["", "a", "/b"]) == ["/b"]
+    assert lines._absolute(["", "a", "/b"]) == ["/b"]
 
 
 def test_a_kernel_without_pidfd(dog: Watchdog, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process is started all the same."""
-    monkeypatch.setattr(_watchdog, "open_pidfd", lambda: None)
+    monkeypatch.setattr(lines, "open_pidfd", lambda: None)
     guard(dog, sim)
     assert dog.start(PATIENCE)
 
@@ -1269,7 +1272,7 @@ def swallow(data: bytes, chance: random.Random) -> Duty:
             data = data[size:]
     except Garbled:
         pass
-    assert len(decoder._buffer) <= _last_words.MAX_FRAME + 5_004
+    assert len(decoder._buffer) <= protocol.MAX_FRAME + 5_004
     assert all(isinstance(owner, str) for _, owner in duty.leases())
     for each in duty.owed(0.0):
         try:
@@ -1294,11 +1297,11 @@ def test_what_is_held_is_bounded() -> None:
         duty.take({"frame": "account", "id": number, "api_key": "k", "base_url": "u"}, b"")
         content = encode("card", id=number, account=1, stream_key="k", end=big, push=None, began=1.0)[4:]
         duty.take({"frame": "card", "id": number}, content)
-    assert duty._held <= _last_words.MAX_HELD
-    assert len(duty._accounts) <= _last_words.MAX_ENTRIES
+    assert duty._held <= crash_state.MAX_HELD
+    assert len(duty._accounts) <= protocol.MAX_ENTRIES
     for number in range(1_000):
         duty.take({"frame": "card", "id": number}, b"{}")
-    assert len(duty._entries) == _last_words.MAX_ENTRIES
+    assert len(duty._entries) == protocol.MAX_ENTRIES
     for number in range(1_000):
         duty.take({"frame": "goodbye", "id": number}, b"{}")
     assert (duty._held, duty._entries) == (0, {})
@@ -1307,10 +1310,9 @@ def test_what_is_held_is_bounded() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_process_that_is_fed_garbage(sim: Simulator, seed: int) -> None:
     """The real process leaves when its pipe is garbled or closed, and sends nothing that was not told."""
-    code = "import sys; sys.path.append(sys.argv[1]); from activitysmith_track._last_words import main; main()"
     chance = random.Random(seed)
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", code, _watchdog._root()],
+        [sys.executable, "-I", "-S", "-c", lines._BOOT, lines._root()],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -1371,7 +1373,7 @@ def test_frames_that_cannot_be_built(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """No card is told without the bye, for the interpreter may stop the thread between two writes."""
-    dog, written, write, ready = Watchdog(QUICK), list[bytes](), os.write, _watchdog._await_ready
+    dog, written, write, ready = Watchdog(QUICK), list[bytes](), os.write, lines._await_ready
     stands = threading.Event()
 
     def slow(*given: Any) -> int:
@@ -1385,7 +1387,7 @@ def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch:
         written.append(bytes(data))
         return write(descriptor, data)
 
-    monkeypatch.setattr(_watchdog, "_await_ready", slow)
+    monkeypatch.setattr(lines, "_await_ready", slow)
     monkeypatch.setattr(os, "write", record)
     guard(dog, sim)
     assert stands.wait(PATIENCE)
@@ -1397,7 +1399,7 @@ def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch:
 
 def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound nothing new is guarded, which is told once."""
-    monkeypatch.setattr(_watchdog, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(supervisor, "MAX_ENTRIES", 3)
     dog = Watchdog(QUICK._replace(retry=0.0))
     with caplog.at_level(logging.WARNING):
         for number in range(6):

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE, is_gone, until
 
-from activitysmith_track._last_words import Timing
 from activitysmith_track._text import CRASH_REASON
+from activitysmith_track.delivery.watchdog.protocol import Timing
 from activitysmith_track.simulator import Simulator
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -26,10 +26,10 @@ PUSH = {"title": "job failed", "message": "gone"}
 
 START = f"""
 import ctypes, json, logging, os, signal, sys, threading, time
-from activitysmith_track import _watchdog
 from activitysmith_track._text import CRASH_REASON
-from activitysmith_track._last_words import Timing
 from activitysmith_track.client import ActivitySmith
+from activitysmith_track.delivery.watchdog import line, supervisor
+from activitysmith_track.delivery.watchdog.protocol import Timing
 
 key, url, *timing = json.loads(sys.stdin.readline())
 def say(*words):
@@ -54,7 +54,7 @@ def wait():
     while True:
         time.sleep(60)
 
-dog = _watchdog.Watchdog(Timing(*timing))
+dog = supervisor.Watchdog(Timing(*timing))
 """
 
 

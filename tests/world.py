@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from activitysmith_track import _forks
-from activitysmith_track._last_words import Duty
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Call
 from activitysmith_track.configuration import Tracker
@@ -42,8 +41,9 @@ from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Agenda, Job
 from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.delivery.state import Hold
-from activitysmith_track.delivery.successor import Owed, Successor
 from activitysmith_track.delivery.unanswered import LATE_SECONDS
+from activitysmith_track.delivery.watchdog.crash_state import Duty, Owed
+from activitysmith_track.delivery.watchdog.successor import Successor
 from activitysmith_track.errors import ConnectionFailed, RequestTimedOut
 from activitysmith_track.simulator.service import Service
 

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from .._watchdog import Watchdog
     from .account import Account
     from .deliveries import Delivery
     from .entries import Entry
     from .outbox import Outbox
     from .runtime import Runtime
+    from .watchdog.supervisor import Watchdog
 
     Owed = tuple[Delivery, Entry]  # something that is owed, and its copy
     CrashState = tuple[Mapping[str, Any], Mapping[str, Any] | None]  # how an activity ends, and the push

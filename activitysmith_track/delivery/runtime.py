@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from .._watchdog import Watchdog
     from ..client.requests import Call
     from .outbox import Outbox
     from .scheduler import Job
+    from .watchdog.supervisor import Watchdog
 
     class Transport(Protocol):
         """What turns a request into an answer."""
@@ -120,8 +120,8 @@ class Runtime:
             InvalidRequest: where there is no such thing on this platform.
         """
         with importing():
-            from .._watchdog import Watchdog
             from .outbox import Outbox  # noqa: F401  # what is owed then need not wait until httpx is imported
+            from .watchdog.supervisor import Watchdog
 
         return Watchdog(outbox=outbox, now=self.now)
 

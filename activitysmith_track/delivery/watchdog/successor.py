@@ -9,47 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from ..client import retry
-from .dispatcher import Dispatcher
-from .interpreter import Interpreter
-from .persistence import leave_all
-from .recovery import RecoveredDelivery
-from .runtime import Runtime
-from .shutdown import Shutdown
-from .state import CopyOwner
-from .transport import load
+from ...client import retry
+from ..dispatcher import Dispatcher
+from ..interpreter import Interpreter
+from ..persistence import leave_all
+from ..recovery import RecoveredDelivery
+from ..runtime import Runtime
+from ..shutdown import Shutdown
+from ..state import CopyOwner
+from ..transport import load
+from .crash_state import Owed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
-    from .account import Account
-    from .entries import Entry
+    from ..account import Account
+    from ..entries import Entry
 
 LOOK_SECONDS = 1.0  # between two looks whether there is still time, which a signal may have made shorter
-
-
-class Owed(NamedTuple):
-    """One request that must arrive.
-
-    Attributes:
-        method: `end` or `keep` for a stream, `push` for a push.
-        account: the API key and the address.
-        stream_key: the stream's key, where it is one.
-        body: the request's body.
-        at_least_once: True where a push may be sent again although it may have arrived.
-        occurred_at: seconds since the epoch.
-        began_at: the same of the run whose end it is; 0 for a push.
-    """
-
-    method: str
-    account: tuple[str, str]
-    stream_key: str
-    body: Mapping[str, Any]
-    at_least_once: bool
-    occurred_at: float
-    began_at: float = 0.0
 
 
 class _Unheard(Interpreter):

@@ -1,8 +1,6 @@
 """Keeps a process beside the job that speaks for it when it no longer can: killed, crashed, out of memory.
 
-What that process is told and does stands in `_last_words`. Here is the job's side: it starts the process so that the
-job neither waits for it nor gets a child, and feeds it over a pipe that is never waited for. The API key travels over
-that pipe too, never in the arguments or the environment.
+What that process is told and does stands in `protocol` and `process`. Here is the job's side.
 
 What ends a whole container or control group at once ends the watchdog with it: a container that is killed or whose
 first process dies, a batch system that kills a step, an OOM killer that is told to take the group.
@@ -15,43 +13,24 @@ import contextlib
 import itertools
 import logging
 import os
-import select
 import signal
-import subprocess
 import sys
 import threading
 import time
 import weakref
 from queue import Empty
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ._forks import children
-from ._inbox import Inbox
-from ._last_words import MAX_ENTRIES, PROTOCOL, READY, Timing, encode, start_time
-from .errors import InvalidRequest
+from ..._forks import children
+from ..._inbox import Inbox
+from ...errors import InvalidRequest
+from .line import BLOCKED_SECONDS, Item, Line
+from .protocol import MAX_ENTRIES, Timing, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 logger = logging.getLogger("activitysmith_track")
-
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from activitysmith_track._last_words import main; main()"
-# The shell leaves at once, so that the watchdog is no child of the job, whose own `os.wait()` never meets it.
-_LEAVE = '{ "$@" <&3 3<&- & } 3<&0'
-_ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")  # what Python may need
-_ROUTES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")  # over the pipe: a password may be in them
-_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-_HOMES = ("HOME", "XDG_STATE_HOME")  # where the user's state directory is
-ONE_WRITE = 16_384  # bytes that a pipe takes at once, if it is empty
-BLOCKED_SECONDS = 0.1  # between two looks at a pipe that is full
-
-
-class _Item(NamedTuple):
-    """A frame on its way to the process; one that does not live takes back an earlier one of its key."""
-
-    key: tuple[str, int]
-    frame: bytes
-    lives: bool
 
 
 class _Farewell:
@@ -100,14 +79,14 @@ class Watchdog:
         _watchdogs.add(self)
 
     def _fresh(self) -> None:
-        self._inbox: Inbox[_Item | _Farewell | threading.Event] = Inbox()
+        self._inbox: Inbox[Item | _Farewell | threading.Event] = Inbox()
         self._accounts: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
         self._thread: threading.Thread | None = None
         self._farewell: _Farewell | None = None
         self._waiting: list[threading.Event] = []  # for the process to stand, or to be given up
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._live: dict[tuple[str, int], bytes] = {}
         self._asked = False
         self._over = False  # nothing is taken in any more
@@ -302,7 +281,7 @@ class Watchdog:
         if self._over:
             return
         try:
-            self._inbox.put(_Item(key, encode(kind, **fields), lives))
+            self._inbox.put(Item(key, encode(kind, **fields), lives))
         except (TypeError, ValueError) as error:
             self._tell(f"activitysmith_track: the watchdog cannot take this in: {error}")
             return
@@ -344,7 +323,7 @@ class Watchdog:
         with contextlib.suppress(Empty):
             received = self._inbox.get(self._pause() if wait and self._farewell is None else 0.0)
             while not isinstance(received, _Farewell):
-                if isinstance(received, _Item):
+                if isinstance(received, Item):
                     self._note(received)
                 else:
                     self._waiting.append(received)
@@ -368,7 +347,7 @@ class Watchdog:
         """True where there is something for which a process is started: what is on the disk is safe without."""
         return any(kind not in ("account", "leases") for kind, _ in list(self._live))  # `begin_close`: on any thread
 
-    def _note(self, item: _Item) -> None:
+    def _note(self, item: Item) -> None:
         if not item.lives:
             self._live.pop(item.key, None)
         elif item.key not in self._live and len(self._live) >= MAX_ENTRIES:
@@ -399,7 +378,7 @@ class Watchdog:
         if self._over or seconds <= 0:
             return
         self._busy_at = self._now()
-        self._line = line = _Line(self._outbox, self._now)
+        self._line = line = Line(self._outbox, self._now)
         try:
             line.start(self._interpreter or interpreter(), self._timing, seconds)
         except Exception as error:  # from no processes left to no shell: the job goes on without
@@ -407,7 +386,7 @@ class Watchdog:
             return
         self._busy_at = self._now()
         for key, frame in self._live.items():
-            line.put(_Item(key, frame, True))
+            line.put(Item(key, frame, True))
         # What was said meanwhile may take back what it has not been told yet. And if the job leaves by now, no card
         # is told without the bye: the interpreter may stop this thread between two writes.
         if self._receive(wait=False) is None:
@@ -454,197 +433,6 @@ class Watchdog:
         if message not in self._told:
             self._told.add(message)
             logger.warning("%s", message)
-
-
-class _Line:
-    """One process, and the pipe to it, which is never waited for. Used by the watchdog's thread alone."""
-
-    def __init__(self, outbox: str | bool = False, now: Callable[[], float] = time.monotonic) -> None:
-        self.pid: int | None = None
-        self._outbox, self._now = outbox, now
-        self._pending: dict[tuple[str, int], _Item] = {}  # the newest of each key, to be written
-        self._rest = b""  # of a frame that is written by half
-        self._known: set[tuple[str, int]] = set()
-        self._pipe: int | None = None
-        self._identity: tuple[int, int] | None = None
-        self._lent: set[int] = set()  # descriptors that are closed when the process stands
-
-    # -- starting
-
-    def start(self, python: str, timing: Timing, seconds: float) -> None:
-        """Start the process and wait until it stands.
-
-        Raises:
-            OSError, subprocess.SubprocessError, RuntimeError: where it cannot be.
-        """
-        until = self._now() + seconds
-        frames, pipe = os.pipe()
-        told, tells = os.pipe()
-        self._lent |= {frames, told, tells}
-        self._pipe, self._identity = pipe, _identity(pipe)
-        os.set_blocking(pipe, False)
-        try:
-            self._spawn(python, frames, tells, seconds)
-            self._return(frames, tells)
-            self.put(_Item(("hello", 0), encode("hello", **self._hello(timing)), True))
-            while self.flush() and self.blocked and self._now() < until:
-                self.wait(BLOCKED_SECONDS)
-            self.pid = _await_ready(told, until, self._now)
-        finally:
-            self._return(*self._lent)
-
-    def _spawn(self, python: str, frames: int, tells: int, seconds: float) -> None:
-        pidfd = open_pidfd()
-        self._has_pidfd = pidfd is not None
-        if pidfd is not None:
-            self._lent.add(pidfd)
-        shell = subprocess.Popen(
-            ["/bin/sh", "-c", _LEAVE, "sh", python, *_flags(), "-c", _BOOT, _root()],
-            stdin=frames,
-            stdout=subprocess.DEVNULL if pidfd is None else pidfd,
-            stderr=tells,
-            cwd="/",
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            start_new_session=True,
-        )
-        try:
-            shell.wait(seconds)
-        except subprocess.TimeoutExpired:
-            shell.kill()
-            shell.wait()
-            raise
-
-    def _return(self, *descriptors: int) -> None:
-        for each in descriptors:
-            self._lent.discard(each)  # first, lest a child that is forked in between closes another one of its number
-            os.close(each)
-
-    def _hello(self, timing: Timing) -> dict[str, Any]:
-        names = [*_ROUTES, *(name.upper() for name in _ROUTES), *_TRUST, *_HOMES]
-        return {
-            "protocol": PROTOCOL,
-            "pid": os.getpid(),
-            "pidfd": self._has_pidfd,
-            "started": start_time(os.getpid()),
-            "sys_path": _absolute(sys.path),
-            "environment": {name: os.environ[name] for name in names if name in os.environ},
-            "timing": list(timing),
-            "outbox": self._outbox,
-        }
-
-    # -- feeding
-
-    @property
-    def blocked(self) -> bool:
-        """True while something is yet to be written."""
-        return bool(self._rest or self._pending)
-
-    def say_bye(self) -> None:
-        """Tell the process that the job leaves in order."""
-        self.put(_Item(("bye", 0), encode("bye"), True))
-        self.flush()
-
-    def put(self, item: _Item) -> None:
-        """Have a frame written in the place of the one of its key that has not been."""
-        if item.lives or item.key in self._known:
-            self._pending[item.key] = item
-        else:
-            self._pending.pop(item.key, None)
-
-    def flush(self) -> bool:
-        """Write as much as the pipe takes; False when the process is gone."""
-        if not self._stands():
-            return False
-        try:
-            while self._rest or self._pending:
-                while self._pending and len(self._rest) < ONE_WRITE:
-                    item = self._pending.pop(next(iter(self._pending)))
-                    self._rest += item.frame
-                    (self._known.add if item.lives else self._known.discard)(item.key)
-                self._rest = self._rest[os.write(self._pipe or -1, self._rest) :]
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return True
-
-    def wait(self, seconds: float) -> None:
-        """Wait until the pipe takes more."""
-        poll = select.poll()
-        poll.register(self._pipe or -1, select.POLLOUT)
-        poll.poll(seconds * 1_000)
-
-    def _stands(self) -> bool:
-        """Tell whether the pipe is still ours (the job may have closed all that it did not open) and has a reader."""
-        if self._pipe is None or _identity(self._pipe) != self._identity:
-            return False
-        poll = select.poll()
-        poll.register(self._pipe, 0)
-        return not poll.poll(0)
-
-    def close(self) -> None:
-        """Close the pipe, if it is still ours."""
-        pipe, self._pipe = self._pipe, None
-        if pipe is not None and _identity(pipe) == self._identity:
-            os.close(pipe)
-
-    def drop(self) -> None:
-        """In a forked child: close all that the parent's thread had open, even in the middle of a start."""
-        self.close()
-        self._return(*self._lent)
-
-
-def _flags() -> tuple[str, ...]:
-    """Return the interpreter's options: nothing of the user's own is imported."""
-    return ("-I", "-S", "-B") if sys.dont_write_bytecode else ("-I", "-S")
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    try:
-        found = os.fstat(descriptor)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _root() -> str:
-    """Return where this package is found."""
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-def _absolute(paths: list[str]) -> list[str]:
-    try:
-        return [os.path.abspath(each) for each in paths if isinstance(each, str)]
-    except OSError:  # the working directory is gone
-        return [each for each in paths if isinstance(each, str) and os.path.isabs(each)]
-
-
-def _await_ready(told: int, until: float, now: Callable[[], float]) -> int:
-    """Wait for the process to say that it stands, and return its number.
-
-    Raises:
-        OSError: when it does not, with its last words.
-    """
-    heard = b""
-    poll = select.poll()
-    poll.register(told, select.POLLIN)
-    while not heard.endswith(b"\n" + READY) and poll.poll(max(0.0, until - now()) * 1_000):
-        data = os.read(told, 65_536)
-        if not data:
-            break
-        heard = (heard + data)[-65_536:]
-    lines = heard.decode(errors="replace").split("\n")
-    if heard.endswith(b"\n" + READY) and lines[-2].isdigit():
-        return int(lines[-2])
-    raise OSError(next((line[-300:] for line in reversed(lines) if line.strip()), "it does not answer"))
-
-
-def open_pidfd() -> int | None:
-    """Return a descriptor that tells when this process is gone, or `None` where there is no such thing."""
-    try:
-        return os.pidfd_open(os.getpid())  # type: ignore[attr-defined,unused-ignore]
-    except (AttributeError, OSError):  # not Linux, before 5.3, or forbidden
-        return None
 
 
 def interpreter() -> str:
