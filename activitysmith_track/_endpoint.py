@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import InvalidRequest, MissingAPIKey
 
@@ -138,6 +138,16 @@ def key_fingerprint(api_key: str) -> str:
 
     digest = module("hashlib").blake2s(api_key.encode("utf-8", "replace"), digest_size=8, person=b"asoutbox")
     return str(digest.hexdigest())
+
+
+class AccountKey(NamedTuple):
+    """What tells one account from another: an API key at one address. Its repr does not show the key."""
+
+    api_key: str
+    base_url: str
+
+    def __repr__(self) -> str:
+        return f"AccountKey('...', {self.base_url!r})"
 
 
 def _is_host(host: str) -> bool:

@@ -19,7 +19,7 @@ class Owed:
     may_have_arrived = is_in_flight = False
 
     def __init__(self, account: Any, entry: Entry, owner: CopyOwner = CopyOwner.NOBODY) -> None:
-        self.account, self.entry, self.copy_owner = account, entry, owner
+        self.account_key, self.entry, self.copy_owner = account.key, entry, owner
         self.kind = entry.kind
 
     def copy(self, *, failed: bool = False) -> Entry | None:

@@ -106,7 +106,7 @@ def test_what_is_there_waits_for_no_import(monkeypatch: pytest.MonkeyPatch) -> N
     made = list[object]()
 
     def make() -> None:
-        made.extend([host(), keeper.entry(account, "push", {"title": "t"}, 0.0, id="one")])
+        made.extend([host(), keeper.entry(account.key, "push", {"title": "t"}, 0.0, id="one")])
 
     make()  # the first of each needs the lock
     thread = threading.Thread(target=make)

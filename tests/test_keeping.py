@@ -19,7 +19,7 @@ from owed import Owed, is_drained, leave
 from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
-from activitysmith_track._endpoint import key_fingerprint
+from activitysmith_track._endpoint import AccountKey, key_fingerprint
 from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.dispatcher import Dispatcher
@@ -242,7 +242,7 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
         assert leave(dispatcher.persistence, delivery)
     dispatcher.after_fork()  # as a next process would begin
     dispatcher.persistence.directory = tmp_path / "box"
-    assert [entry.id for entry in dispatcher.persistence.claim(account).entries] == [delivery.id]
+    assert [entry.id for entry in dispatcher.persistence.claim(account.key).entries] == [delivery.id]
 
 
 @pytest.mark.parametrize("where", ["handle.Provider.abandon", "states.StateBuilder.end"])
@@ -462,12 +462,12 @@ def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_pat
     keeper, account = Persistence(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
     keeper.directory = tmp_path / "box"
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
-    entry = keeper.entry(account, "end", body, time.time(), stream_key="job")
+    entry = keeper.entry(account.key, "end", body, time.time(), stream_key="job")
     assert leave(keeper, Owed(account, entry))
-    assert keeper.hold_ends(account, "job") == 0.0
+    assert keeper.hold_ends(account.key, "job") == 0.0
     next_one = Persistence(Runtime())
     next_one.directory = keeper.directory
-    assert [each.id for each in next_one.claim(account).entries] == [entry.id]
+    assert [each.id for each in next_one.claim(account.key).entries] == [entry.id]
 
 
 def test_what_is_kept_after_the_exit_is_free_for_the_next_run(sim: Simulator, tmp_path: Path) -> None:
@@ -475,10 +475,10 @@ def test_what_is_kept_after_the_exit_is_free_for_the_next_run(sim: Simulator, tm
     first, second = Persistence(Runtime()), Persistence(Runtime())
     first.directory = second.directory = tmp_path / "box"
     account = Account(sim.api_key, sim.base_url, Runtime())
-    owed: Any = Owed(account, first.entry(account, "push", {"title": "x"}, time.time(), at_least_once=True))
+    owed: Any = Owed(account, first.entry(account.key, "push", {"title": "x"}, time.time(), at_least_once=True))
     assert leave(first)
     assert first.keep(owed, owed.entry)
-    assert [each.id for each in second.claim(account).entries] == [owed.entry.id]
+    assert [each.id for each in second.claim(account.key).entries] == [owed.entry.id]
 
 
 def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: Path) -> None:
@@ -489,22 +489,22 @@ def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: 
     first, second, third = keepers
     account = Account(sim.api_key, sim.base_url, Runtime())
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
-    entry = first.entry(account, "end", body, time.time(), stream_key="job")
+    entry = first.entry(account.key, "end", body, time.time(), stream_key="job")
     owed: Any = Owed(account, entry)
     assert leave(first, owed)
     assert first.begin(owed) is Hold.OTHERS
-    assert first.claim(account).entries == ()
-    assert [each.id for each in second.claim(account).entries] == [entry.id]
-    assert third.claim(account).entries == ()
+    assert first.claim(account.key).entries == ()
+    assert [each.id for each in second.claim(account.key).entries] == [entry.id]
+    assert third.claim(account.key).entries == ()
     assert leave(second)
-    assert [each.id for each in third.claim(account).entries] == [entry.id]
+    assert [each.id for each in third.claim(account.key).entries] == [entry.id]
 
 
 def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     """A card that is guarded while the exit writes to the disk has nobody who could say goodbye to its watchdog."""
     keeper = Persistence(Runtime())
     assert leave(keeper)
-    keeper.guard(1, Account(sim.api_key, sim.base_url, Runtime()), "job", ({}, None), 0.0)
+    keeper.guard(1, AccountKey(sim.api_key, sim.base_url), "job", ({}, None), 0.0)
     assert not keeper.watched
     assert keeper._watchdog is not None
     assert keeper._watchdog._thread is None

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from .. import settings
     from ..delivery.activity import Activity
-    from ..delivery.persistence import CrashState
-    from ..delivery.state import ActivityState, Mark
+    from ..delivery.state import ActivityState, CrashState, Mark
     from .outcome import Kind, Outcome
     from .states import StateBuilder
 

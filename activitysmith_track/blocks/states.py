@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from .. import payloads
     from ..delivery import bodies
     from ..delivery import state as states
-    from ..delivery.persistence import CrashState
-    from ..delivery.state import ActivityState, EndState, Mark
+    from ..delivery.state import ActivityState, CrashState, EndState, Mark
     from .outcome import Kind
     from .pushes import Telling
     from .stall import Stall

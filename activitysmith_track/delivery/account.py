@@ -7,6 +7,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from .._endpoint import AccountKey
 from ..client import retry
 from .unanswered import Unanswered
 
@@ -45,10 +46,13 @@ class Account:
         api_key: the key.
         base_url: the service's address.
         runtime: the world outside.
+
+    Attributes:
+        key: what tells it from others.
     """
 
     def __init__(self, api_key: str, base_url: str, runtime: Runtime) -> None:
-        self._key, self.base_url, self._runtime = api_key, base_url, runtime
+        self.key, self._runtime = AccountKey(api_key, base_url), runtime
         self._transport = runtime.transport(api_key, base_url, runtime.attempt_seconds)
         self._sent: deque[float] = deque()
         self._closed_until = 0.0
@@ -71,7 +75,7 @@ class Account:
     @property
     def secret(self) -> str:
         """The API key, for the scrubber."""
-        return self._key
+        return self.key.api_key
 
     def perform(self, calls: Iterable[Call[Any]], seconds: float | None = None) -> Any:
         """Send requests one after the other, each in one attempt; on a worker's thread.

@@ -325,7 +325,7 @@ class Activity:
             # what is on the screen is the older run's
             crash_state = older.end_delivery.state.body or crash_state[0], crash_state[1]
         persistence = self.dispatcher.persistence
-        persistence.guard(self.number, self.account, self.stream_key, crash_state, self.began_at)
+        persistence.guard(self.number, self.account.key, self.stream_key, crash_state, self.began_at)
 
     def give_up(self) -> None:
         """Send no more states, and leave the card to its end; see `Task.give_up`."""
@@ -818,7 +818,7 @@ def _show(
     if persistence is None:
         _take_down(account, stream_key, body, replaces)
         return account.perform([stream_call(stream_key, None, body)]), False
-    with in_place_of_older(persistence, account, stream_key) as older:
+    with in_place_of_older(persistence, account.key, stream_key) as older:
         _take_down(account, stream_key, body, replaces)
         answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
     return answer, older.may_hit

@@ -42,7 +42,7 @@ class Aftermath:
             if now < self._due:
                 return self._due
             look = partial(
-                self._persistence.look_back, activity.account, activity.stream_key, activity.began_at, self._since
+                self._persistence.look_back, activity.account.key, activity.stream_key, activity.began_at, self._since
             )
             dispatcher = activity.dispatcher
             self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, look)

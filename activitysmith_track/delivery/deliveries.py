@@ -14,6 +14,7 @@ from .state import CopyOwner, Hold, Stage, moved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .._endpoint import AccountKey
     from .account import Account
     from .dispatcher import Dispatcher
     from .entries import Entry
@@ -117,6 +118,11 @@ class Delivery:
         self.dispatcher.lost += 1
         if not self.stage.is_final:
             self._done(Stage.LOST)
+
+    @property
+    def account_key(self) -> AccountKey:
+        """To which account it goes."""
+        return self.account.key
 
     @property
     def kind(self) -> str:

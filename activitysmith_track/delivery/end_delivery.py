@@ -192,7 +192,7 @@ class EndDelivery(Delivery):
                 return
             words = as_end(self.state.body), None  # where the watchdog is just being started it ends what was to stay
             key = activity.stream_key
-            self.persistence.guard(activity.number, self.account, key, words, activity.began_at)
+            self.persistence.guard(activity.number, self.account_key, key, words, activity.began_at)
 
     @property
     def _requests(self) -> int:
@@ -281,7 +281,7 @@ class EndDelivery(Delivery):
             return 0.0
         later = through_by(0.0, self.dispatcher.runtime.attempt_seconds)
         key, began_at = self.activity.stream_key, self.activity.began_at
-        found = self.persistence.look_back(self.account, key, began_at, since, later)
+        found = self.persistence.look_back(self.account_key, key, began_at, since, later)
         return now + later if found is None else found
 
     def _show_to_newer(self) -> None:
@@ -318,7 +318,7 @@ class EndDelivery(Delivery):
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
             return contextlib.nullcontext(OlderEnds(False))
-        return in_place_of_older(self.persistence, self.account, self.activity.stream_key, self.activity.began_at)
+        return in_place_of_older(self.persistence, self.account_key, self.activity.stream_key, self.activity.began_at)
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
@@ -332,11 +332,13 @@ class EndDelivery(Delivery):
     @property
     def _holds(self) -> bool:
         """True while something of an older run is held back for this, and not for a newer run."""
-        return not self.activity.is_succeeded and self.persistence.holds_for(self.account, self.activity.stream_key)
+        return not self.activity.is_succeeded and self.persistence.holds_for(
+            self.account_key, self.activity.stream_key
+        )
 
     def _clear(self) -> None:
         super()._clear()  # it was not shown in the place of an older run, so that what that owes is to be sent
-        if self._holds and self.persistence.let_go(self.account, self.activity.stream_key):
+        if self._holds and self.persistence.let_go(self.account_key, self.activity.stream_key):
             self.dispatcher.look_for_owed(self.account, again=True)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
@@ -345,7 +347,7 @@ class EndDelivery(Delivery):
             return None
         key, body, began = self.activity.stream_key, self.state.body, self.activity.began_at
         return self.persistence.entry(
-            self.account, self.kind, body, self.occurred_at, id=self.id, stream_key=key, began=began
+            self.account_key, self.kind, body, self.occurred_at, id=self.id, stream_key=key, began=began
         )
 
     def _is_owed_after(self, error: Exception) -> bool:

@@ -12,7 +12,7 @@ from .deliveries import Postponed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .account import Account
+    from .._endpoint import AccountKey
     from .persistence import Persistence
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
@@ -37,7 +37,7 @@ class OlderEnds:
 
 @contextlib.contextmanager
 def in_place_of_older(
-    persistence: Persistence, account: Account, stream_key: str, began_by: float = float("inf")
+    persistence: Persistence, account: AccountKey, stream_key: str, began_by: float = float("inf")
 ) -> Iterator[OlderEnds]:
     """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
 

@@ -24,17 +24,47 @@ from .unanswered import through_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
-    from .account import Account
-    from .deliveries import Delivery
+    from .._endpoint import AccountKey
     from .entries import Entry
     from .outbox import Outbox
     from .runtime import Runtime
+    from .state import CrashState
     from .watchdog.supervisor import Watchdog
 
-    Owed = tuple[Delivery, Entry]  # something that is owed, and its copy
-    CrashState = tuple[Mapping[str, Any], Mapping[str, Any] | None]  # how an activity ends, and the push
+    class Kept(Protocol):
+        """Something that must not be lost, as far as its copy goes; see `Delivery`."""
+
+        copy_owner: CopyOwner
+
+        @property
+        def account_key(self) -> AccountKey:
+            """To which account it goes."""
+
+        @property
+        def kind(self) -> str:
+            """What it is in the outbox; see `Entry`."""
+
+        @property
+        def entry(self) -> Entry | None:
+            """The copy, as soon as there is one."""
+
+        @property
+        def is_in_flight(self) -> bool:
+            """True while nobody can tell whether it has arrived."""
+
+        @property
+        def may_have_arrived(self) -> bool:
+            """True while an attempt at what is better lost than sent twice is on its way."""
+
+        def copy(self, *, failed: bool = False) -> Entry | None:
+            """Return what others are to deliver in its place, if anything."""
+
+        def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
+            """Note that somebody has a copy."""
+
+    Owed = tuple[Kept, Entry]  # something that is owed, and its copy
 
 logger = logging.getLogger("activitysmith_track")
 
@@ -76,9 +106,9 @@ class Persistence:
         self._owner = f"{os.getpid()}-{runtime.token()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
         self._leased: set[str] = set()  # the ids of what this process has under a lease
-        self._lessees: dict[Account, None] = {}  # the accounts of all that, as the watchdog is told
+        self._lessees: dict[AccountKey, None] = {}  # the accounts of all that, as the watchdog is told
         # Of these, what older runs owe a card that is to begin; each with when it may come at the latest.
-        self._held: dict[tuple[Account, str], dict[str, float]] = {}
+        self._held: dict[tuple[AccountKey, str], dict[str, float]] = {}
         self._leaving = runtime.lock()  # lest an attempt takes a lease on what is left, and nobody gives it back
 
     @property
@@ -99,12 +129,14 @@ class Persistence:
 
     # -- what is owed
 
-    def entry(self, account: Account, kind: str, body: Mapping[str, Any], occurred_at: float, **more: Any) -> Entry:
+    def entry(
+        self, account: AccountKey, kind: str, body: Mapping[str, Any], occurred_at: float, **more: Any
+    ) -> Entry:
         """Make an entry of something that is owed to an account; see `Entry`."""
         made: Entry = module(_OUTBOX).Entry(kind, *_address(account), body, occurred_at, run=self._owner, **more)
         return made
 
-    def keep(self, delivery: Delivery, entry: Entry, *, sent: bool = False) -> bool:
+    def keep(self, delivery: Kept, entry: Entry, *, sent: bool = False) -> bool:
         """Keep a copy of what this process still tries to deliver itself.
 
         Args:
@@ -119,7 +151,7 @@ class Persistence:
             return self.hand_over(delivery, entry) or self._store(delivery, entry, sent)
         return self._store(delivery, entry, sent) or self.hand_over(delivery, entry)
 
-    def _store(self, delivery: Delivery, entry: Entry, sent: bool) -> bool:
+    def _store(self, delivery: Kept, entry: Entry, sent: bool) -> bool:
         """Put a copy into the outbox; what the watchdog had of it, it has no more."""
         outbox = self.outbox
         if outbox is None:
@@ -130,23 +162,23 @@ class Persistence:
                 if not outbox.put([entry], owner, LEASE_SECONDS, sent=sent):
                     return False
                 if owner is not None:
-                    self._note_leases(delivery.account, [entry.id])
+                    self._note_leases(delivery.account_key, [entry.id])
         self.stored(delivery, entry)
         return True
 
-    def stored(self, delivery: Delivery, entry: Entry) -> None:
+    def stored(self, delivery: Kept, entry: Entry) -> None:
         """Note that there is a copy in the outbox, of which the watchdog is told in the place of its own."""
-        self._tell_of_rows(delivery.account)
+        self._tell_of_rows(delivery.account_key)
         delivery.has_copy(entry, CopyOwner.OUTBOX)
         self._take_back(entry)
 
-    def has_row(self, delivery: Delivery) -> bool:
+    def has_row(self, delivery: Kept) -> bool:
         """Tell whether the copy of something is where it is to be: an end's in the outbox, where there is one."""
         if delivery.copy_owner is CopyOwner.WATCHDOG:
             return delivery.kind == "push" or self.directory is False
         return delivery.copy_owner is CopyOwner.OUTBOX
 
-    def begin(self, delivery: Delivery) -> Hold:
+    def begin(self, delivery: Kept) -> Hold:
         """Note that an attempt at what is kept begins; returns who has the copy."""
         entry = delivery.entry
         if entry is None or delivery.copy_owner is CopyOwner.NOBODY:
@@ -163,14 +195,14 @@ class Persistence:
                 return Hold.OTHERS  # whom it is left to
             hold = outbox.begin(entry.id, self._owner, LEASE_SECONDS)
             if hold is Hold.MINE:
-                self._note_leases(delivery.account, [entry.id])
+                self._note_leases(delivery.account_key, [entry.id])
             elif hold is not Hold.UNKNOWN:
                 self._forget_leases([entry.id])
         if hold is Hold.GONE and _comes_once(entry):
             return Hold.SETTLED  # it may have been delivered, long ago
         return hold
 
-    def over(self, delivery: Delivery, *, sent: bool = True) -> None:
+    def over(self, delivery: Kept, *, sent: bool = True) -> None:
         """Note that an attempt is over, and that another one follows: from now on there is a copy.
 
         Args:
@@ -188,7 +220,7 @@ class Persistence:
                 return
         self.keep(delivery, entry, sent=sent)
 
-    def forget_copy(self, delivery: Delivery) -> None:
+    def forget_copy(self, delivery: Kept) -> None:
         """Have the copy of what was delivered, or will never be, forgotten."""
         entry = delivery.entry
         if entry is None:
@@ -207,19 +239,19 @@ class Persistence:
 
     # -- what is under a lease of this process
 
-    def _note_leases(self, account: Account, ids: Iterable[str]) -> None:
+    def _note_leases(self, account: AccountKey, ids: Iterable[str]) -> None:
         """Note what this process has under a lease, and tell the watchdog that there is something."""
         noted = set(ids)
         self._leased |= noted
         if noted:
             self._tell_of_rows(account)
 
-    def _tell_of_rows(self, account: Account) -> None:
+    def _tell_of_rows(self, account: AccountKey) -> None:
         with self._leaving:
             if account not in self._lessees:
                 self._lessees[account] = None
                 if self._watchdog is not None:
-                    self._watchdog.leases(account.secret, account.base_url, self._owner)
+                    self._watchdog.leases(*account, self._owner)
 
     def _forget_leases(self, ids: Iterable[str]) -> None:
         """Note what this process has under a lease no more; where nothing is left, tell the watchdog."""
@@ -229,11 +261,11 @@ class Persistence:
                 for account in list(self._lessees):
                     del self._lessees[account]
                     if self._watchdog is not None:
-                        self._watchdog.returned(account.secret, account.base_url)
+                        self._watchdog.returned(*account)
 
     # -- what earlier processes owe
 
-    def claim(self, account: Account) -> Claimed:
+    def claim(self, account: AccountKey) -> Claimed:
         """Take over a part of what earlier processes owe an account."""
         outbox, address, now = self._used_outbox(), _address(account), self.runtime.wall()
         if outbox is None:
@@ -247,7 +279,7 @@ class Persistence:
         until = None if is_part else outbox.next_lease_end(*address, self._owner)
         return Claimed(tuple(entries), is_part, None if until is None else max(0.0, until - now) + 1.0)
 
-    def hold_ends(self, account: Account, stream_key: str, began_by: float = float("inf")) -> float | None:
+    def hold_ends(self, account: AccountKey, stream_key: str, began_by: float = float("inf")) -> float | None:
         """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
 
         Call `forget_held` when that has begun, or `let_go` when it will not.
@@ -277,22 +309,22 @@ class Persistence:
             return None
         return max(self._held[account, stream_key].values()) if held else 0.0
 
-    def holds_for(self, account: Account, stream_key: str) -> bool:
+    def holds_for(self, account: AccountKey, stream_key: str) -> bool:
         """Tell whether something is held back for a card that is to begin."""
         return (account, stream_key) in self._held
 
-    def forget_held(self, account: Account, stream_key: str) -> None:
+    def forget_held(self, account: AccountKey, stream_key: str) -> None:
         """Forget what was held back for a card that is shown by now, and has made it untrue."""
         self.forget(list(self._held.pop((account, stream_key), ())))
 
-    def let_go(self, account: Account, stream_key: str) -> bool:
+    def let_go(self, account: AccountKey, stream_key: str) -> bool:
         """Let others send again what was held back for a card; returns whether there was anything."""
         held = list(self._held.pop((account, stream_key), ()))
         self.give_back(held)
         return bool(held)
 
     def look_back(
-        self, account: Account, stream_key: str, began_at: float, since: float, late: float = 0.0
+        self, account: AccountKey, stream_key: str, began_at: float, since: float, late: float = 0.0
     ) -> float | None:
         """Look whether an older run's end may have come since a card is there, and forget what is owed of it by now.
 
@@ -345,7 +377,7 @@ class Persistence:
             self._leased |= ids
         return ids
 
-    def inherit(self, account: Account, owner: str) -> list[Entry]:
+    def inherit(self, account: AccountKey, owner: str) -> list[Entry]:
         """Take over what a process that is gone had in the outbox, or has left there.
 
         Args:
@@ -381,7 +413,7 @@ class Persistence:
 
     # -- leaving
 
-    def part(self, owed: Callable[[], Iterable[Delivery]], timeout: float, *, stays: bool = False) -> Parting:
+    def part(self, owed: Callable[[], Iterable[Kept]], timeout: float, *, stays: bool = False) -> Parting:
         """Begin to leave to others what this process could not deliver, for it exits; `leave_all` does the rest.
 
         Args:
@@ -391,7 +423,7 @@ class Persistence:
         """
         with self._leaving:
             self._closed = not stays
-        kept, new, left, ambiguous = list["Delivery"](), list["Owed"](), list["Owed"](), set[str]()
+        kept, new, left, ambiguous = list["Kept"](), list["Owed"](), list["Owed"](), set[str]()
         for delivery in owed():
             if not self.has_row(delivery):
                 entry = delivery.copy()
@@ -428,16 +460,15 @@ class Persistence:
         """True while a watchdog is being started."""
         return self._watchdog is not None and self._watchdog.starts
 
-    def hand_over(self, delivery: Delivery, entry: Entry) -> bool:
+    def hand_over(self, delivery: Kept, entry: Entry) -> bool:
         """Have the watchdog deliver something if the process is gone before it has; False where there is none."""
-        watchdog, account = self._watchdog, delivery.account
+        watchdog = self._watchdog
         if watchdog is None or not watchdog.alive:
             return False
         number = self._handed.setdefault(entry.id, next(self._numbers))
         watchdog.hand_over(
             number,
-            account.secret,
-            account.base_url,
+            *delivery.account_key,
             entry.kind,
             entry.body,
             stream_key=entry.stream_key,
@@ -448,7 +479,9 @@ class Persistence:
         delivery.has_copy(entry, CopyOwner.WATCHDOG)
         return True
 
-    def guard(self, number: int, account: Account, stream_key: str, crash_state: CrashState, began_at: float) -> None:
+    def guard(
+        self, number: int, account: AccountKey, stream_key: str, crash_state: CrashState, began_at: float
+    ) -> None:
         """Have the watchdog end a card if the job dies; starts it with the first one."""
         watchdog = self._watchdog
         if watchdog is None:
@@ -458,11 +491,11 @@ class Persistence:
                 logger.warning("activitysmith_track: no watchdog here: %s", error)
                 return
             for each in list(self._lessees):
-                watchdog.leases(each.secret, each.base_url, self._owner)
+                watchdog.leases(*each, self._owner)
         if self._closed:
             return
         end, push = crash_state
-        watchdog.guard(number, account.secret, account.base_url, stream_key, end=end, push=push, began=began_at)
+        watchdog.guard(number, *account, stream_key, end=end, push=push, began=began_at)
 
     def goodbye(self, number: int) -> None:
         """Tell the watchdog that a card was ended."""
@@ -494,7 +527,7 @@ class Parting:
         persistence: Persistence,
         new: list[Owed],
         left: list[Owed],
-        kept: list[Delivery],
+        kept: list[Kept],
         ambiguous: set[str],
         farewell: Callable[[], Callable[[float], bool]],
     ) -> None:
@@ -598,6 +631,6 @@ def _comes_once(entry: Entry) -> bool:
     return entry.kind == "push" and not entry.at_least_once
 
 
-def _address(account: Account) -> tuple[str, str]:
+def _address(account: AccountKey) -> tuple[str, str]:
     """Return how the outbox knows an account: by its key's fingerprint, and by its address."""
-    return key_fingerprint(account.secret), account.base_url
+    return key_fingerprint(account.api_key), account.base_url

@@ -112,7 +112,7 @@ class PushDelivery(Delivery):
         if self.is_withdrawn or self.has_arrived or (self.may_have_arrived and not failed):
             return None
         return self.persistence.entry(
-            self.account, "push", self.body, self.occurred_at, id=self.id, at_least_once=self.at_least_once
+            self.account_key, "push", self.body, self.occurred_at, id=self.id, at_least_once=self.at_least_once
         )
 
     def _failed(self, error: Exception, now: float) -> float | None:

@@ -189,7 +189,7 @@ class OutboxRecovery:
             if len(self._under_way) >= FEW:
                 return now + CLAIM_POLL
             self.looked_at, self._is_asked = now, False
-            work = partial(self._persistence.claim, self._account)
+            work = partial(self._persistence.claim, self._account.key)
             self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, work)
             return None
         if not self._job.done or dispatcher.persistence is not self._persistence:

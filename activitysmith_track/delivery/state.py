@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .persistence import CrashState
+    CrashState = tuple[Mapping[str, Any], Mapping[str, Any] | None]  # how an activity ends, and the push
 
 
 class Mark(NamedTuple):

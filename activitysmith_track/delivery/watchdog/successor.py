@@ -107,7 +107,7 @@ class Successor:
             account = dispatcher.account(*each.account)
             key = None if each.method == "push" else each.stream_key
             entry = dispatcher.persistence.entry(
-                account,
+                account.key,
                 each.method,
                 each.body,
                 each.occurred_at,
@@ -129,7 +129,7 @@ class Successor:
         deliveries = []
         for key, owner in leases:
             account = self._dispatcher.account(*key)
-            for entry in self._dispatcher.persistence.inherit(account, owner):
+            for entry in self._dispatcher.persistence.inherit(account.key, owner):
                 deliveries.append(self._delivery(account, entry, is_recent=entry.run == owner))
         return deliveries
 
