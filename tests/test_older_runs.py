@@ -58,7 +58,7 @@ class Idle:
     def snapshot(self) -> None:
         return
 
-    def last_words(self) -> None:
+    def crash_state(self) -> None:
         return
 
     def rest(self, looked: object) -> None:

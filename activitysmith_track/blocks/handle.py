@@ -295,9 +295,9 @@ class Provider:
         """Return how many transitions there have been by now."""
         return self._handle._builder.transitions(self._handle)
 
-    def last_words(self) -> CrashState | None:
+    def crash_state(self) -> CrashState | None:
         """Return what is to be said if the process dies now, or `None` where nobody watches."""
-        return self._handle._builder.last_words(self._handle)
+        return self._handle._builder.crash_state(self._handle)
 
     def rest(self, looked: Mark | None) -> float | None:
         """Ask to be woken by the next change after that look; else return the seconds after which to look again."""

@@ -225,7 +225,7 @@ class StateBuilder(Generic[H]):
         reason = f": {outcome.reason}" if outcome.reason and outcome.kind == "failed" else ""
         return fit(f"{verb} {self.place(handle, outcome)}{reason}")
 
-    def last_words(self, handle: H) -> CrashState | None:
+    def crash_state(self, handle: H) -> CrashState | None:
         """Return how the card ends, and the push, if the process dies now, or `None` where nobody watches."""
         asked = handle._options.get("watchdog")
         if not (handle._tracker.watches if asked is None else asked):

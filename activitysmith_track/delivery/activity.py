@@ -314,7 +314,7 @@ class Activity:
 
     def _arm(self, *, is_refused: bool = False) -> None:
         """Tell the watchdog, where there is one, what to say if the process dies; of a refused card a push alone."""
-        crash_state = self.source.last_words()
+        crash_state = self.source.crash_state()
         self.is_armed = crash_state is not None
         if crash_state is None:
             return
@@ -639,7 +639,7 @@ class Activity:
         """
         if self._is_in_doubt or self.dispatcher.clock() >= self.dispatcher.begun_at + YOUNG_SECONDS:
             return self._is_in_doubt
-        return self.source.last_words() is not None if self.is_armed is None else self.is_armed
+        return self.source.crash_state() is not None if self.is_armed is None else self.is_armed
 
     def doubt(self) -> None:
         """Note that an earlier process may have something on its way that would overwrite this."""

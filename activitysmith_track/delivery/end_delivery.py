@@ -184,7 +184,7 @@ class EndDelivery(Delivery):
         """Where a watchdog stands guard, have it end the activity as it did, should the process be killed by now."""
         activity = self.activity
         if activity.is_armed is None and self.persistence.watched:  # it has ended before it was looked at
-            activity.is_armed = activity.source.last_words() is not None
+            activity.is_armed = activity.source.crash_state() is not None
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
             entry = self.copy() if self.state.keep else None

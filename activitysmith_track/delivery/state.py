@@ -70,7 +70,7 @@ class StateProvider(Protocol):
     def transitions(self) -> int:
         """Return how many transitions there have been by now."""
 
-    def last_words(self) -> CrashState | None:
+    def crash_state(self) -> CrashState | None:
         """Return what is to be said if the process dies now, or `None` where nobody watches."""
 
     def rest(self, looked: Mark | None) -> float | None:
@@ -95,7 +95,7 @@ class _Nothing:
     def transitions(self) -> int:
         return 0
 
-    def last_words(self) -> CrashState | None:
+    def crash_state(self) -> CrashState | None:
         return None
 
     def rest(self, looked: Mark | None) -> float | None:

@@ -206,7 +206,7 @@ def _await_ready(told: int, until: float, now: Callable[[], float]) -> int:
     """Wait for the process to say that it stands, and return its number.
 
     Raises:
-        OSError: when it does not, with its last words.
+        OSError: when it does not, with the last line that it wrote.
     """
     heard = b""
     poll = select.poll()

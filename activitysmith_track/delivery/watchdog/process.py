@@ -1,7 +1,7 @@
 """The watchdog process: what it is told, and what it does when the job is gone.
 
 `supervisor` starts it in a session of its own and feeds it over a pipe with frames; see `protocol`. It knows the
-last words of each open card, and sleeps until the job says `bye`, the pipe closes, or the job's pidfd says that it
+crash state of each open card, and sleeps until the job says `bye`, the pipe closes, or the job's pidfd says that it
 is gone. Then it delivers what is left to say, for up to an hour, and exits. All of it is put into the outbox before
 the first attempt: a newer run of the same card takes its end away there, and what it has to give up a next process
 finds there. What the job has put there itself it takes over: what is gone by then was delivered, or a newer run has

@@ -5,9 +5,9 @@ They are, by their `frame`:
 - `hello`: the protocol's version, the job's pid, how to import this library, how long to try, and the outbox's
   directory (true for the user's own, false for none).
 - `account`: `id`, `api_key`, `base_url`; cards and what is owed name it by its id.
-- `card`: `id`, `account`, `stream_key`, `began` (seconds since the epoch), and the last words: `end`, the body that
+- `card`: `id`, `account`, `stream_key`, `began` (seconds since the epoch), and its crash state: `end`, the body that
   ends the stream, empty where the service would not show it, and `push`, the body of a push or null. It comes when a
-  card opens and whenever its last words change; the newest counts.
+  card opens and whenever its crash state changes; the newest counts.
 - `goodbye`: `id`; the job has ended that card itself.
 - `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
   and `began` (seconds since the epoch); to be delivered when the job is gone, in whatever way.

@@ -205,7 +205,7 @@ class Watchdog:
     def close(self, timeout: float) -> bool:
         """Say bye: the job leaves in order, and the process delivers what was handed over, then exits.
 
-        Cards without a goodbye are ended by their last words, without a push.
+        Cards without a goodbye are ended as their crash state says, without a push.
 
         Args:
             timeout: seconds to wait at most until the process has been told everything.
