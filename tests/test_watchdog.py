@@ -33,10 +33,10 @@ from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
-from activitysmith_track.delivery.watchdog import crash_state, pids, process, protocol, successor, supervisor
+from activitysmith_track.delivery.watchdog import job_record, pids, process, protocol, successor, supervisor
 from activitysmith_track.delivery.watchdog import line as lines
-from activitysmith_track.delivery.watchdog.crash_state import Duty
-from activitysmith_track.delivery.watchdog.crash_state import Owed as Request
+from activitysmith_track.delivery.watchdog.job_record import JobRecord
+from activitysmith_track.delivery.watchdog.job_record import Owed as Request
 from activitysmith_track.delivery.watchdog.process import Guard
 from activitysmith_track.delivery.watchdog.protocol import Decoder, Garbled, encode
 from activitysmith_track.delivery.watchdog.successor import PacedRuntime, Successor
@@ -606,7 +606,7 @@ def test_a_bye(sim: Simulator) -> None:
         pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
     pipes.guard.deliver()
-    assert pipes.guard.duty.left
+    assert pipes.guard.record.left
     assert sim.requests == []
 
 
@@ -637,7 +637,7 @@ def test_a_job_whose_pidfd_tells() -> None:
         pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
     os.close(pidfd)
-    assert 7 in pipes.guard.duty._accounts
+    assert 7 in pipes.guard.record._accounts
     assert pipes.guard._pidfd is not None
     os.close(pipes.guard._pidfd)
 
@@ -647,7 +647,7 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
     monkeypatch.setattr(process, "TERM_SECONDS", 0.2)
     guard = Guard()
     for frame in (hello(timing=list(QUICK._replace(retry=3_600.0))), *told(sim)):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     with sim.fault("status", status=503):
         before = set(threading.enumerate())
         delivering = threading.Thread(target=guard.deliver)
@@ -667,7 +667,7 @@ def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) 
     owed = {"method": "keep", "stream_key": "other", "body": END, "happened": time.time(), "began": 0.0}
     timing = list(QUICK._replace(retry=0.2))
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, owed=(owed,))):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     before = set(threading.enumerate())
     with sim.fault("status", status=503):
         guard.deliver()
@@ -717,7 +717,7 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
     guard, timing = Guard(), list(QUICK._replace(attempt=3.0))
     frames = hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)
     for frame in frames:
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     show(sim)
     delivering = threading.Thread(target=guard.deliver)
     delivering.start()
@@ -747,10 +747,10 @@ def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: 
     guard, account = Guard(), encode("account", id=1, api_key=sim.api_key, base_url=sim.base_url)
     told = encode("leases", id=1, account=1, owner="1-x"), encode("leases", id=2, account=9, owner="2-y")
     for frame in (hello(environment={}, outbox=str(tmp_path / "box")), account, *told):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     guard.deliver()
     assert sorted(push.title for push in sim.pushes) == ["given back", "under a lease"]
-    assert guard.duty.leases() == [((sim.api_key, sim.base_url), "1-x")]
+    assert guard.record.leases() == [((sim.api_key, sim.base_url), "1-x")]
 
 
 def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -759,7 +759,7 @@ def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monk
     guard, timing = Guard(), list(QUICK._replace(attempt=0.2, retry=3_600.0))
     show(sim)
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     with sim.fault("status", status=503, path="/live-activity/*", skip=1):
         guard.deliver()
     assert sim.cards["job"].ended
@@ -772,7 +772,7 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
     show(sim)
     guard = Guard()
     for frame in (hello(environment={}, outbox=str(tmp_path / "box")), *told(sim)):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     box = Outbox(tmp_path / "box")
     with sim.fault("status", status=503):
         delivering = threading.Thread(target=guard.deliver)
@@ -793,7 +793,7 @@ def test_without_a_hello(sim: Simulator) -> None:
     """Who has not said hello is no job of ours, whatever else comes."""
     guard = Guard()
     for frame in told(sim):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     guard.deliver()
     assert sim.requests == []
 
@@ -805,7 +805,7 @@ def test_the_watchdog_writes_down_an_end_first(
     show(sim)
     guard, box = Guard(), Outbox(tmp_path / "box")
     for frame in (hello(environment={}, outbox=str(tmp_path / "box")), *told(sim)):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     taken: list[Any] = []
 
     def can_send() -> bool:
@@ -827,7 +827,7 @@ def test_a_package_that_is_not_on_the_path(sim: Simulator, monkeypatch: pytest.M
     monkeypatch.setattr(site, "main", lambda: called.append(True))
     guard = Guard()
     for frame in (hello(environment={}), *told(sim)):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "httpx", None)
         patch.setitem(sys.modules, "activitysmith_track.client.sync", None)
@@ -848,26 +848,26 @@ def test_nobody_listens() -> None:
 
 def test_several_accounts() -> None:
     """Who owns another account gets a push of their own; cards that alarm nobody are only counted."""
-    duty = Duty()
+    record = JobRecord()
     for number, key in ((1, "a"), (2, "b"), (3, "c")):
-        duty.take({"frame": "account", "id": number, "api_key": key, "base_url": "u"}, b"")
+        record.take({"frame": "account", "id": number, "api_key": key, "base_url": "u"}, b"")
     pushes: list[Any] = [None, PUSH, PUSH, {"title": "t"}, {"title": "t"}, None, PUSH]
     for number, (account, push) in enumerate(zip((1, 1, 1, 2, 2, 3, 9), pushes, strict=True)):
         words = {"end": END, "push": push, "began": 1.0}
         content = encode("card", id=number, account=account, stream_key=f"k{number}", **words)[4:]
-        duty.take(json.loads(content), content)
-    found = [each for each in duty.owed(5.0) if each.method == "push"]
+        record.take(json.loads(content), content)
+    found = [each for each in record.owed(5.0) if each.method == "push"]
     assert found == [
         Request("push", ("a", "u"), "k1", {**PUSH, "message": "gone · and 2 more cards"}, True, 5.0),
         Request("push", ("b", "u"), "k3", {"title": "t", "message": "and 1 more card"}, True, 5.0),
     ]
-    assert len(duty.owed(5.0)) == 8
+    assert len(record.owed(5.0)) == 8
 
 
 def test_the_newest_card_of_a_stream_counts() -> None:
     """What an older block owes a card that a newer one of the same name shows is not told in its place."""
-    duty = Duty()
-    duty.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
+    record = JobRecord()
+    record.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
     older = {
         "account": 1,
         "method": "end",
@@ -884,19 +884,19 @@ def test_the_newest_card_of_a_stream_counts() -> None:
         encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH, began=1.0),
         encode("card", id=3, account=1, stream_key="k", end={**END, "metadata": {}}, push=None, began=1.0),
     ):
-        duty.take(json.loads(content[4:]), content[4:])
-    owed = [(each.method, each.stream_key, each.body) for each in duty.owed(5.0)]
+        record.take(json.loads(content[4:]), content[4:])
+    owed = [(each.method, each.stream_key, each.body) for each in record.owed(5.0)]
     assert owed == [("end", "k", END), ("push", "k", PUSH), ("end", "other", {})]
 
 
 def test_a_card_that_was_refused_alarms_and_ends_nothing() -> None:
     """There is no end to be told of it, and it does not stand for a newer or an older block of its name."""
-    duty = Duty()
-    duty.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
+    record = JobRecord()
+    record.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
     for number, key, end in ((1, "k", END), (2, "k", {}), (3, "other", {})):
         content = encode("card", id=number, account=1, stream_key=key, end=end, push=PUSH, began=1.0)[4:]
-        duty.take(json.loads(content), content)
-    owed = [(each.method, each.stream_key, each.body.get("message")) for each in duty.owed(5.0)]
+        record.take(json.loads(content), content)
+    owed = [(each.method, each.stream_key, each.body.get("message")) for each in record.owed(5.0)]
     assert owed == [("end", "k", None), ("push", "k", "gone · and 2 more cards")]
 
 
@@ -946,7 +946,7 @@ def test_a_machine_without_threads(sim: Simulator, monkeypatch: pytest.MonkeyPat
 
     guard = Guard()
     for frame in (hello(environment={}), *told(sim)):
-        guard.duty.take(*next(Decoder().feed(frame)))
+        guard.record.take(*next(Decoder().feed(frame)))
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         guard.deliver()
@@ -960,7 +960,7 @@ def test_what_the_pipe_of_a_dead_job_holds() -> None:
     os.write(writes, encode("account", id=7, api_key="k", base_url="u"))
     guard = Guard(pipe=reads)
     assert guard._read(everything=True)
-    assert 7 in guard.duty._accounts
+    assert 7 in guard.record._accounts
     os.close(writes)
     assert not guard._read(everything=True)
     os.close(reads)
@@ -1261,26 +1261,26 @@ def spoil(chance: random.Random) -> bytes:
     return bytes(data) + len(content).to_bytes(4, "big") + content
 
 
-def swallow(data: bytes, chance: random.Random) -> Duty:
+def swallow(data: bytes, chance: random.Random) -> JobRecord:
     """Feed bytes in pieces to what reads them in the process, and have it say what there is to do."""
-    decoder, duty = Decoder(), Duty()
+    decoder, record = Decoder(), JobRecord()
     try:
         while data:
             size = chance.randrange(1, 5_000)
             for frame, content in decoder.feed(data[:size]):
-                duty.take(frame, content)
+                record.take(frame, content)
             data = data[size:]
     except Garbled:
         pass
     assert len(decoder._buffer) <= protocol.MAX_FRAME + 5_004
-    assert all(isinstance(owner, str) for _, owner in duty.leases())
-    for each in duty.owed(0.0):
+    assert all(isinstance(owner, str) for _, owner in record.leases())
+    for each in record.owed(0.0):
         try:
             body = annotate_delay(dict(each.body), each.occurred_at, 0.0, each.method)
             owed_call(each.method, each.stream_key, body)
         except ValueError:
             continue
-    return duty
+    return record
 
 
 def test_garbage_does_no_harm() -> None:
@@ -1292,19 +1292,19 @@ def test_garbage_does_no_harm() -> None:
 
 def test_what_is_held_is_bounded() -> None:
     """Cards without end, or huge ones, do not grow the process; a smaller one still takes its place."""
-    duty, big = Duty(), {"x": "y" * 500_000}
+    record, big = JobRecord(), {"x": "y" * 500_000}
     for number in range(1_000):
-        duty.take({"frame": "account", "id": number, "api_key": "k", "base_url": "u"}, b"")
+        record.take({"frame": "account", "id": number, "api_key": "k", "base_url": "u"}, b"")
         content = encode("card", id=number, account=1, stream_key="k", end=big, push=None, began=1.0)[4:]
-        duty.take({"frame": "card", "id": number}, content)
-    assert duty._held <= crash_state.MAX_HELD
-    assert len(duty._accounts) <= protocol.MAX_ENTRIES
+        record.take({"frame": "card", "id": number}, content)
+    assert record._held <= job_record.MAX_HELD
+    assert len(record._accounts) <= protocol.MAX_ENTRIES
     for number in range(1_000):
-        duty.take({"frame": "card", "id": number}, b"{}")
-    assert len(duty._entries) == protocol.MAX_ENTRIES
+        record.take({"frame": "card", "id": number}, b"{}")
+    assert len(record._entries) == protocol.MAX_ENTRIES
     for number in range(1_000):
-        duty.take({"frame": "goodbye", "id": number}, b"{}")
-    assert (duty._held, duty._entries) == (0, {})
+        record.take({"frame": "goodbye", "id": number}, b"{}")
+    assert (record._held, record._entries) == (0, {})
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -42,7 +42,7 @@ from activitysmith_track.delivery.scheduler import Agenda, Job
 from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.delivery.state import Hold
 from activitysmith_track.delivery.unanswered import LATE_SECONDS
-from activitysmith_track.delivery.watchdog.crash_state import Duty, Owed
+from activitysmith_track.delivery.watchdog.job_record import JobRecord, Owed
 from activitysmith_track.delivery.watchdog.successor import Successor
 from activitysmith_track.errors import ConnectionFailed, RequestTimedOut
 from activitysmith_track.simulator.service import Service
@@ -471,7 +471,7 @@ class WorldWatchdog:
 
     def __init__(self, process: Process) -> None:
         self._process, self._world = process, process.world
-        self._duty = Duty()
+        self._record = JobRecord()
         self.stands_at = process.world.now + 0.05 + process.world.rng.random() * 0.3
         self._heard_at = 0.0
 
@@ -490,14 +490,14 @@ class WorldWatchdog:
 
         def arrive() -> None:
             if not self._process.dead or self._process.gone_at >= moment:
-                self._duty.take(frame, content)
+                self._record.take(frame, content)
 
         self._world.at(moment, arrive)
 
     def guard(
         self, card: int, api_key: str, base_url: str, stream_key: str, *, end: Any, push: Any, began: float
     ) -> None:
-        self._duty._accounts[1] = api_key, base_url
+        self._record._accounts[1] = api_key, base_url
         words = {"end": dict(end), "push": None if push is None else dict(push), "began": began}
         self._say("card", id=card, account=1, stream_key=stream_key, **words)
 
@@ -507,14 +507,14 @@ class WorldWatchdog:
     def hand_over(
         self, owed: int, api_key: str, base_url: str, method: str, body: Any, *, happened: float, **more: Any
     ) -> None:
-        self._duty._accounts[1] = api_key, base_url
+        self._record._accounts[1] = api_key, base_url
         self._say("owed", id=owed, account=1, method=method, body=dict(body), happened=happened, **more)
 
     def settled(self, owed: int) -> None:
         self._say("settled", id=owed)
 
     def leases(self, api_key: str, base_url: str, owner: str) -> None:
-        self._duty._accounts[1] = api_key, base_url
+        self._record._accounts[1] = api_key, base_url
         self._say("leases", id=1, account=1, owner=owner)
 
     def returned(self, api_key: str, base_url: str) -> None:
@@ -537,9 +537,9 @@ class WorldWatchdog:
         self._world.at(self._world.now + 0.01 + self._world.rng.random() * 0.05, self._take_over)
 
     def _take_over(self) -> None:
-        owed = self._duty.owed(self._world.wall())
-        if self._duty.owes and self.alive:
-            Heir(self._process, owed, self._duty.leases())
+        owed = self._record.owed(self._world.wall())
+        if self._record.owes and self.alive:
+            Heir(self._process, owed, self._record.leases())
 
 
 class WorldTracker(Tracker):

@@ -17,7 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .crash_state import Duty
+from .job_record import JobRecord
 from .pids import is_gone
 from .protocol import READY, Decoder, Garbled, Timing
 
@@ -69,7 +69,7 @@ class Guard:
 
     def __init__(self, pipe: int = 0, pidfd: int = 1, told: int = 2) -> None:
         self._pipe, self._lent, self._listener = pipe, pidfd, told
-        self.duty = Duty()
+        self.record = JobRecord()
         self._decoder = Decoder()
         self._until = float("inf")
         self._pidfd: int | None = None
@@ -90,7 +90,7 @@ class Guard:
             if self._pidfd is not None and not registered:
                 watched.register(self._pidfd, select.POLLIN)
                 registered = True
-            ready = dict(watched.poll(None if registered or self.duty.hello is None else POLL_SECONDS * 1_000))
+            ready = dict(watched.poll(None if registered or self.record.hello is None else POLL_SECONDS * 1_000))
             gone = self._pidfd in ready if registered else self._is_gone()
             if not self._read(everything=gone) or gone:
                 return
@@ -113,10 +113,10 @@ class Guard:
         """Take in some bytes; False at the end, be it a bye, a closed pipe or garbage."""
         try:
             for frame, content in self._decoder.feed(data):
-                self.duty.take(frame, content)
+                self.record.take(frame, content)
                 if frame["frame"] == "hello":
                     self._begin(frame)
-                if self.duty.left:
+                if self.record.left:
                     return False
         except Garbled:
             return False
@@ -134,15 +134,15 @@ class Guard:
         os.close(null)
 
     def _is_gone(self) -> bool:
-        hello = self.duty.hello
+        hello = self.record.hello
         return hello is not None and is_gone(hello["pid"], hello["started"])
 
     # -- what is left to say
 
     def deliver(self) -> None:
         """Deliver what is left to say, or leave it to a next process when the time is over."""
-        hello = self.duty.hello
-        if hello is None or not self.duty.owes:
+        hello = self.record.hello
+        if hello is None or not self.record.owes:
             return
         self._make_importable(hello)
         from .successor import PacedRuntime, Successor
@@ -150,7 +150,7 @@ class Guard:
         timing = Timing(*hello["timing"])
         runtime = PacedRuntime(timing.attempt, timing.first_wait, timing.longest_wait)
         self._until = runtime.now() + min(timing.retry, LONGEST_RETRY, self._patience)
-        owed, leases = self.duty.owed(runtime.wall()), self.duty.leases()
+        owed, leases = self.record.owed(runtime.wall()), self.record.leases()
         Successor(runtime, hello["outbox"]).deliver(owed, lambda: self._until, leases)
 
     @staticmethod

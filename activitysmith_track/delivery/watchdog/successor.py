@@ -20,7 +20,7 @@ from ..runtime import Runtime
 from ..shutdown import Shutdown
 from ..state import CopyOwner
 from ..transport import load
-from .crash_state import Owed
+from .job_record import Owed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

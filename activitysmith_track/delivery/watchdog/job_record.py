@@ -1,4 +1,4 @@
-"""What is to be said of a job that is gone: pure, and bounded whatever the job tells."""
+"""What the process knows of its job, and what is to be said when that is gone: pure, and bounded."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Owed(NamedTuple):
     began_at: float = 0.0
 
 
-class Duty:
-    """What the process knows: pure, and bounded whatever it is told."""
+class JobRecord:
+    """What the job has said so far: how its cards end if it dies, what it owes, and what it has in the outbox."""
 
     def __init__(self) -> None:
         self.hello: dict[str, Any] | None = None
