@@ -504,7 +504,7 @@ def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     """A card that is guarded while the exit writes to the disk has nobody who could say goodbye to its watchdog."""
     keeper = Persistence(Runtime())
     assert leave(keeper)
-    keeper.guard(1, AccountKey(sim.api_key, sim.base_url), "job", ({}, None), 0.0)
+    keeper.arm(1, AccountKey(sim.api_key, sim.base_url), "job", ({}, None), 0.0)
     assert not keeper.watched
     assert keeper._watchdog is not None
     assert keeper._watchdog._thread is None

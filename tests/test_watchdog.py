@@ -33,11 +33,11 @@ from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
-from activitysmith_track.delivery.watchdog import job_record, pids, process, protocol, successor, supervisor
+from activitysmith_track.delivery.watchdog import job_record, pids, protocol, successor, supervisor
 from activitysmith_track.delivery.watchdog import line as lines
 from activitysmith_track.delivery.watchdog.job_record import JobRecord
 from activitysmith_track.delivery.watchdog.job_record import Owed as Request
-from activitysmith_track.delivery.watchdog.process import Guard
+from activitysmith_track.delivery.watchdog.process import WatchdogProcess
 from activitysmith_track.delivery.watchdog.protocol import Decoder, Garbled, encode
 from activitysmith_track.delivery.watchdog.successor import PacedRuntime, Successor
 from activitysmith_track.delivery.watchdog.supervisor import Watchdog
@@ -68,10 +68,10 @@ def test_the_newest_words_count(start: Start, sim: Simulator) -> None:
         show()
         tell()
         for percentage in range(43, 78):
-            dog.guard(1, key, url, "job", **words(percentage))
+            dog.arm(1, key, url, "job", **words(percentage))
         assert dog.close(30)
         dog = supervisor.Watchdog(Timing(*timing))
-        dog.guard(1, key, url, "job", **words(77))
+        dog.arm(1, key, url, "job", **words(77))
         tell()
         wait()
     """)
@@ -222,7 +222,7 @@ def test_a_child_that_dies_first(start: Start, sim: Simulator, leave: str) -> No
             dog.close(0)
             {leave}
         os.waitpid(child, 0)
-        dog.guard(1, key, url, "job", **words(50))
+        dog.arm(1, key, url, "job", **words(50))
         dog.goodbye(1)
         assert dog.close(30)
     """)
@@ -261,7 +261,7 @@ def test_signals_that_the_job_has_set(start: Start, sim: Simulator, setting: str
         first = dog.pid
         os.kill(first, signal.SIGKILL)
         while dog.pid in (None, first):
-            dog.guard(1, key, url, "job", **words())
+            dog.arm(1, key, url, "job", **words())
         tell()
         wait()
     """)
@@ -320,10 +320,10 @@ def test_a_stopped_watchdog_holds_up_nothing(start: Start, sim: Simulator) -> No
         more = words(10)
         more["end"]["metadata"] = {"note": "x" * 2000}
         for percentage in range(2000):
-            dog.guard(1 + percentage % 3, key, url, "job", **more)
+            dog.arm(1 + percentage % 3, key, url, "job", **more)
         for number in 2, 3:
             dog.goodbye(number)
-        dog.guard(1, key, url, "job", **words(77))
+        dog.arm(1, key, url, "job", **words(77))
         while not dog._inbox.empty():
             time.sleep(0.01)
         say(len(dog._line._pending) <= 4)
@@ -352,7 +352,7 @@ def test_a_farewell_that_nobody_hears(start: Start, sim: Simulator) -> None:
         more = words(10)
         more["end"]["metadata"] = {"note": "x" * 2000}
         for number in range(100):
-            dog.guard(1 + number, key, url, "job", **more)
+            dog.arm(1 + number, key, url, "job", **more)
         begun = time.monotonic()
         say(dog.close(0.3), time.monotonic() - begun < 10)
     """)
@@ -401,7 +401,7 @@ def test_a_job_that_closes_what_it_did_not_open(start: Start, sim: Simulator) ->
         file = os.open("own", os.O_CREAT | os.O_RDWR)
         os.dup2(file, pipe)
         for percentage in range(10):
-            dog.guard(1, key, url, "job", **words(percentage))
+            dog.arm(1, key, url, "job", **words(percentage))
         tell()
         dog.goodbye(1)
         assert dog.close(30)
@@ -424,7 +424,7 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
     dog = Watchdog(QUICK, interpreter=python)
     with caplog.at_level(logging.WARNING):
         assert not dog.start(PATIENCE)
-        dog.guard(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH, began=0.0)
+        dog.arm(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH, began=0.0)
         dog.goodbye(1)
         assert not dog.start(PATIENCE)
         assert dog.close(PATIENCE)
@@ -527,8 +527,8 @@ class Pipes:
     def __init__(self) -> None:
         self.reads, self.writes = os.pipe()
         self.listens, told = os.pipe()
-        self.guard = Guard(self.reads, os.open(os.devnull, os.O_RDWR), told)
-        self.thread = threading.Thread(target=self.guard.wait, daemon=True)
+        self.process = WatchdogProcess(self.reads, os.open(os.devnull, os.O_RDWR), told)
+        self.thread = threading.Thread(target=self.process.wait, daemon=True)
 
     def __enter__(self) -> Pipes:
         self.thread.start()
@@ -549,7 +549,7 @@ class Pipes:
         os.close(self.writes)
         self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
-        for each in (self.reads, self.listens, self.guard._lent, self.guard._listener):
+        for each in (self.reads, self.listens, self.process._lent, self.process._listener):
             os.close(each)
 
 
@@ -592,7 +592,7 @@ def test_waiting_and_delivering(sim: Simulator, monkeypatch: pytest.MonkeyPatch)
     with Pipes() as pipes:
         pipes.hello()
         pipes.send(*told(sim))
-    pipes.guard.deliver()
+    pipes.process.deliver()
     assert (sim.cards["job"].color, [push.title for push in sim.pushes]) == ("red", ["job failed"])
     assert sys.path[-1] == "/nowhere"
     assert os.environ["NO_PROXY"] == "*"
@@ -605,8 +605,8 @@ def test_a_bye(sim: Simulator) -> None:
         pipes.send(*told(sim)[:1], encode("bye"), *told(sim))
         pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
-    pipes.guard.deliver()
-    assert pipes.guard.record.left
+    pipes.process.deliver()
+    assert pipes.process.record.left
     assert sim.requests == []
 
 
@@ -630,31 +630,31 @@ def test_a_job_whose_pidfd_tells() -> None:
     child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
     pidfd = os.pidfd_open(child.pid)
     with Pipes() as pipes:
-        os.dup2(pidfd, pipes.guard._lent)
+        os.dup2(pidfd, pipes.process._lent)
         pipes.hello(pidfd=True)
         pipes.send(encode("account", id=7, api_key="k", base_url="u"))
         child.communicate(timeout=PATIENCE)
         pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
     os.close(pidfd)
-    assert 7 in pipes.guard.record._accounts
-    assert pipes.guard._pidfd is not None
-    os.close(pipes.guard._pidfd)
+    assert 7 in pipes.process.record._accounts
+    assert pipes.process._pidfd is not None
+    os.close(pipes.process._pidfd)
 
 
 def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a SIGTERM of its own it still does its duty, but not for long."""
-    monkeypatch.setattr(process, "TERM_SECONDS", 0.2)
-    guard = Guard()
+    monkeypatch.setattr(f"{WatchdogProcess.__module__}.TERM_SECONDS", 0.2)
+    process = WatchdogProcess()
     for frame in (hello(timing=list(QUICK._replace(retry=3_600.0))), *told(sim)):
-        guard.record.take(*next(Decoder().feed(frame)))
+        process.record.take(*next(Decoder().feed(frame)))
     with sim.fault("status", status=503):
         before = set(threading.enumerate())
-        delivering = threading.Thread(target=guard.deliver)
+        delivering = threading.Thread(target=process.deliver)
         delivering.start()
         assert sim.wait_for(lambda phone: len(phone.requests) >= 4)
         assert delivering.is_alive()
-        guard.hurry()
+        process.hurry()
         delivering.join(PATIENCE)
         for thread in set(threading.enumerate()) - before:
             thread.join(PATIENCE)
@@ -663,14 +663,14 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
 
 def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) -> None:
     """What the process cannot deliver in its time a next process finds on disk, free to take, without the key."""
-    guard = Guard()
+    process = WatchdogProcess()
     owed = {"method": "keep", "stream_key": "other", "body": END, "happened": time.time(), "began": 0.0}
     timing = list(QUICK._replace(retry=0.2))
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, owed=(owed,))):
-        guard.record.take(*next(Decoder().feed(frame)))
+        process.record.take(*next(Decoder().feed(frame)))
     before = set(threading.enumerate())
     with sim.fault("status", status=503):
-        guard.deliver()
+        process.deliver()
         for thread in set(threading.enumerate()) - before:
             thread.join(PATIENCE)
     box = Outbox(tmp_path / "box")
@@ -714,12 +714,12 @@ def test_nothing_is_taken_again_after_the_end(
 
 def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
     """A card that a dead job's update wakes after its end is ended again, for the last time when none can come."""
-    guard, timing = Guard(), list(QUICK._replace(attempt=3.0))
+    process, timing = WatchdogProcess(), list(QUICK._replace(attempt=3.0))
     frames = hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)
     for frame in frames:
-        guard.record.take(*next(Decoder().feed(frame)))
+        process.record.take(*next(Decoder().feed(frame)))
     show(sim)
-    delivering = threading.Thread(target=guard.deliver)
+    delivering = threading.Thread(target=process.deliver)
     delivering.start()
     assert sim.wait_for(lambda phone: phone.cards["job"].ended)
     show(sim)
@@ -744,24 +744,24 @@ def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: 
     assert box.begin(entries[3].id, "3-z", 60) is Hold.MINE
     assert box.begin(entries[4].id, "1-x", 60) is Hold.MINE
     assert box.delivered([entries[1].id])
-    guard, account = Guard(), encode("account", id=1, api_key=sim.api_key, base_url=sim.base_url)
+    process, account = WatchdogProcess(), encode("account", id=1, api_key=sim.api_key, base_url=sim.base_url)
     told = encode("leases", id=1, account=1, owner="1-x"), encode("leases", id=2, account=9, owner="2-y")
     for frame in (hello(environment={}, outbox=str(tmp_path / "box")), account, *told):
-        guard.record.take(*next(Decoder().feed(frame)))
-    guard.deliver()
+        process.record.take(*next(Decoder().feed(frame)))
+    process.deliver()
     assert sorted(push.title for push in sim.pushes) == ["given back", "under a lease"]
-    assert guard.record.leases() == [((sim.api_key, sim.base_url), "1-x")]
+    assert process.record.leases() == [((sim.api_key, sim.base_url), "1-x")]
 
 
 def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that has been ended is not worth an hour of trying to end it again."""
     monkeypatch.setattr("activitysmith_track.delivery.recovery.END_AGAIN_SECONDS", 1.0)
-    guard, timing = Guard(), list(QUICK._replace(attempt=0.2, retry=3_600.0))
+    process, timing = WatchdogProcess(), list(QUICK._replace(attempt=0.2, retry=3_600.0))
     show(sim)
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, push=None)):
-        guard.record.take(*next(Decoder().feed(frame)))
+        process.record.take(*next(Decoder().feed(frame)))
     with sim.fault("status", status=503, path="/live-activity/*", skip=1):
-        guard.deliver()
+        process.deliver()
     assert sim.cards["job"].ended
     assert len(sim.requests) >= 3
     assert is_drained(Outbox(tmp_path / "box"))
@@ -770,12 +770,12 @@ def test_a_second_end_is_not_tried_for_long(sim: Simulator, tmp_path: Path, monk
 def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
     """A card that was begun anew while the service did not answer is not ended by what its older run left."""
     show(sim)
-    guard = Guard()
+    process = WatchdogProcess()
     for frame in (hello(environment={}, outbox=str(tmp_path / "box")), *told(sim)):
-        guard.record.take(*next(Decoder().feed(frame)))
+        process.record.take(*next(Decoder().feed(frame)))
     box = Outbox(tmp_path / "box")
     with sim.fault("status", status=503):
-        delivering = threading.Thread(target=guard.deliver)
+        delivering = threading.Thread(target=process.deliver)
         delivering.start()
         assert sim.wait_for(lambda phone: len(phone.requests) >= 5)
         until, taken = time.monotonic() + PATIENCE, None
@@ -791,10 +791,10 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
 
 def test_without_a_hello(sim: Simulator) -> None:
     """Who has not said hello is no job of ours, whatever else comes."""
-    guard = Guard()
+    process = WatchdogProcess()
     for frame in told(sim):
-        guard.record.take(*next(Decoder().feed(frame)))
-    guard.deliver()
+        process.record.take(*next(Decoder().feed(frame)))
+    process.deliver()
     assert sim.requests == []
 
 
@@ -803,9 +803,9 @@ def test_the_watchdog_writes_down_an_end_first(
 ) -> None:
     """A newer run that begins before the watchdog's first attempt finds the end, and takes it away."""
     show(sim)
-    guard, box = Guard(), Outbox(tmp_path / "box")
+    process, box = WatchdogProcess(), Outbox(tmp_path / "box")
     for frame in (hello(environment={}, outbox=str(tmp_path / "box")), *told(sim)):
-        guard.record.take(*next(Decoder().feed(frame)))
+        process.record.take(*next(Decoder().feed(frame)))
     taken: list[Any] = []
 
     def can_send() -> bool:
@@ -814,7 +814,7 @@ def test_the_watchdog_writes_down_an_end_first(
         return True
 
     monkeypatch.setattr(successor, "_can_send", can_send)
-    guard.deliver()
+    process.deliver()
     assert len(taken[0]) == 1
     assert [request.method for request in sim.requests] == ["PUT", "POST"]
 
@@ -825,16 +825,16 @@ def test_a_package_that_is_not_on_the_path(sim: Simulator, monkeypatch: pytest.M
 
     called: list[bool] = []
     monkeypatch.setattr(site, "main", lambda: called.append(True))
-    guard = Guard()
+    process = WatchdogProcess()
     for frame in (hello(environment={}), *told(sim)):
-        guard.record.take(*next(Decoder().feed(frame)))
+        process.record.take(*next(Decoder().feed(frame)))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "httpx", None)
         patch.setitem(sys.modules, "activitysmith_track.client.sync", None)
         patch.delattr("activitysmith_track.client.sync", raising=False)
-        guard.deliver()
+        process.deliver()
     assert (called, sim.requests) == ([True], [])
-    guard.deliver()
+    process.deliver()
     assert (called, len(sim.requests)) == ([True], 2)
 
 
@@ -944,12 +944,12 @@ def test_a_machine_without_threads(sim: Simulator, monkeypatch: pytest.MonkeyPat
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    guard = Guard()
+    process = WatchdogProcess()
     for frame in (hello(environment={}), *told(sim)):
-        guard.record.take(*next(Decoder().feed(frame)))
+        process.record.take(*next(Decoder().feed(frame)))
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        guard.deliver()
+        process.deliver()
     assert [request.method for request in sim.requests] == ["DELETE", "POST"]
 
 
@@ -958,17 +958,17 @@ def test_what_the_pipe_of_a_dead_job_holds() -> None:
     reads, writes = os.pipe()
     os.set_blocking(reads, False)
     os.write(writes, encode("account", id=7, api_key="k", base_url="u"))
-    guard = Guard(pipe=reads)
-    assert guard._read(everything=True)
-    assert 7 in guard.record._accounts
+    process = WatchdogProcess(pipe=reads)
+    assert process._read(everything=True)
+    assert 7 in process.record._accounts
     os.close(writes)
-    assert not guard._read(everything=True)
+    assert not process._read(everything=True)
     os.close(reads)
 
 
 def test_a_descriptor_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read counts as closed, and a process that may not be asked about as alive."""
-    assert not Guard(pipe=-1)._read(everything=True)
+    assert not WatchdogProcess(pipe=-1)._read(everything=True)
     assert pids.start_time(-1) is None
 
     def forbid(*_: object) -> None:
@@ -990,9 +990,9 @@ def dog(sim: Simulator) -> Iterator[Watchdog]:
     made.close(PATIENCE)
 
 
-def guard(dog: Watchdog, sim: Simulator, note: str = "") -> None:
+def arm(dog: Watchdog, sim: Simulator, note: str = "") -> None:
     """Have a card guarded."""
-    dog.guard(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None, began=0.0)
+    dog.arm(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None, began=0.0)
 
 
 def is_full(line: lines.Line) -> bool:
@@ -1002,14 +1002,14 @@ def is_full(line: lines.Line) -> bool:
 
 def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
     """What does not go through the pipe waits, the newest of each, and goes on when the process reads again."""
-    guard(dog, sim)
+    arm(dog, sim)
     assert dog.start(PATIENCE)
     line = dog._line
     assert line is not None
     assert dog.pid is not None
     os.kill(dog.pid, signal.SIGSTOP)
     try:
-        assert until(lambda: guard(dog, sim, "x" * 4_000) or is_full(line))
+        assert until(lambda: arm(dog, sim, "x" * 4_000) or is_full(line))
         assert not dog.tell(0.3)
     finally:
         os.kill(dog.pid, signal.SIGCONT)
@@ -1020,10 +1020,10 @@ def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
 
 def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
     """However many cards come and go, nothing is remembered of those that are gone."""
-    guard(dog, sim)
+    arm(dog, sim)
     assert dog.start(PATIENCE)
     for number in range(2, 300):
-        dog.guard(number, sim.api_key, sim.base_url, "job", end=END, push=None, began=0.0)
+        dog.arm(number, sim.api_key, sim.base_url, "job", end=END, push=None, began=0.0)
         dog.goodbye(number)
     assert dog.tell(PATIENCE)
     line = dog._line
@@ -1034,13 +1034,13 @@ def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
 def test_no_time_for_a_farewell(sim: Simulator) -> None:
     """`close` waits no longer than it is told, and says that not all was heard."""
     dog = Watchdog(QUICK)
-    guard(dog, sim)
+    arm(dog, sim)
     assert dog.start(PATIENCE)
     line, pid = dog._line, dog.pid
     assert line is not None
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    assert until(lambda: guard(dog, sim, "x" * 4_000) or is_full(line))
+    assert until(lambda: arm(dog, sim, "x" * 4_000) or is_full(line))
     assert not dog.close(0.2)
     assert dog._thread is not None
     dog._thread.join(PATIENCE)
@@ -1051,14 +1051,14 @@ def test_no_time_for_a_farewell(sim: Simulator) -> None:
 def test_starting_anew_once(dog: Watchdog, sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
     """A process that was killed has one successor."""
     for _ in range(2):
-        guard(dog, sim)
+        arm(dog, sim)
         assert dog.start(PATIENCE)
         killed = dog.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         assert until(lambda gone=killed: dog.pid != gone)
     assert until(lambda: len(caplog.records) == 1)
-    guard(dog, sim)
+    arm(dog, sim)
     assert not dog.start(PATIENCE)
 
 
@@ -1075,7 +1075,7 @@ def test_idling(dog: Watchdog, sim: Simulator) -> None:
     assert dog.pid not in (None, pid)
     os.kill(dog.pid or 0, signal.SIGKILL)
     assert until(lambda: not dog.alive)
-    guard(dog, sim)
+    arm(dog, sim)
     assert dog.start(PATIENCE)
 
 
@@ -1098,7 +1098,7 @@ def test_what_is_in_the_outbox_keeps_a_process_and_calls_none(dog: Watchdog, sim
 
 def test_a_pipe_that_was_closed(dog: Watchdog, sim: Simulator) -> None:
     """A job that closes what it did not open gets another process."""
-    guard(dog, sim)
+    arm(dog, sim)
     assert dog.start(PATIENCE)
     first, line = dog.pid, dog._line
     assert line is not None
@@ -1156,7 +1156,7 @@ def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
     dog = Watchdog(QUICK)
     monkeypatch.setattr(dog, "_look_after", lambda: 1 / 0)
     assert not dog.start(PATIENCE)
-    dog.guard(1, "k", "u", "job", end={}, push=None, began=0.0)
+    dog.arm(1, "k", "u", "job", end={}, push=None, began=0.0)
     assert dog.close(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "activitysmith_track: the watchdog is off: ZeroDivisionError: division by zero"
@@ -1176,7 +1176,7 @@ def test_a_farewell_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_path_longer_than_the_pipe(dog: Watchdog, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much there is on the path, the process hears all of it."""
     monkeypatch.setattr(sys, "path", [*sys.path, *(f"/nowhere/{'x' * 200}/{n}" for n in range(2_000)), None])
-    guard(dog, sim)
+    arm(dog, sim)
     assert dog.start(PATIENCE)
 
 
@@ -1207,7 +1207,7 @@ def test_what_a_job_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_kernel_without_pidfd(dog: Watchdog, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process is started all the same."""
     monkeypatch.setattr(lines, "open_pidfd", lambda: None)
-    guard(dog, sim)
+    arm(dog, sim)
     assert dog.start(PATIENCE)
 
 
@@ -1331,7 +1331,7 @@ def test_garbage_counts_as_a_closed_pipe(sim: Simulator) -> None:
         pipes.send(*told(sim), b"\xff" * 100)
         pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
-    pipes.guard.deliver()
+    pipes.process.deliver()
     assert (sim.cards["job"].color, len(sim.pushes)) == ("red", 1)
 
 
@@ -1365,8 +1365,8 @@ def test_frames_that_cannot_be_built(caplog: pytest.LogCaptureFixture) -> None:
     dog = Watchdog(QUICK)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            dog.guard(1, "k", "u", "job", end={"x": object()}, push=None, began=0.0)
-            dog.guard(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None, began=0.0)
+            dog.arm(1, "k", "u", "job", end={"x": object()}, push=None, began=0.0)
+            dog.arm(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None, began=0.0)
     assert len(caplog.records) == 2
     assert dog.close(PATIENCE)
 
@@ -1389,7 +1389,7 @@ def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch:
 
     monkeypatch.setattr(lines, "_await_ready", slow)
     monkeypatch.setattr(os, "write", record)
-    guard(dog, sim)
+    arm(dog, sim)
     assert stands.wait(PATIENCE)
     assert dog.close(PATIENCE)
     frames = [[frame for frame, _ in Decoder().feed(data)] for data in written if b'"frame"' in data]

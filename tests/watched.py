@@ -43,7 +43,7 @@ def words(percentage=42, title="job"):
 def show(number=1, title="job", percentage=42):
     with ActivitySmith(key, base_url=url) as service:
         service.live_activities.stream(title, title=title, type="progress", percentage=percentage)
-    dog.guard(number, key, url, title, **words(percentage, title))
+    dog.arm(number, key, url, title, **words(percentage, title))
 
 def tell():
     assert dog.start({PATIENCE})

@@ -494,7 +494,7 @@ class WorldWatchdog:
 
         self._world.at(moment, arrive)
 
-    def guard(
+    def arm(
         self, card: int, api_key: str, base_url: str, stream_key: str, *, end: Any, push: Any, began: float
     ) -> None:
         self._record._accounts[1] = api_key, base_url

@@ -325,7 +325,7 @@ class Activity:
             # what is on the screen is the older run's
             crash_state = older.end_delivery.state.body or crash_state[0], crash_state[1]
         persistence = self.dispatcher.persistence
-        persistence.guard(self.number, self.account.key, self.stream_key, crash_state, self.began_at)
+        persistence.arm(self.number, self.account.key, self.stream_key, crash_state, self.began_at)
 
     def give_up(self) -> None:
         """Send no more states, and leave the card to its end; see `Task.give_up`."""

@@ -192,7 +192,7 @@ class EndDelivery(Delivery):
                 return
             words = as_end(self.state.body), None  # where the watchdog is just being started it ends what was to stay
             key = activity.stream_key
-            self.persistence.guard(activity.number, self.account_key, key, words, activity.began_at)
+            self.persistence.arm(activity.number, self.account_key, key, words, activity.began_at)
 
     @property
     def _requests(self) -> int:

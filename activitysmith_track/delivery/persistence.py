@@ -479,7 +479,7 @@ class Persistence:
         delivery.has_copy(entry, CopyOwner.WATCHDOG)
         return True
 
-    def guard(
+    def arm(
         self, number: int, account: AccountKey, stream_key: str, crash_state: CrashState, began_at: float
     ) -> None:
         """Have the watchdog end a card if the job dies; starts it with the first one."""
@@ -495,7 +495,7 @@ class Persistence:
         if self._closed:
             return
         end, push = crash_state
-        watchdog.guard(number, *account, stream_key, end=end, push=push, began=began_at)
+        watchdog.arm(number, *account, stream_key, end=end, push=push, began=began_at)
 
     def goodbye(self, number: int) -> None:
         """Tell the watchdog that a card was ended."""

@@ -35,21 +35,21 @@ def main() -> None:  # pragma: no cover  # its process is without site, so cover
 
     Standard input is the pipe, standard output the job's pidfd, and the error output is told when the watch begins.
     """
-    guard = Guard()
-    _keep_to_itself(guard)
+    process = WatchdogProcess()
+    _keep_to_itself(process)
     try:
         with contextlib.suppress(Exception):  # whatever it is, there is a duty
-            guard.wait()
-        guard.deliver()
+            process.wait()
+        process.deliver()
     finally:
         os._exit(0)
 
 
-def _keep_to_itself(guard: Guard) -> None:  # pragma: no cover  # as above
+def _keep_to_itself(process: WatchdogProcess) -> None:  # pragma: no cover  # as above
     import resource
     import signal
 
-    signal.signal(signal.SIGTERM, guard.hurry)
+    signal.signal(signal.SIGTERM, process.hurry)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -58,7 +58,7 @@ def _keep_to_itself(guard: Guard) -> None:  # pragma: no cover  # as above
     os.chdir("/")
 
 
-class Guard:
+class WatchdogProcess:
     """The process: it waits for the job to go, and then delivers what is left to say.
 
     Args:

@@ -96,7 +96,7 @@ class Watchdog:
 
     # -- what the job says
 
-    def guard(
+    def arm(
         self,
         card: int,
         api_key: str,
