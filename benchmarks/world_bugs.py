@@ -122,7 +122,7 @@ def rate_after_rotation() -> None:
 
 def crash_state() -> None:
     """The watchdog is not told that a card has ended."""
-    persistence.Persistence.goodbye = lambda self, number: None  # type: ignore[method-assign, assignment]
+    persistence.Persistence.disarm = lambda self, number: None  # type: ignore[method-assign, assignment]
     end_delivery.EndDelivery._arm = lambda self: None  # type: ignore[method-assign, assignment]
 
 

@@ -73,7 +73,7 @@ def test_a_child_with_a_card_of_its_own(start: Start, sim: Simulator) -> None:
             tell()
             os._exit(0)
         os.wait()
-        dog.goodbye(1)
+        dog.disarm(1)
         assert dog.close(30)
     """)
     assert job.watchdog() != job.watchdog()

@@ -501,7 +501,7 @@ def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: 
 
 
 def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
-    """A card that is guarded while the exit writes to the disk has nobody who could say goodbye to its watchdog."""
+    """A card that is guarded while the exit writes to the disk has nobody who could disarm its watchdog."""
     keeper = Persistence(Runtime())
     assert leave(keeper)
     keeper.arm(1, AccountKey(sim.api_key, sim.base_url), "job", ({}, None), 0.0)

@@ -926,11 +926,11 @@ def test_what_is_settled_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
         return any(isinstance(each, end_delivery.EndDelivery) for each in list(served._owed))
 
     watch(served, "release")
-    watch(served.persistence, "goodbye")
+    watch(served.persistence, "disarm")
     with bench.live_progress("job"):
         assert bench.flush(PATIENCE)
     assert bench.flush(PATIENCE)
-    assert done == [("goodbye", True), ("release", True)]
+    assert done == [("disarm", True), ("release", True)]
 
 
 def test_a_push_that_comes_while_the_threads_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

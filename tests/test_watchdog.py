@@ -77,7 +77,7 @@ def test_the_newest_words_count(start: Start, sim: Simulator) -> None:
     """)
     job.watchdog()
     job.watchdog()
-    assert red(sim, percentage=42 + 35, pushes=0)  # the first one was told bye, and ended what had no goodbye
+    assert red(sim, percentage=42 + 35, pushes=0)  # the first one was told bye, and ended what it was armed for
     assert job.hear() == "ready"
     assert sim.pushes == []
     job.kill()
@@ -86,7 +86,7 @@ def test_the_newest_words_count(start: Start, sim: Simulator) -> None:
 
 def test_one_push_for_several_cards(start: Start, sim: Simulator) -> None:
     """One failure, one push: the first card's, which counts the others."""
-    job = start("show(1)\nshow(2, 'inner')\nshow(3, 'third')\ndog.goodbye(3)\ntell()\nwait()")
+    job = start("show(1)\nshow(2, 'inner')\nshow(3, 'third')\ndog.disarm(3)\ntell()\nwait()")
     job.watchdog()
     job.hear()
     job.kill()
@@ -102,8 +102,8 @@ def test_one_push_for_several_cards(start: Start, sim: Simulator) -> None:
 
 
 def test_an_orderly_exit(start: Start, sim: Simulator) -> None:
-    """After the goodbye of each card and the bye of the process nothing is sent, and the watchdog leaves at once."""
-    job = start("show()\ntell()\ndog.goodbye(1)\nassert dog.close(30) and not dog.alive and dog.close(30)")
+    """Once it is disarmed for each card and the process has said bye, nothing is sent, and it leaves at once."""
+    job = start("show()\ntell()\ndog.disarm(1)\nassert dog.close(30) and not dog.alive and dog.close(30)")
     watchdog = job.watchdog()
     assert job.said() == (0, "")
     assert until(lambda: is_gone(watchdog))
@@ -120,7 +120,7 @@ def test_what_is_owed_is_delivered_after_the_exit(start: Start, sim: Simulator) 
         dog.hand_over(3, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
         dog.hand_over(4, key, url, "push", {"title": "settled"}, happened=time.time())
         dog.settled(4)
-        dog.goodbye(1); dog.goodbye(2)
+        dog.disarm(1); dog.disarm(2)
         tell()
         say(sys.stdin.readline().strip())
         assert dog.close(30)
@@ -163,7 +163,7 @@ def test_it_is_let_go_and_called_again(start: Start, sim: Simulator) -> None:
         """
         show()
         tell()
-        dog.goodbye(1)
+        dog.disarm(1)
         while dog.alive:
             time.sleep(0.01)
         show(2)
@@ -218,12 +218,12 @@ def test_a_child_that_dies_first(start: Start, sim: Simulator, leave: str) -> No
         tell()
         child = os.fork()
         if not child:
-            dog.goodbye(1)
+            dog.disarm(1)
             dog.close(0)
             {leave}
         os.waitpid(child, 0)
         dog.arm(1, key, url, "job", **words(50))
-        dog.goodbye(1)
+        dog.disarm(1)
         assert dog.close(30)
     """)
     watchdog = job.watchdog()
@@ -243,7 +243,7 @@ def test_the_jobs_own_children(start: Start, sim: Simulator) -> None:
             os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             say("childless")
-        dog.goodbye(1)
+        dog.disarm(1)
         assert dog.close(30)
     """)
     job.watchdog()
@@ -322,7 +322,7 @@ def test_a_stopped_watchdog_holds_up_nothing(start: Start, sim: Simulator) -> No
         for percentage in range(2000):
             dog.arm(1 + percentage % 3, key, url, "job", **more)
         for number in 2, 3:
-            dog.goodbye(number)
+            dog.disarm(number)
         dog.arm(1, key, url, "job", **words(77))
         while not dog._inbox.empty():
             time.sleep(0.01)
@@ -403,7 +403,7 @@ def test_a_job_that_closes_what_it_did_not_open(start: Start, sim: Simulator) ->
         for percentage in range(10):
             dog.arm(1, key, url, "job", **words(percentage))
         tell()
-        dog.goodbye(1)
+        dog.disarm(1)
         assert dog.close(30)
         say(os.fstat(pipe).st_size)
     """)
@@ -425,7 +425,7 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
     with caplog.at_level(logging.WARNING):
         assert not dog.start(PATIENCE)
         dog.arm(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH, began=0.0)
-        dog.goodbye(1)
+        dog.disarm(1)
         assert not dog.start(PATIENCE)
         assert dog.close(PATIENCE)
     assert len(caplog.records) == 1
@@ -954,7 +954,7 @@ def test_a_machine_without_threads(sim: Simulator, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_the_pipe_of_a_dead_job_holds() -> None:
-    """All of it is read, a goodbye among it that was written right before the end."""
+    """All of it is read, also that it is disarmed, which was written right before the end."""
     reads, writes = os.pipe()
     os.set_blocking(reads, False)
     os.write(writes, encode("account", id=7, api_key="k", base_url="u"))
@@ -986,7 +986,7 @@ def dog(sim: Simulator) -> Iterator[Watchdog]:
     """A watchdog of the test's own process, which leaves it in order."""
     made = Watchdog(QUICK._replace(idle=0.2))
     yield made
-    made.goodbye(1)
+    made.disarm(1)
     made.close(PATIENCE)
 
 
@@ -1024,7 +1024,7 @@ def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
     assert dog.start(PATIENCE)
     for number in range(2, 300):
         dog.arm(number, sim.api_key, sim.base_url, "job", end=END, push=None, began=0.0)
-        dog.goodbye(number)
+        dog.disarm(number)
     assert dog.tell(PATIENCE)
     line = dog._line
     assert line is not None
@@ -1220,7 +1220,7 @@ def frames() -> list[bytes]:
         hello(),
         encode("account", id=1, api_key="k", base_url="http://127.0.0.1:1/api"),
         encode("card", id=1, account=1, stream_key="job", end=END, push=PUSH, began=1.0),
-        encode("goodbye", id=1),
+        encode("disarm", id=1),
         encode(
             "owed",
             id=1,
@@ -1303,7 +1303,7 @@ def test_what_is_held_is_bounded() -> None:
         record.take({"frame": "card", "id": number}, b"{}")
     assert len(record._entries) == protocol.MAX_ENTRIES
     for number in range(1_000):
-        record.take({"frame": "goodbye", "id": number}, b"{}")
+        record.take({"frame": "disarm", "id": number}, b"{}")
     assert (record._held, record._entries) == (0, {})
 
 

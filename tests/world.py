@@ -501,8 +501,8 @@ class WorldWatchdog:
         words = {"end": dict(end), "push": None if push is None else dict(push), "began": began}
         self._say("card", id=card, account=1, stream_key=stream_key, **words)
 
-    def goodbye(self, card: int) -> None:
-        self._say("goodbye", id=card)
+    def disarm(self, card: int) -> None:
+        self._say("disarm", id=card)
 
     def hand_over(
         self, owed: int, api_key: str, base_url: str, method: str, body: Any, *, happened: float, **more: Any

@@ -456,7 +456,7 @@ class Dispatcher:
         """Begin to have kept what could not be delivered; see `Persistence.part`."""
         for delivery in self._deliveries():
             if isinstance(delivery, EndDelivery) and delivery.activity.successor is not None:
-                self.persistence.goodbye(delivery.activity.number)  # a newer run has the card
+                self.persistence.disarm(delivery.activity.number)  # a newer run has the card
         return self.persistence.part(self._all_owed, timeout, stays=stays)
 
     def _all_owed(self) -> list[Delivery]:

@@ -323,7 +323,7 @@ class EndDelivery(Delivery):
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
         super().has_copy(entry, owner)
-        self.persistence.goodbye(self.activity.number)
+        self.persistence.disarm(self.activity.number)
 
     @property
     def _is_on_disk(self) -> bool:
@@ -445,7 +445,7 @@ class EndDelivery(Delivery):
             return None if activity.is_in_flight else self._rest(now, repeats_at)
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
-        self.persistence.goodbye(activity.number)
+        self.persistence.disarm(activity.number)
         dispatcher.release(activity)
         dispatcher.settle(self)  # at last: the exit, which waits for it, counts on the rest
         return None

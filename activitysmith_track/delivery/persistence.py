@@ -100,7 +100,7 @@ class Persistence:
         self.directory: str | os.PathLike[str] | bool = True  # the outbox's; True for the user's own, False for none
         self._outbox: Outbox | None = None
         self._watchdog: Watchdog | None = None
-        self._closed = False  # nobody could say goodbye to a watchdog that is told of a card from now on
+        self._closed = False  # nobody could disarm a watchdog that is told of a card from now on
         self._numbers = itertools.count(1)
         self._handed: dict[str, int] = {}  # the watchdog's numbers of what it has, by the entries' ids
         self._owner = f"{os.getpid()}-{runtime.token()}"
@@ -497,10 +497,10 @@ class Persistence:
         end, push = crash_state
         watchdog.arm(number, *account, stream_key, end=end, push=push, began=began_at)
 
-    def goodbye(self, number: int) -> None:
+    def disarm(self, number: int) -> None:
         """Tell the watchdog that a card was ended."""
         if self._watchdog is not None:
-            self._watchdog.goodbye(number)
+            self._watchdog.disarm(number)
 
 
 class Parting:

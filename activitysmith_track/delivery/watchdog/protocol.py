@@ -8,14 +8,14 @@ They are, by their `frame`:
 - `card`: `id`, `account`, `stream_key`, `began` (seconds since the epoch), and its crash state: `end`, the body that
   ends the stream, empty where the service would not show it, and `push`, the body of a push or null. It comes when a
   card opens and whenever its crash state changes; the newest counts.
-- `goodbye`: `id`; the job has ended that card itself.
+- `disarm`: `id`; the job has ended that card itself, or leaves it up.
 - `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
   and `began` (seconds since the epoch); to be delivered when the job is gone, in whatever way.
 - `settled`: `id`; the job has delivered that itself.
 - `leases`: `id`, `account` and `owner`; something of that account is in the outbox under a lease of that owner, which
   is the job's name there. When the job is gone, it is taken over from there.
 - `returned`: `id`; there is nothing under those leases any more.
-- `bye`: the job leaves in order. Cards without a goodbye are ended, and nobody is alarmed.
+- `bye`: the job leaves in order. Cards that it is still armed for are ended, and nobody is alarmed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PROTOCOL = 4
+PROTOCOL = 5
 MAX_FRAME = 1024 * 1024  # bytes of one frame
 MAX_ENTRIES = 200  # cards and owed requests that are kept at once
 READY = b"ready"
@@ -80,7 +80,7 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "push": (dict, _NONE),
         "began": _NUMBER,
     },
-    "goodbye": {"id": (int,)},
+    "disarm": {"id": (int,)},
     "owed": {
         "id": (int,),
         "account": (int,),

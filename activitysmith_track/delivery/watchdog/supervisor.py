@@ -122,9 +122,9 @@ class Watchdog:
         words = {"end": dict(end), "push": None if push is None else dict(push), "began": began}
         self._feed(("card", card), True, "card", id=card, account=account, stream_key=stream_key, **words)
 
-    def goodbye(self, card: int) -> None:
+    def disarm(self, card: int) -> None:
         """Say that a card was ended, or is left up on purpose: there is nothing to tell about it any more."""
-        self._feed(("card", card), False, "goodbye", id=card)
+        self._feed(("card", card), False, "disarm", id=card)
 
     def hand_over(
         self,
@@ -205,7 +205,7 @@ class Watchdog:
     def close(self, timeout: float) -> bool:
         """Say bye: the job leaves in order, and the process delivers what was handed over, then exits.
 
-        Cards without a goodbye are ended as their crash state says, without a push.
+        Cards that it is still armed for are ended as their crash state says, without a push.
 
         Args:
             timeout: seconds to wait at most until the process has been told everything.
