@@ -538,11 +538,11 @@ def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
             assert at.flush(60)
             assert dispatcher.persistence._watchdog.start(60)
             say(dispatcher.persistence._watchdog.pid)
-            before = dispatcher.persistence._handed.copy()
+            before = dispatcher.persistence._entrusted.copy()
             lane, take = dispatcher.scheduler, dispatcher.take_over
             def late(*arguments):
                 if dispatcher._echoes:  # the inner block's push
-                    while dispatcher.persistence._handed == before: time.sleep(0.01)
+                    while dispatcher.persistence._entrusted == before: time.sleep(0.01)
                     lane.wake = lambda task: None
                 take(*arguments)
             dispatcher.take_over = late

@@ -111,14 +111,14 @@ def test_an_orderly_exit(start: Start, sim: Simulator) -> None:
 
 
 def test_what_is_owed_is_delivered_after_the_exit(start: Start, sim: Simulator) -> None:
-    """What was handed over is delivered when the job has left, be it an end, a state or a push, unless settled."""
+    """What it has is delivered when the job has left, be it an end, a state or a push, unless settled."""
     job = start("""
         show(1); show(2, "kept")
         green = {"content_state": {"title": "job", "type": "progress", "percentage": 100, "color": "green"}}
-        dog.hand_over(1, key, url, "end", green, stream_key="job", happened=time.time())
-        dog.hand_over(2, key, url, "keep", green, stream_key="kept", happened=time.time())
-        dog.hand_over(3, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
-        dog.hand_over(4, key, url, "push", {"title": "settled"}, happened=time.time())
+        dog.entrust(1, key, url, "end", green, stream_key="job", happened=time.time())
+        dog.entrust(2, key, url, "keep", green, stream_key="kept", happened=time.time())
+        dog.entrust(3, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
+        dog.entrust(4, key, url, "push", {"title": "settled"}, happened=time.time())
         dog.settled(4)
         dog.disarm(1); dog.disarm(2)
         tell()
@@ -142,7 +142,7 @@ def test_owed_by_an_exit_handler(start: Start, sim: Simulator) -> None:
     job = start("""
         import atexit
         def last():
-            dog.hand_over(1, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
+            dog.entrust(1, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
             say(dog.close(30))
         atexit.register(last)
     """)
@@ -1134,7 +1134,7 @@ def test_a_fork_in_the_middle_of_a_start(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As while the interpreter leaves: what was handed over is passed on by `close` itself."""
+    """As while the interpreter leaves: what it is entrusted with is passed on by `close` itself."""
 
     def refuse(_: object) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -1142,9 +1142,7 @@ def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPat
     dog = Watchdog(QUICK)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        dog.hand_over(
-            1, sim.api_key, sim.base_url, "push", {"title": "owed"}, at_least_once=True, happened=time.time()
-        )
+        dog.entrust(1, sim.api_key, sim.base_url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
         assert not dog.start(0)
         assert dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
@@ -1167,7 +1165,7 @@ def test_a_farewell_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Where no process can be started for what is owed at the exit, `close` says so."""
     dog = Watchdog(QUICK, interpreter="/nowhere/python3")
     dog._run = lambda: False  # type: ignore[method-assign]
-    dog.hand_over(1, "k", "u", "push", {"title": "owed"}, happened=time.time())
+    dog.entrust(1, "k", "u", "push", {"title": "owed"}, happened=time.time())
     assert not dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
     assert len(caplog.records) == 1
@@ -1403,7 +1401,7 @@ def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.M
     dog = Watchdog(QUICK._replace(retry=0.0))
     with caplog.at_level(logging.WARNING):
         for number in range(6):
-            dog.hand_over(number, "k", "http://127.0.0.1:1/api", "push", {"title": "t"}, happened=time.time())
+            dog.entrust(number, "k", "http://127.0.0.1:1/api", "push", {"title": "t"}, happened=time.time())
         assert dog.close(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "activitysmith_track: the watchdog guards 3 things and takes in no more"

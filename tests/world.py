@@ -504,7 +504,7 @@ class WorldWatchdog:
     def disarm(self, card: int) -> None:
         self._say("disarm", id=card)
 
-    def hand_over(
+    def entrust(
         self, owed: int, api_key: str, base_url: str, method: str, body: Any, *, happened: float, **more: Any
     ) -> None:
         self._record._accounts[1] = api_key, base_url

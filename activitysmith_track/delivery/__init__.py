@@ -57,7 +57,7 @@ The scheduler's and the workers':
   on its way. [workers_report_each_job_once; test_threads]
 - `Delivery.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
   outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Delivery.id`), which
-  outbox and `_handed` keep once. [test_keeping]
+  outbox and `_entrusted` keep once. [test_keeping]
 - `HttpTransport._client`: made by one worker at a time, closed by any thread at any moment; a request that meets a
   closed one is tried again. [connections_are_closed_while_they_are_made; test_shutdown: a_client_that_was_closed]
 

@@ -188,7 +188,7 @@ class EndDelivery(Delivery):
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
             entry = self.copy() if self.state.keep else None
-            if entry is not None and self.persistence.hand_over(self, entry):
+            if entry is not None and self.persistence.entrust(self, entry):
                 return
             words = as_end(self.state.body), None  # where the watchdog is just being started it ends what was to stay
             key = activity.stream_key

@@ -102,7 +102,7 @@ class Persistence:
         self._watchdog: Watchdog | None = None
         self._closed = False  # nobody could disarm a watchdog that is told of a card from now on
         self._numbers = itertools.count(1)
-        self._handed: dict[str, int] = {}  # the watchdog's numbers of what it has, by the entries' ids
+        self._entrusted: dict[str, int] = {}  # the watchdog's numbers of what it has, by the entries' ids
         self._owner = f"{os.getpid()}-{runtime.token()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
         self._leased: set[str] = set()  # the ids of what this process has under a lease
@@ -148,8 +148,8 @@ class Persistence:
             True where somebody has a copy then.
         """
         if entry.kind == "push":
-            return self.hand_over(delivery, entry) or self._store(delivery, entry, sent)
-        return self._store(delivery, entry, sent) or self.hand_over(delivery, entry)
+            return self.entrust(delivery, entry) or self._store(delivery, entry, sent)
+        return self._store(delivery, entry, sent) or self.entrust(delivery, entry)
 
     def _store(self, delivery: Kept, entry: Entry, sent: bool) -> bool:
         """Put a copy into the outbox; what the watchdog had of it, it has no more."""
@@ -233,7 +233,7 @@ class Persistence:
 
     def _take_back(self, entry: Entry) -> None:
         """Tell the watchdog that it need not deliver something any more."""
-        number = self._handed.pop(entry.id, None)
+        number = self._entrusted.pop(entry.id, None)
         if number is not None and self._watchdog is not None:
             self._watchdog.settled(number)
 
@@ -429,7 +429,7 @@ class Persistence:
                 entry = delivery.copy()
                 if entry is not None:
                     new.append((delivery, entry))
-                    if entry.kind != "push" or not self.hand_over(delivery, entry):
+                    if entry.kind != "push" or not self.entrust(delivery, entry):
                         left.append((delivery, entry))
             elif not delivery.may_have_arrived:
                 kept.append(delivery)
@@ -460,13 +460,13 @@ class Persistence:
         """True while a watchdog is being started."""
         return self._watchdog is not None and self._watchdog.starts
 
-    def hand_over(self, delivery: Kept, entry: Entry) -> bool:
+    def entrust(self, delivery: Kept, entry: Entry) -> bool:
         """Have the watchdog deliver something if the process is gone before it has; False where there is none."""
         watchdog = self._watchdog
         if watchdog is None or not watchdog.alive:
             return False
-        number = self._handed.setdefault(entry.id, next(self._numbers))
-        watchdog.hand_over(
+        number = self._entrusted.setdefault(entry.id, next(self._numbers))
+        watchdog.entrust(
             number,
             *delivery.account_key,
             entry.kind,
@@ -537,15 +537,15 @@ class Parting:
 
     def tell(self) -> None:
         """Begin to tell the watchdog; what was left is in the outbox by now, or could not be put there."""
-        self.left = [each for each in self.left if not self.persistence.hand_over(*each)]
+        self.left = [each for each in self.left if not self.persistence.entrust(*each)]
         self._heard = self._farewell()
 
     def wait(self, timeout: float) -> None:
         """Wait at most so many seconds until the watchdog has been told; what it has not been is left once more."""
         if self._heard(timeout):
             return
-        handed = [(each, each.entry) for each in self._kept if each.copy_owner is CopyOwner.WATCHDOG and each.entry]
-        again = [each for each in handed if not (self.persistence.watched and _comes_once(each[1]))]
+        with_it = [(each, each.entry) for each in self._kept if each.copy_owner is CopyOwner.WATCHDOG and each.entry]
+        again = [each for each in with_it if not (self.persistence.watched and _comes_once(each[1]))]
         self.left = [*again, *(each for each in self._new if each[0].copy_owner is not CopyOwner.OUTBOX)]
 
     @property

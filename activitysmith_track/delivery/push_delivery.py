@@ -87,7 +87,7 @@ class PushDelivery(Delivery):
             entry = self.copy()
             with self.dispatcher.taking_over:
                 if entry is not None and not self.is_withdrawn:
-                    persistence.hand_over(self, entry)
+                    persistence.entrust(self, entry)
         return persistence.prepares
 
     def _perform(self, seconds: float) -> None:

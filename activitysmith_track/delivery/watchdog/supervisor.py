@@ -126,7 +126,7 @@ class Watchdog:
         """Say that a card was ended, or is left up on purpose: there is nothing to tell about it any more."""
         self._feed(("card", card), False, "disarm", id=card)
 
-    def hand_over(
+    def entrust(
         self,
         owed: int,
         api_key: str,
@@ -167,7 +167,7 @@ class Watchdog:
         )
 
     def settled(self, owed: int) -> None:
-        """Say that what was handed over has been delivered."""
+        """Say that what it was entrusted with has been delivered."""
         self._feed(("owed", owed), False, "settled", id=owed)
 
     def leases(self, api_key: str, base_url: str, owner: str) -> None:
@@ -203,7 +203,7 @@ class Watchdog:
         return not self._over and self._run() and decided.wait(timeout) and self.alive
 
     def close(self, timeout: float) -> bool:
-        """Say bye: the job leaves in order, and the process delivers what was handed over, then exits.
+        """Say bye: the job leaves in order, and the process delivers what it was entrusted with, then exits.
 
         Cards that it is still armed for are ended as their crash state says, without a push.
 
