@@ -111,15 +111,15 @@ def test_an_orderly_exit(start: Start, sim: Simulator) -> None:
 
 
 def test_what_is_owed_is_delivered_after_the_exit(start: Start, sim: Simulator) -> None:
-    """What it has is delivered when the job has left, be it an end, a state or a push, unless settled."""
+    """What it has is delivered when the job has left, be it an end, a state or a push, unless it was acked."""
     job = start("""
         show(1); show(2, "kept")
         green = {"content_state": {"title": "job", "type": "progress", "percentage": 100, "color": "green"}}
         dog.entrust(1, key, url, "end", green, stream_key="job", happened=time.time())
         dog.entrust(2, key, url, "keep", green, stream_key="kept", happened=time.time())
         dog.entrust(3, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
-        dog.entrust(4, key, url, "push", {"title": "settled"}, happened=time.time())
-        dog.settled(4)
+        dog.entrust(4, key, url, "push", {"title": "acknowledged"}, happened=time.time())
+        dog.ack(4)
         dog.disarm(1); dog.disarm(2)
         tell()
         say(sys.stdin.readline().strip())
@@ -1230,7 +1230,7 @@ def frames() -> list[bytes]:
             happened=1.5,
             began=1.0,
         ),
-        encode("settled", id=1),
+        encode("ack", id=1),
         encode("leases", id=1, account=1, owner="1-x"),
         encode("returned", id=1),
         encode("bye"),

@@ -510,8 +510,8 @@ class WorldWatchdog:
         self._record._accounts[1] = api_key, base_url
         self._say("owed", id=owed, account=1, method=method, body=dict(body), happened=happened, **more)
 
-    def settled(self, owed: int) -> None:
-        self._say("settled", id=owed)
+    def ack(self, owed: int) -> None:
+        self._say("ack", id=owed)
 
     def leases(self, api_key: str, base_url: str, owner: str) -> None:
         self._record._accounts[1] = api_key, base_url

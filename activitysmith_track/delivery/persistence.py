@@ -235,7 +235,7 @@ class Persistence:
         """Tell the watchdog that it need not deliver something any more."""
         number = self._entrusted.pop(entry.id, None)
         if number is not None and self._watchdog is not None:
-            self._watchdog.settled(number)
+            self._watchdog.ack(number)
 
     # -- what is under a lease of this process
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MAX_HELD = 4 * MAX_FRAME  # bytes of frames that are kept
 
-_TAKEN_BACK_BY = {"disarm": "card", "settled": "owed", "returned": "leases"}
+_TAKEN_BACK_BY = {"disarm": "card", "ack": "owed", "returned": "leases"}
 
 
 class Owed(NamedTuple):

@@ -11,7 +11,7 @@ They are, by their `frame`:
 - `disarm`: `id`; the job has ended that card itself, or leaves it up.
 - `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
   and `began` (seconds since the epoch); to be delivered when the job is gone, in whatever way.
-- `settled`: `id`; the job has delivered that itself.
+- `ack`: `id`; the job has delivered that itself.
 - `leases`: `id`, `account` and `owner`; something of that account is in the outbox under a lease of that owner, which
   is the job's name there. When the job is gone, it is taken over from there.
 - `returned`: `id`; there is nothing under those leases any more.
@@ -91,7 +91,7 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "happened": _NUMBER,
         "began": _NUMBER,
     },
-    "settled": {"id": (int,)},
+    "ack": {"id": (int,)},
     "leases": {"id": (int,), "account": (int,), "owner": (str,)},
     "returned": {"id": (int,)},
     "bye": {},

@@ -139,7 +139,7 @@ class Watchdog:
         happened: float,
         began: float = 0.0,
     ) -> None:
-        """Have a request delivered once the job is gone, in whatever way, unless `settled` takes it back.
+        """Have a request delivered once the job is gone, in whatever way, unless `ack` takes it back.
 
         Args:
             owed: a number of the caller's own.
@@ -166,9 +166,9 @@ class Watchdog:
             began=began,
         )
 
-    def settled(self, owed: int) -> None:
+    def ack(self, owed: int) -> None:
         """Say that what it was entrusted with has been delivered."""
-        self._feed(("owed", owed), False, "settled", id=owed)
+        self._feed(("owed", owed), False, "ack", id=owed)
 
     def leases(self, api_key: str, base_url: str, owner: str) -> None:
         """Say that something of an account is in the outbox, under a lease of this job's.
