@@ -185,7 +185,7 @@ def test_a_newer_end_takes_the_place_of_an_older_one(box: Outbox) -> None:
     kept = replace(end(3), kind="keep", body={"content_state": {"title": "T3", "type": "progress"}})
     assert box.put([end(1), push(), end(2, stream_key="other")])
     assert box.put([kept])
-    assert box.put([end(4, happened=NOW - 1)])
+    assert box.put([end(4, occurred_at=NOW - 1)])
     assert [entry.body.get("title", entry.kind) for entry in claim(box)] == ["keep", "end", "T0"]
     assert len(box.hold_ends("hint", BASE_URL, "job", "a", 60) or ()) == 1
 
@@ -217,7 +217,7 @@ def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
         push(stream_key="job"),
         end(stream_key=None),
         end(stream_key="no such key"),
-        push(happened=float("nan")),
+        push(occurred_at=float("nan")),
         push(run="x" * 1000),
     ],
 )
@@ -296,7 +296,7 @@ def test_entries_age(box: Outbox, hours: int, caplog: pytest.LogCaptureFixture) 
     assert box.put([push(1)])
     assert claim(box, now=NOW + hours * 3600) == []
     assert not box.exists()
-    assert box.put([push(2, happened=NOW - hours * 3600), push(3)])
+    assert box.put([push(2, occurred_at=NOW - hours * 3600), push(3)])
     assert [entry.body["title"] for entry in claim(box)] == ["T3"]
     assert "24 hours" in caplog.text
 
@@ -665,7 +665,7 @@ def test_a_file_of_something_else(box: Outbox, change: str) -> None:
         ("stream_key", "../x"),
         ("id", b"x"),
         ("run", 7.5),
-        ("happened", b"x"),
+        ("occurred_at", b"x"),
     ],
 )
 def test_tampered_rows_are_dropped(box: Outbox, column: str, value: object, caplog: pytest.LogCaptureFixture) -> None:

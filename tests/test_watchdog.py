@@ -115,10 +115,10 @@ def test_what_is_owed_is_delivered_after_the_exit(start: Start, sim: Simulator) 
     job = start("""
         show(1); show(2, "kept")
         green = {"content_state": {"title": "job", "type": "progress", "percentage": 100, "color": "green"}}
-        dog.entrust(1, key, url, "end", green, stream_key="job", happened=time.time())
-        dog.entrust(2, key, url, "keep", green, stream_key="kept", happened=time.time())
-        dog.entrust(3, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
-        dog.entrust(4, key, url, "push", {"title": "acknowledged"}, happened=time.time())
+        dog.entrust(1, key, url, "end", green, stream_key="job", occurred_at=time.time())
+        dog.entrust(2, key, url, "keep", green, stream_key="kept", occurred_at=time.time())
+        dog.entrust(3, key, url, "push", {"title": "owed"}, at_least_once=True, occurred_at=time.time())
+        dog.entrust(4, key, url, "push", {"title": "acknowledged"}, occurred_at=time.time())
         dog.ack(4)
         dog.disarm(1); dog.disarm(2)
         tell()
@@ -142,7 +142,7 @@ def test_owed_by_an_exit_handler(start: Start, sim: Simulator) -> None:
     job = start("""
         import atexit
         def last():
-            dog.entrust(1, key, url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
+            dog.entrust(1, key, url, "push", {"title": "owed"}, at_least_once=True, occurred_at=time.time())
             say(dog.close(30))
         atexit.register(last)
     """)
@@ -664,7 +664,7 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
 def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) -> None:
     """What the process cannot deliver in its time a next process finds on disk, free to take, without the key."""
     process = WatchdogProcess()
-    owed = {"method": "keep", "stream_key": "other", "body": END, "happened": time.time(), "began": 0.0}
+    owed = {"method": "keep", "stream_key": "other", "body": END, "occurred_at": time.time(), "began": 0.0}
     timing = list(QUICK._replace(retry=0.2))
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, owed=(owed,))):
         process.record.take(*next(Decoder().feed(frame)))
@@ -733,7 +733,7 @@ def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: 
     """What is gone from there by then stays gone, and what others have there stays theirs."""
     box = Outbox(tmp_path / "box")
     hint, base_url = key_fingerprint(sim.api_key), sim.base_url
-    own = {"hint": hint, "base_url": base_url, "body": PUSH, "happened": time.time(), "run": "1-x"}
+    own = {"hint": hint, "base_url": base_url, "body": PUSH, "occurred_at": time.time(), "run": "1-x"}
     titles = ("under a lease", "taken back", "given back", "another's", "may have come")
     entries = [
         Entry("push", **{**own, "body": {"title": title}}, at_least_once=title != "may have come") for title in titles
@@ -874,7 +874,7 @@ def test_the_newest_card_of_a_stream_counts() -> None:
         "stream_key": "k",
         "body": {},
         "at_least_once": True,
-        "happened": 1.0,
+        "occurred_at": 1.0,
         "began": 0.5,
     }
     for content in (
@@ -917,8 +917,8 @@ def test_late_words_say_when(body: dict[str, Any], said: dict[str, Any]) -> None
     noon = time.mktime((2026, 7, 1, 12, 0, 0, 0, 0, -1))
     kind = "end" if "content_state" in body else "push"
     assert annotate_delay(body, noon, noon + 300, kind) == said
-    for happened in (noon + 290, noon + 400, float("-inf"), float("nan"), -1e300):
-        assert annotate_delay(body, happened, noon + 300, kind) == body
+    for occurred_at in (noon + 290, noon + 400, float("-inf"), float("nan"), -1e300):
+        assert annotate_delay(body, occurred_at, noon + 300, kind) == body
 
 
 def test_requests_of_each_kind(sim: Simulator, tmp_path: Path) -> None:
@@ -1142,7 +1142,9 @@ def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPat
     dog = Watchdog(QUICK)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        dog.entrust(1, sim.api_key, sim.base_url, "push", {"title": "owed"}, at_least_once=True, happened=time.time())
+        dog.entrust(
+            1, sim.api_key, sim.base_url, "push", {"title": "owed"}, at_least_once=True, occurred_at=time.time()
+        )
         assert not dog.start(0)
         assert dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
@@ -1165,7 +1167,7 @@ def test_a_farewell_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Where no process can be started for what is owed at the exit, `close` says so."""
     dog = Watchdog(QUICK, interpreter="/nowhere/python3")
     dog._run = lambda: False  # type: ignore[method-assign]
-    dog.entrust(1, "k", "u", "push", {"title": "owed"}, happened=time.time())
+    dog.entrust(1, "k", "u", "push", {"title": "owed"}, occurred_at=time.time())
     assert not dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
     assert len(caplog.records) == 1
@@ -1227,7 +1229,7 @@ def frames() -> list[bytes]:
             stream_key="k",
             body={},
             at_least_once=True,
-            happened=1.5,
+            occurred_at=1.5,
             began=1.0,
         ),
         encode("ack", id=1),
@@ -1401,7 +1403,7 @@ def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.M
     dog = Watchdog(QUICK._replace(retry=0.0))
     with caplog.at_level(logging.WARNING):
         for number in range(6):
-            dog.entrust(number, "k", "http://127.0.0.1:1/api", "push", {"title": "t"}, happened=time.time())
+            dog.entrust(number, "k", "http://127.0.0.1:1/api", "push", {"title": "t"}, occurred_at=time.time())
         assert dog.close(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "activitysmith_track: the watchdog guards 3 things and takes in no more"

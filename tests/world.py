@@ -505,10 +505,10 @@ class WorldWatchdog:
         self._say("disarm", id=card)
 
     def entrust(
-        self, owed: int, api_key: str, base_url: str, method: str, body: Any, *, happened: float, **more: Any
+        self, owed: int, api_key: str, base_url: str, method: str, body: Any, *, occurred_at: float, **more: Any
     ) -> None:
         self._record._accounts[1] = api_key, base_url
-        self._say("owed", id=owed, account=1, method=method, body=dict(body), happened=happened, **more)
+        self._say("owed", id=owed, account=1, method=method, body=dict(body), occurred_at=occurred_at, **more)
 
     def ack(self, owed: int) -> None:
         self._say("ack", id=owed)
@@ -851,7 +851,7 @@ class MemoryOutbox:
 
     def _prune(self) -> None:
         now = self._now()
-        self._keep_if(lambda row: abs(now - row.entry.happened) <= KEPT_SECONDS)
+        self._keep_if(lambda row: abs(now - row.entry.occurred_at) <= KEPT_SECONDS)
         for key, mark in list(self._shelf.marks.items()):
             if not now <= mark.until <= now + KEPT_SECONDS:
                 del self._shelf.marks[key]
@@ -891,16 +891,20 @@ class MemoryOutbox:
         self._shelf.was_used = True
         self._prune()
         rows = self._shelf.rows
-        for entry in (replace(each, began=min(each.began, each.happened)) for each in entries):
+        for entry in (replace(each, began=min(each.began, each.occurred_at)) for each in entries):
             if any(row.entry.id == entry.id for row in rows):
                 continue
             older = next((row for row in rows if _is_same_card(row.entry, entry)), None)
-            times = entry.began, entry.happened
+            times = entry.began, entry.occurred_at
             self._world.judge.has_no_secret(repr(entry), "the outbox")
             made = Row(entry, self._now())
             if sent:
                 self._note(made, sent=True)
-            if older and times < (older.entry.began, older.entry.happened) and older.entry.happened <= self._now():
+            if (
+                older
+                and times < (older.entry.began, older.entry.occurred_at)
+                and older.entry.occurred_at <= self._now()
+            ):
                 self._note(made, settled=True, lives=True)
                 continue
             if older is not None:

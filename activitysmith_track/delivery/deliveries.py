@@ -69,7 +69,7 @@ class Delivery:
         self.stage = Stage.HELD
         self.entry = entry
         self.copy_owner = CopyOwner.NOBODY if entry is None else CopyOwner.OUTBOX
-        self.occurred_at = dispatcher.runtime.wall() if entry is None else entry.happened
+        self.occurred_at = dispatcher.runtime.wall() if entry is None else entry.occurred_at
         self.id = dispatcher.runtime.token() if entry is None else entry.id  # of the copy, should two threads make it
         self.has_arrived = False  # and the scheduler may not know it yet
         self._was_kept = False  # a copy was made because it had to wait; tried once

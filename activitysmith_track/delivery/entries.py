@@ -25,7 +25,7 @@ class Entry:
         hint: which API key it goes out with; see `key_fingerprint`.
         base_url: the service's address.
         body: the body of the request.
-        happened: seconds since the epoch, when the block ended.
+        occurred_at: seconds since the epoch, when the block ended.
         stream_key: the card, for `end` and `keep`; `None` for a push.
         at_least_once: True where a duplicate is better than nothing. A push without it is dropped where nobody can
             tell whether an attempt succeeded.
@@ -39,7 +39,7 @@ class Entry:
     hint: str
     base_url: str
     body: Mapping[str, Any]
-    happened: float
+    occurred_at: float
     stream_key: str | None = None
     at_least_once: bool = True
     run: str = ""
@@ -67,8 +67,8 @@ def checked(entry: Entry) -> Entry:
     texts = (entry.hint, entry.base_url, entry.run, entry.id)
     if not all(isinstance(text, str) and len(text) <= _LONGEST_NAME for text in texts):
         raise ValueError("a name that is no text, or too long")
-    if not isinstance(entry.happened, (int, float)) or not math.isfinite(entry.happened):
-        raise ValueError("no time at which it happened")
+    if not isinstance(entry.occurred_at, (int, float)) or not math.isfinite(entry.occurred_at):
+        raise ValueError("no time at which it occurred")
     attempts = entry.attempts if isinstance(entry.attempts, int) else 0
     began = float(entry.began) if isinstance(entry.began, (int, float)) and math.isfinite(entry.began) else 0.0
     return Entry(
@@ -76,7 +76,7 @@ def checked(entry: Entry) -> Entry:
         entry.hint,
         entry.base_url,
         body,
-        float(entry.happened),
+        float(entry.occurred_at),
         entry.stream_key,
         bool(entry.at_least_once),
         entry.run,

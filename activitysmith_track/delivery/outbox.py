@@ -448,16 +448,16 @@ class Outbox(OutboxFile):
             self.warn_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
             return None
         account = entry.hint, entry.base_url, entry.stream_key
-        happened = float(entry.happened)
-        began = min(float(entry.began), happened)  # the clock may have been set back meanwhile
-        details = int(entry.at_least_once), happened, entry.run, entry.attempts, began
+        occurred_at = float(entry.occurred_at)
+        began = min(float(entry.began), occurred_at)  # the clock may have been set back meanwhile
+        details = int(entry.at_least_once), occurred_at, entry.run, entry.attempts, began
         return entry.id, entry.kind, *account, text, *details
 
     def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]], *, sent: bool = False) -> bool:
         now = self._clock()
         self._prune(base, now)
         known = {key for (key,) in base.execute("SELECT id FROM entries")}
-        of_streams = "SELECT hint, base_url, stream_key, began, happened, id FROM entries WHERE kind != 'push'"
+        of_streams = "SELECT hint, base_url, stream_key, began, occurred_at, id FROM entries WHERE kind != 'push'"
         ends = {tuple(found[:3]): (found[3:5], found[5]) for found in base.execute(of_streams)}
         for row in rows:
             if row[0] in known:
@@ -494,7 +494,7 @@ class Outbox(OutboxFile):
 
     def _prune(self, base: sqlite3.Connection, now: float) -> None:
         span = (now - KEPT_SECONDS, now + KEPT_SECONDS)
-        old = base.execute("DELETE FROM entries WHERE coalesce(happened, 0) NOT BETWEEN ? AND ?", span).rowcount
+        old = base.execute("DELETE FROM entries WHERE coalesce(occurred_at, 0) NOT BETWEEN ? AND ?", span).rowcount
         if old:
             self.warn_once("old", "activitysmith_track dropped what could not be delivered within 24 hours")
         if has_marks(base):
@@ -530,10 +530,10 @@ class Outbox(OutboxFile):
         return taken
 
     def _read(self, values: list[Any]) -> Entry | None:
-        kind, hint, base_url, text, happened, stream_key, once, *rest = values
+        kind, hint, base_url, text, occurred_at, stream_key, once, *rest = values
         try:
             body = json.loads(text, parse_constant=refuse_constant)
-            return checked(Entry(kind, hint, base_url, body, happened, stream_key, bool(once), *rest))
+            return checked(Entry(kind, hint, base_url, body, occurred_at, stream_key, bool(once), *rest))
         except Exception as error:
             self.warn_once(
                 "odd", "activitysmith_track dropped an odd entry of %s: %s", self._path, type(error).__name__
@@ -542,8 +542,8 @@ class Outbox(OutboxFile):
 
 
 _INSERT = (
-    "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, happened, run, attempts, began,"
-    " leased_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, occurred_at, run,"
+    " attempts, began, leased_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _MARK = (
     "INSERT OR REPLACE INTO marks SELECT e.id, e.hint, e.base_url, e.stream_key, e.run, m.sent, m.before, m.answered,"
@@ -554,8 +554,8 @@ _RELEASE = (
     " WHERE id = ? AND (? IS NULL OR owner = ?)"
 )
 _COLUMNS = (
-    "seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, happened, stream_key, at_least_once, run,"
-    " id, attempts, began"
+    "seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, occurred_at, stream_key, at_least_once,"
+    " run, id, attempts, began"
 )
 _AMBIGUOUS = "kind = 'push' AND at_least_once = 0 AND begun != 0"
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE

@@ -33,7 +33,7 @@ _PAGE = 4096  # bytes: the size of a drained file, which is one page
 _STEPS, _MOST_STEPS = 10_000, 2_000_000  # of SQLite's machine; a thousand entries take a tenth of that
 _TABLE = """CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, hint TEXT NOT NULL, base_url TEXT NOT NULL,
-    stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, happened REAL NOT NULL, run TEXT NOT NULL,
+    stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, occurred_at REAL NOT NULL, run TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL NOT NULL DEFAULT 0,
     begun INTEGER NOT NULL DEFAULT 0, began REAL NOT NULL DEFAULT 0)"""
 MARKS = """CREATE TABLE marks (

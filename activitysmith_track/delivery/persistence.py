@@ -473,7 +473,7 @@ class Persistence:
             entry.body,
             stream_key=entry.stream_key,
             at_least_once=entry.at_least_once,
-            happened=entry.happened,
+            occurred_at=entry.occurred_at,
             began=entry.began,
         )
         delivery.has_copy(entry, CopyOwner.WATCHDOG)

@@ -97,7 +97,7 @@ class JobRecord:
             if frame["frame"] == "owed" and (frame["method"] == "push" or _stream(frame) not in streams)
         }
         return made + [
-            self._owed(frame, frame["method"], frame["body"], frame["happened"], frame["at_least_once"])
+            self._owed(frame, frame["method"], frame["body"], frame["occurred_at"], frame["at_least_once"])
             for frame in owed.values()
         ]
 

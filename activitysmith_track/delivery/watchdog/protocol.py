@@ -9,7 +9,7 @@ They are, by their `frame`:
   ends the stream, empty where the service would not show it, and `push`, the body of a push or null. It comes when a
   card opens and whenever its crash state changes; the newest counts.
 - `disarm`: `id`; the job has ended that card itself, or leaves it up.
-- `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `happened`
+- `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `occurred_at`
   and `began` (seconds since the epoch); to be delivered when the job is gone, in whatever way.
 - `ack`: `id`; the job has delivered that itself.
 - `leases`: `id`, `account` and `owner`; something of that account is in the outbox under a lease of that owner, which
@@ -88,7 +88,7 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "stream_key": (str, _NONE),
         "body": (dict,),
         "at_least_once": (bool,),
-        "happened": _NUMBER,
+        "occurred_at": _NUMBER,
         "began": _NUMBER,
     },
     "ack": {"id": (int,)},

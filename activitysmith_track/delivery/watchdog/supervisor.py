@@ -136,7 +136,7 @@ class Watchdog:
         *,
         stream_key: str | None = None,
         at_least_once: bool = False,
-        happened: float,
+        occurred_at: float,
         began: float = 0.0,
     ) -> None:
         """Have a request delivered once the job is gone, in whatever way, unless `ack` takes it back.
@@ -149,7 +149,7 @@ class Watchdog:
             body: the request's body.
             stream_key: the stream, for `end` and `keep`.
             at_least_once: True where a push may be repeated although it may have arrived.
-            happened: seconds since the epoch, which late words name.
+            occurred_at: seconds since the epoch, which late words name.
             began: the same of the run whose end it is; see `Entry`.
         """
         self._feed(
@@ -162,7 +162,7 @@ class Watchdog:
             stream_key=stream_key,
             body=dict(body),
             at_least_once=at_least_once,
-            happened=happened,
+            occurred_at=occurred_at,
             began=began,
         )
 
