@@ -15,7 +15,7 @@ from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 
 BASE_URL = "https://service.example/api"
-_OF_ENTRIES = "id kind hint base_url stream_key body at_least_once occurred_at run attempts began"
+_OF_ENTRIES = "id kind hint base_url stream_key body at_least_once occurred_at run attempts began_at"
 COLUMNS = (*_OF_ENTRIES.split(), "owner", "leased_until", "begun")
 NOW = 1_790_000_000.0
 ODD: tuple[Any, ...] = (

@@ -21,7 +21,7 @@ def owed(story: Story, key: str = KEY, run: str = "older") -> Entry:
     body = {"content_state": {"title": "job", "type": "progress", "color": "green"}, "metadata": {"run": run}}
     wall = story.world.wall()
     return Entry(
-        "end", key_fingerprint(key), URL, body, wall - 20.0, "job", run="old", id=f"old-{run}", began=wall - 60.0
+        "end", key_fingerprint(key), URL, body, wall - 20.0, "job", run="old", id=f"old-{run}", began_at=wall - 60.0
     )
 
 

@@ -341,12 +341,15 @@ def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Out
 
 def test_an_end_that_a_newer_one_has_refused(box: Outbox) -> None:
     """What comes too late to be kept is settled, as is what it would have taken the place of."""
-    newer, older = end(stream_key="job", run="b", began=NOW - 1.0), end(stream_key="job", run="a", began=NOW - 9.0)
+    newer, older = (
+        end(stream_key="job", run="b", began_at=NOW - 1.0),
+        end(stream_key="job", run="a", began_at=NOW - 9.0),
+    )
     assert box.put([newer], "b", 60)
     assert box.put([older], "a", 60)
     assert box.begin(older.id, "a", 60) is Hold.SETTLED
     assert box.begin(newer.id, "b", 60) is Hold.MINE
-    newest = end(stream_key="job", run="c", began=NOW - 0.5)
+    newest = end(stream_key="job", run="c", began_at=NOW - 0.5)
     assert box.put([newest], "c", 60)
     assert box.begin(newer.id, "b", 60) is Hold.SETTLED
 
@@ -359,7 +362,7 @@ def test_a_newer_run_looks_back(box: Outbox, way: str) -> None:
         return at_time(box, later).look_back("hint", BASE_URL, "job", "b", NOW, NOW + since)
 
     assert look(0.0, 0.0) == 0.0
-    made = end(stream_key="job", run="a", began=NOW - 9.0)
+    made = end(stream_key="job", run="a", began_at=NOW - 9.0)
     assert box.put([made, end(stream_key="other", run="a")], "a", 60, sent=way == "put")
     if way == "left":
         assert box.leave([], [(made.id, "a")], [made.id])
@@ -377,7 +380,7 @@ def test_a_newer_run_looks_back(box: Outbox, way: str) -> None:
 @pytest.mark.parametrize(("tries", "answered"), [(1, True), (2, True), (1, False), (2, False)])
 def test_what_was_answered_comes_no_later(box: Outbox, tries: int, answered: bool) -> None:
     """What was sent before a newer run had the card may come behind it, unless it was answered, or never sent."""
-    made = end(stream_key="job", run="a", began=NOW - 9.0)
+    made = end(stream_key="job", run="a", began_at=NOW - 9.0)
     assert box.put([made], "a", 60)
     for number in range(tries):
         assert at_time(box, number).begin(made.id, "a", 60) is Hold.MINE
@@ -396,7 +399,7 @@ def test_what_was_answered_comes_no_later(box: Outbox, tries: int, answered: boo
 
 def test_a_newer_run_leaves_alone_what_began_after_it(box: Outbox) -> None:
     """That is a still newer one's."""
-    made = end(stream_key="job", run="c", began=NOW)
+    made = end(stream_key="job", run="c", began_at=NOW)
     assert box.put([made], "c", 60)
     assert box.look_back("hint", BASE_URL, "job", "b", NOW - 1.0, NOW - 1.0) == 0.0
     assert box.begin(made.id, "c", 60) is Hold.MINE

@@ -424,7 +424,7 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
     dog = Watchdog(QUICK, interpreter=python)
     with caplog.at_level(logging.WARNING):
         assert not dog.start(PATIENCE)
-        dog.arm(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH, began=0.0)
+        dog.arm(1, "key", "http://127.0.0.1:1/api", "job", end=END, push=PUSH, began_at=0.0)
         dog.disarm(1)
         assert not dog.start(PATIENCE)
         assert dog.close(PATIENCE)
@@ -572,7 +572,7 @@ def told(sim: Simulator, *, push: Any = PUSH, owed: tuple[dict[str, Any], ...] =
     """Build the frames of one account with one card."""
     return [
         encode("account", id=1, api_key=sim.api_key, base_url=sim.base_url),
-        encode("card", id=1, account=1, stream_key="job", end=END, push=push, began=1.0),
+        encode("card", id=1, account=1, stream_key="job", end=END, push=push, began_at=1.0),
         *(encode("owed", **{"id": n, "account": 1, "at_least_once": False, **each}) for n, each in enumerate(owed)),
     ]
 
@@ -664,7 +664,7 @@ def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.Monke
 def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) -> None:
     """What the process cannot deliver in its time a next process finds on disk, free to take, without the key."""
     process = WatchdogProcess()
-    owed = {"method": "keep", "stream_key": "other", "body": END, "occurred_at": time.time(), "began": 0.0}
+    owed = {"method": "keep", "stream_key": "other", "body": END, "occurred_at": time.time(), "began_at": 0.0}
     timing = list(QUICK._replace(retry=0.2))
     for frame in (hello(environment={}, timing=timing, outbox=str(tmp_path / "box")), *told(sim, owed=(owed,))):
         process.record.take(*next(Decoder().feed(frame)))
@@ -853,7 +853,7 @@ def test_several_accounts() -> None:
         record.take({"frame": "account", "id": number, "api_key": key, "base_url": "u"}, b"")
     pushes: list[Any] = [None, PUSH, PUSH, {"title": "t"}, {"title": "t"}, None, PUSH]
     for number, (account, push) in enumerate(zip((1, 1, 1, 2, 2, 3, 9), pushes, strict=True)):
-        words = {"end": END, "push": push, "began": 1.0}
+        words = {"end": END, "push": push, "began_at": 1.0}
         content = encode("card", id=number, account=account, stream_key=f"k{number}", **words)[4:]
         record.take(json.loads(content), content)
     found = [each for each in record.owed(5.0) if each.method == "push"]
@@ -875,14 +875,14 @@ def test_the_newest_card_of_a_stream_counts() -> None:
         "body": {},
         "at_least_once": True,
         "occurred_at": 1.0,
-        "began": 0.5,
+        "began_at": 0.5,
     }
     for content in (
         encode("owed", id=1, **older),
         encode("owed", id=3, **{**older, "stream_key": "other"}),
         encode("owed", id=2, **{**older, "stream_key": "other", "method": "keep"}),
-        encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH, began=1.0),
-        encode("card", id=3, account=1, stream_key="k", end={**END, "metadata": {}}, push=None, began=1.0),
+        encode("card", id=4, account=1, stream_key="k", end=END, push=PUSH, began_at=1.0),
+        encode("card", id=3, account=1, stream_key="k", end={**END, "metadata": {}}, push=None, began_at=1.0),
     ):
         record.take(json.loads(content[4:]), content[4:])
     owed = [(each.method, each.stream_key, each.body) for each in record.owed(5.0)]
@@ -894,7 +894,7 @@ def test_a_card_that_was_refused_alarms_and_ends_nothing() -> None:
     record = JobRecord()
     record.take({"frame": "account", "id": 1, "api_key": "a", "base_url": "u"}, b"")
     for number, key, end in ((1, "k", END), (2, "k", {}), (3, "other", {})):
-        content = encode("card", id=number, account=1, stream_key=key, end=end, push=PUSH, began=1.0)[4:]
+        content = encode("card", id=number, account=1, stream_key=key, end=end, push=PUSH, began_at=1.0)[4:]
         record.take(json.loads(content), content)
     owed = [(each.method, each.stream_key, each.body.get("message")) for each in record.owed(5.0)]
     assert owed == [("end", "k", None), ("push", "k", "gone · and 2 more cards")]
@@ -992,7 +992,7 @@ def dog(sim: Simulator) -> Iterator[Watchdog]:
 
 def arm(dog: Watchdog, sim: Simulator, note: str = "") -> None:
     """Have a card guarded."""
-    dog.arm(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None, began=0.0)
+    dog.arm(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None, began_at=0.0)
 
 
 def is_full(line: lines.Line) -> bool:
@@ -1023,7 +1023,7 @@ def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
     arm(dog, sim)
     assert dog.start(PATIENCE)
     for number in range(2, 300):
-        dog.arm(number, sim.api_key, sim.base_url, "job", end=END, push=None, began=0.0)
+        dog.arm(number, sim.api_key, sim.base_url, "job", end=END, push=None, began_at=0.0)
         dog.disarm(number)
     assert dog.tell(PATIENCE)
     line = dog._line
@@ -1156,7 +1156,7 @@ def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
     dog = Watchdog(QUICK)
     monkeypatch.setattr(dog, "_look_after", lambda: 1 / 0)
     assert not dog.start(PATIENCE)
-    dog.arm(1, "k", "u", "job", end={}, push=None, began=0.0)
+    dog.arm(1, "k", "u", "job", end={}, push=None, began_at=0.0)
     assert dog.close(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "activitysmith_track: the watchdog is off: ZeroDivisionError: division by zero"
@@ -1219,7 +1219,7 @@ def frames() -> list[bytes]:
     return [
         hello(),
         encode("account", id=1, api_key="k", base_url="http://127.0.0.1:1/api"),
-        encode("card", id=1, account=1, stream_key="job", end=END, push=PUSH, began=1.0),
+        encode("card", id=1, account=1, stream_key="job", end=END, push=PUSH, began_at=1.0),
         encode("disarm", id=1),
         encode(
             "owed",
@@ -1230,7 +1230,7 @@ def frames() -> list[bytes]:
             body={},
             at_least_once=True,
             occurred_at=1.5,
-            began=1.0,
+            began_at=1.0,
         ),
         encode("ack", id=1),
         encode("leases", id=1, account=1, owner="1-x"),
@@ -1295,7 +1295,7 @@ def test_what_is_held_is_bounded() -> None:
     record, big = JobRecord(), {"x": "y" * 500_000}
     for number in range(1_000):
         record.take({"frame": "account", "id": number, "api_key": "k", "base_url": "u"}, b"")
-        content = encode("card", id=number, account=1, stream_key="k", end=big, push=None, began=1.0)[4:]
+        content = encode("card", id=number, account=1, stream_key="k", end=big, push=None, began_at=1.0)[4:]
         record.take({"frame": "card", "id": number}, content)
     assert record._held <= job_record.MAX_HELD
     assert len(record._accounts) <= protocol.MAX_ENTRIES
@@ -1365,8 +1365,8 @@ def test_frames_that_cannot_be_built(caplog: pytest.LogCaptureFixture) -> None:
     dog = Watchdog(QUICK)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            dog.arm(1, "k", "u", "job", end={"x": object()}, push=None, began=0.0)
-            dog.arm(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None, began=0.0)
+            dog.arm(1, "k", "u", "job", end={"x": object()}, push=None, began_at=0.0)
+            dog.arm(1, "k", "u", "job", end={"x": "y" * 2**20}, push=None, began_at=0.0)
     assert len(caplog.records) == 2
     assert dog.close(PATIENCE)
 

@@ -131,7 +131,7 @@ def _entry(world: World, ids: list[str], rng: random.Random) -> Entry:
         world.wall() - rng.choice((0, 5)),
         key,
         not once,
-        began=world.wall() - rng.choice((3, 9)),
+        began_at=world.wall() - rng.choice((3, 9)),
         run=rng.choice("abc"),
         id=f"{len(ids)}",
     )

@@ -38,7 +38,7 @@ def say(*words):
 def words(percentage=42, title="job"):
     state = {{"title": title, "type": "progress", "percentage": percentage}}
     end = {{"content_state": {{**state, "color": "red", "subtitle": CRASH_REASON}}}}
-    return {{"end": end, "push": {{"title": title + " failed", "message": CRASH_REASON}}, "began": 0.0}}
+    return {{"end": end, "push": {{"title": title + " failed", "message": CRASH_REASON}}, "began_at": 0.0}}
 
 def show(number=1, title="job", percentage=42):
     with ActivitySmith(key, base_url=url) as service:

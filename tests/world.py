@@ -495,10 +495,10 @@ class WorldWatchdog:
         self._world.at(moment, arrive)
 
     def arm(
-        self, card: int, api_key: str, base_url: str, stream_key: str, *, end: Any, push: Any, began: float
+        self, card: int, api_key: str, base_url: str, stream_key: str, *, end: Any, push: Any, began_at: float
     ) -> None:
         self._record._accounts[1] = api_key, base_url
-        words = {"end": dict(end), "push": None if push is None else dict(push), "began": began}
+        words = {"end": dict(end), "push": None if push is None else dict(push), "began_at": began_at}
         self._say("card", id=card, account=1, stream_key=stream_key, **words)
 
     def disarm(self, card: int) -> None:
@@ -891,18 +891,18 @@ class MemoryOutbox:
         self._shelf.was_used = True
         self._prune()
         rows = self._shelf.rows
-        for entry in (replace(each, began=min(each.began, each.occurred_at)) for each in entries):
+        for entry in (replace(each, began_at=min(each.began_at, each.occurred_at)) for each in entries):
             if any(row.entry.id == entry.id for row in rows):
                 continue
             older = next((row for row in rows if _is_same_card(row.entry, entry)), None)
-            times = entry.began, entry.occurred_at
+            times = entry.began_at, entry.occurred_at
             self._world.judge.has_no_secret(repr(entry), "the outbox")
             made = Row(entry, self._now())
             if sent:
                 self._note(made, sent=True)
             if (
                 older
-                and times < (older.entry.began, older.entry.occurred_at)
+                and times < (older.entry.began_at, older.entry.occurred_at)
                 and older.entry.occurred_at <= self._now()
             ):
                 self._note(made, settled=True, lives=True)
@@ -1025,7 +1025,7 @@ class MemoryOutbox:
         now, seconds = self._now(), min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
-        same = [row for row in ends if row.entry.stream_key == stream_key and row.entry.began <= began_by]
+        same = [row for row in ends if row.entry.stream_key == stream_key and row.entry.began_at <= began_by]
         if self._is_under_way(same, owner):
             return None
         idle = {}
@@ -1040,7 +1040,7 @@ class MemoryOutbox:
         return any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in rows)
 
     def look_back(
-        self, hint: str, base_url: str, stream_key: str, owner: str, began: float, since: float, late: float = 0.0
+        self, hint: str, base_url: str, stream_key: str, owner: str, began_at: float, since: float, late: float = 0.0
     ) -> float | None:
         if not self.exists():
             return 0.0
@@ -1050,7 +1050,7 @@ class MemoryOutbox:
         if self._is_under_way(same, owner):
             return None
         for row in same:
-            if row.entry.began <= began:
+            if row.entry.began_at <= began_at:
                 self._settle(row, lives=self._lives(row))
         marks = [mark for mark in self._shelf.marks.values() if is_same(mark.entry)]
         now = self._now()

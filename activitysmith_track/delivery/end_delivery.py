@@ -345,9 +345,9 @@ class EndDelivery(Delivery):
         """Return what is to be kept of it."""
         if not self.state.body or (self.has_arrived and self._attempted.repeats_at is None):
             return None
-        key, body, began = self.activity.stream_key, self.state.body, self.activity.began_at
+        key, body, began_at = self.activity.stream_key, self.state.body, self.activity.began_at
         return self.persistence.entry(
-            self.account_key, self.kind, body, self.occurred_at, id=self.id, stream_key=key, began=began
+            self.account_key, self.kind, body, self.occurred_at, id=self.id, stream_key=key, began_at=began_at
         )
 
     def _is_owed_after(self, error: Exception) -> bool:

@@ -32,7 +32,7 @@ class Entry:
         run: names the process and the block that it comes from.
         id: putting the same id twice keeps it once.
         attempts: how often it was released after a failure.
-        began: seconds since the epoch, when the run began whose end it is; 0 for a push.
+        began_at: seconds since the epoch, when the run began whose end it is; 0 for a push.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Entry:
     run: str = ""
     id: str = field(default_factory=lambda: os.urandom(12).hex())
     attempts: int = 0
-    began: float = 0.0
+    began_at: float = 0.0
 
 
 def load_checks() -> None:
@@ -70,7 +70,9 @@ def checked(entry: Entry) -> Entry:
     if not isinstance(entry.occurred_at, (int, float)) or not math.isfinite(entry.occurred_at):
         raise ValueError("no time at which it occurred")
     attempts = entry.attempts if isinstance(entry.attempts, int) else 0
-    began = float(entry.began) if isinstance(entry.began, (int, float)) and math.isfinite(entry.began) else 0.0
+    began_at = (
+        float(entry.began_at) if isinstance(entry.began_at, (int, float)) and math.isfinite(entry.began_at) else 0.0
+    )
     return Entry(
         entry.kind,
         entry.hint,
@@ -82,7 +84,7 @@ def checked(entry: Entry) -> Entry:
         entry.run,
         entry.id,
         attempts,
-        began,
+        began_at,
     )
 
 

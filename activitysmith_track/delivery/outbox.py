@@ -324,7 +324,7 @@ class Outbox(OutboxFile):
         now, seconds = self._clock(), min(lease_seconds, LONGEST_LEASE)
 
         def work(base: sqlite3.Connection) -> dict[str, float] | None:
-            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ? AND began <= ?"
+            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ? AND began_at <= ?"
             values = hint, base_url, stream_key, owner, began_by
             if _is_under_way(base, same, values, owner, now):
                 return None
@@ -340,7 +340,7 @@ class Outbox(OutboxFile):
         return self.transact(work, nothing)
 
     def look_back(
-        self, hint: str, base_url: str, stream_key: str, owner: str, began: float, since: float, late: float = 0.0
+        self, hint: str, base_url: str, stream_key: str, owner: str, began_at: float, since: float, late: float = 0.0
     ) -> float | None:
         """Tell when an older run's end was last sent that may have been carried out since a newer run has the card.
 
@@ -351,7 +351,7 @@ class Outbox(OutboxFile):
             base_url: the service's address.
             stream_key: the card.
             owner: whose the newer run is; what it owes itself is another matter.
-            began: seconds since the epoch, when the newer run began.
+            began_at: seconds since the epoch, when the newer run began.
             since: the same, since when it has the card.
             late: seconds for which what was sent before that, and never answered, may come.
 
@@ -371,8 +371,8 @@ class Outbox(OutboxFile):
             same = f"kind != 'push' AND {card}"
             if _is_under_way(base, same, values, owner, now):
                 return None
-            older = f"SELECT id FROM entries WHERE {same} AND began <= ?"
-            for (key,) in base.execute(older, (*values, began)).fetchall():
+            older = f"SELECT id FROM entries WHERE {same} AND began_at <= ?"
+            for (key,) in base.execute(older, (*values, began_at)).fetchall():
                 self._settle(base, key, lives=self._lives(base, key))
             if not has_marks(base):
                 return 0.0
@@ -449,15 +449,15 @@ class Outbox(OutboxFile):
             return None
         account = entry.hint, entry.base_url, entry.stream_key
         occurred_at = float(entry.occurred_at)
-        began = min(float(entry.began), occurred_at)  # the clock may have been set back meanwhile
-        details = int(entry.at_least_once), occurred_at, entry.run, entry.attempts, began
+        began_at = min(float(entry.began_at), occurred_at)  # the clock may have been set back meanwhile
+        details = int(entry.at_least_once), occurred_at, entry.run, entry.attempts, began_at
         return entry.id, entry.kind, *account, text, *details
 
     def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]], *, sent: bool = False) -> bool:
         now = self._clock()
         self._prune(base, now)
         known = {key for (key,) in base.execute("SELECT id FROM entries")}
-        of_streams = "SELECT hint, base_url, stream_key, began, occurred_at, id FROM entries WHERE kind != 'push'"
+        of_streams = "SELECT hint, base_url, stream_key, began_at, occurred_at, id FROM entries WHERE kind != 'push'"
         ends = {tuple(found[:3]): (found[3:5], found[5]) for found in base.execute(of_streams)}
         for row in rows:
             if row[0] in known:
@@ -543,7 +543,7 @@ class Outbox(OutboxFile):
 
 _INSERT = (
     "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, occurred_at, run,"
-    " attempts, began, leased_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " attempts, began_at, leased_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _MARK = (
     "INSERT OR REPLACE INTO marks SELECT e.id, e.hint, e.base_url, e.stream_key, e.run, m.sent, m.before, m.answered,"
@@ -555,7 +555,7 @@ _RELEASE = (
 )
 _COLUMNS = (
     "seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, occurred_at, stream_key, at_least_once,"
-    " run, id, attempts, began"
+    " run, id, attempts, began_at"
 )
 _AMBIGUOUS = "kind = 'push' AND at_least_once = 0 AND begun != 0"
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE

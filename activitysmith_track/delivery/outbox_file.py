@@ -35,7 +35,7 @@ _TABLE = """CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, hint TEXT NOT NULL, base_url TEXT NOT NULL,
     stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, occurred_at REAL NOT NULL, run TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL NOT NULL DEFAULT 0,
-    begun INTEGER NOT NULL DEFAULT 0, began REAL NOT NULL DEFAULT 0)"""
+    begun INTEGER NOT NULL DEFAULT 0, began_at REAL NOT NULL DEFAULT 0)"""
 MARKS = """CREATE TABLE marks (
     id TEXT PRIMARY KEY, hint TEXT NOT NULL, base_url TEXT NOT NULL, stream_key TEXT, run TEXT NOT NULL,
     sent REAL, before REAL, answered REAL, settled INTEGER NOT NULL, until REAL NOT NULL)"""

@@ -474,7 +474,7 @@ class Persistence:
             stream_key=entry.stream_key,
             at_least_once=entry.at_least_once,
             occurred_at=entry.occurred_at,
-            began=entry.began,
+            began_at=entry.began_at,
         )
         delivery.has_copy(entry, CopyOwner.WATCHDOG)
         return True
@@ -495,7 +495,7 @@ class Persistence:
         if self._closed:
             return
         end, push = crash_state
-        watchdog.arm(number, *account, stream_key, end=end, push=push, began=began_at)
+        watchdog.arm(number, *account, stream_key, end=end, push=push, began_at=began_at)
 
     def disarm(self, number: int) -> None:
         """Tell the watchdog that a card was ended."""

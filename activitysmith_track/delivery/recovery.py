@@ -69,8 +69,8 @@ class RecoveredDelivery(PushDelivery):
     @property
     def _newer(self) -> Iterator[Activity]:
         """Those of them that are newer: not one that is over and has begun before this was left."""
-        began = 0.0 if self.entry is None else self.entry.began
-        return (each for each in self._beside if each.end_delivery is None or each.began_at >= began)
+        began_at = 0.0 if self.entry is None else self.entry.began_at
+        return (each for each in self._beside if each.end_delivery is None or each.began_at >= began_at)
 
     def _next(self, now: float) -> float | None:
         self.stage = moved(self.stage, Stage.OWED)

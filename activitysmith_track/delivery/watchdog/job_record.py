@@ -119,8 +119,8 @@ class JobRecord:
         self, frame: Mapping[str, Any], method: str, body: dict[str, Any], at: float, again: bool = True
     ) -> Owed:
         account = self._accounts[frame["account"]]
-        began = frame["began"] if method != "push" else 0.0
-        return Owed(method, account, frame["stream_key"] or "", body, again, at, began)
+        began_at = frame["began_at"] if method != "push" else 0.0
+        return Owed(method, account, frame["stream_key"] or "", body, again, at, began_at)
 
 
 def _stream(frame: Mapping[str, Any]) -> tuple[int, str | None]:

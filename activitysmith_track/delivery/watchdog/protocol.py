@@ -5,15 +5,15 @@ They are, by their `frame`:
 - `hello`: the protocol's version, the job's pid, how to import this library, how long to try, and the outbox's
   directory (true for the user's own, false for none).
 - `account`: `id`, `api_key`, `base_url`; cards and what is owed name it by its id.
-- `card`: `id`, `account`, `stream_key`, `began` (seconds since the epoch), and its crash state: `end`, the body that
-  ends the stream, empty where the service would not show it, and `push`, the body of a push or null. It comes when a
-  card opens and whenever its crash state changes; the newest counts.
+- `card`: `id`, `account`, `stream_key`, `began_at` (seconds since the epoch), and its crash state: `end`, the body
+  that ends the stream, empty where the service would not show it, and `push`, the body of a push or null. It comes
+  when a card opens and whenever its crash state changes; the newest counts.
 - `disarm`: `id`; the job has ended that card itself, or leaves it up.
 - `owed`: `id`, `account`, `method` (`end`, `keep` or `push`), `stream_key`, `body`, `at_least_once`, `occurred_at`
-  and `began` (seconds since the epoch); to be delivered when the job is gone, in whatever way.
+  and `began_at` (seconds since the epoch); to be delivered when the job is gone, in whatever way.
 - `ack`: `id`; the job has delivered that itself.
-- `leases`: `id`, `account` and `owner`; something of that account is in the outbox under a lease of that owner, which
-  is the job's name there. When the job is gone, it is taken over from there.
+- `leases`: `id`, `account` and `owner`; something of that account is in the outbox under a lease of that owner,
+  which is the job's name there. When the job is gone, it is taken over from there.
 - `returned`: `id`; there is nothing under those leases any more.
 - `bye`: the job leaves in order. Cards that it is still armed for are ended, and nobody is alarmed.
 """
@@ -78,7 +78,7 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "stream_key": (str,),
         "end": (dict,),
         "push": (dict, _NONE),
-        "began": _NUMBER,
+        "began_at": _NUMBER,
     },
     "disarm": {"id": (int,)},
     "owed": {
@@ -89,7 +89,7 @@ _FRAMES: dict[str, dict[str, tuple[type, ...]]] = {
         "body": (dict,),
         "at_least_once": (bool,),
         "occurred_at": _NUMBER,
-        "began": _NUMBER,
+        "began_at": _NUMBER,
     },
     "ack": {"id": (int,)},
     "leases": {"id": (int,), "account": (int,), "owner": (str,)},

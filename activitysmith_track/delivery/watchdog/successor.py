@@ -113,7 +113,7 @@ class Successor:
                 each.occurred_at,
                 stream_key=key,
                 at_least_once=each.at_least_once,
-                began=each.began_at,
+                began_at=each.began_at,
             )
             made.append((account, entry))
         stored = dispatcher.persistence.adopt([entry for _, entry in made])

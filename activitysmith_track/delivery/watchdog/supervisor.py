@@ -105,7 +105,7 @@ class Watchdog:
         *,
         end: Mapping[str, Any],
         push: Mapping[str, Any] | None,
-        began: float,
+        began_at: float,
     ) -> None:
         """Say what is to be told about a card if the job dies now; the newest call counts.
 
@@ -116,10 +116,10 @@ class Watchdog:
             stream_key: the card's stream.
             end: the body that ends the stream.
             push: the body of a push, or `None` for a card that alarms nobody.
-            began: seconds since the epoch, when the run began.
+            began_at: seconds since the epoch, when the run began.
         """
         account = self._account(api_key, base_url)
-        words = {"end": dict(end), "push": None if push is None else dict(push), "began": began}
+        words = {"end": dict(end), "push": None if push is None else dict(push), "began_at": began_at}
         self._feed(("card", card), True, "card", id=card, account=account, stream_key=stream_key, **words)
 
     def disarm(self, card: int) -> None:
@@ -137,7 +137,7 @@ class Watchdog:
         stream_key: str | None = None,
         at_least_once: bool = False,
         occurred_at: float,
-        began: float = 0.0,
+        began_at: float = 0.0,
     ) -> None:
         """Have a request delivered once the job is gone, in whatever way, unless `ack` takes it back.
 
@@ -150,7 +150,7 @@ class Watchdog:
             stream_key: the stream, for `end` and `keep`.
             at_least_once: True where a push may be repeated although it may have arrived.
             occurred_at: seconds since the epoch, which late words name.
-            began: the same of the run whose end it is; see `Entry`.
+            began_at: the same of the run whose end it is; see `Entry`.
         """
         self._feed(
             ("owed", owed),
@@ -163,7 +163,7 @@ class Watchdog:
             body=dict(body),
             at_least_once=at_least_once,
             occurred_at=occurred_at,
-            began=began,
+            began_at=began_at,
         )
 
     def ack(self, owed: int) -> None:
