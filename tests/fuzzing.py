@@ -15,7 +15,7 @@ from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 
 BASE_URL = "https://service.example/api"
-_OF_ENTRIES = "id kind hint base_url stream_key body at_least_once occurred_at run attempts began_at"
+_OF_ENTRIES = "id kind key_fingerprint base_url stream_key body at_least_once occurred_at run attempts began_at"
 COLUMNS = (*_OF_ENTRIES.split(), "owner", "leased_until", "begun")
 NOW = 1_790_000_000.0
 ODD: tuple[Any, ...] = (
@@ -32,10 +32,10 @@ def owed(count: int, *, long: bool = False) -> list[Entry]:
     for number in range(count):
         text = "word " * (400 if long and number % 3 == 0 else 3)
         if number % 2:
-            entries.append(Entry("push", "hint", BASE_URL, {"title": f"T{number}", "message": text}, NOW))
+            entries.append(Entry("push", "fingerprint", BASE_URL, {"title": f"T{number}", "message": text}, NOW))
         else:
             state = {"title": f"T{number}", "type": "progress", "percentage": 42, "subtitle": text}
-            entries.append(Entry("end", "hint", BASE_URL, {"content_state": state}, NOW, f"job-{number}"))
+            entries.append(Entry("end", "fingerprint", BASE_URL, {"content_state": state}, NOW, f"job-{number}"))
     return entries
 
 
@@ -45,7 +45,7 @@ def sound_files(directory: Path) -> list[bytes]:
     for count, claimed, delivered in ((1, 0, 0), (12, 4, 0), (40, 9, 5), (3, 3, 3)):
         box = Outbox(directory / str(count), clock=lambda: NOW)
         assert box.put(owed(count, long=True))
-        taken = box.claim("hint", BASE_URL, "a", NOW, 60, most=claimed) if claimed else []
+        taken = box.claim("fingerprint", BASE_URL, "a", NOW, 60, most=claimed) if claimed else []
         assert box.delivered(entry.id for entry in taken[:delivered])
         files.append(box.path().read_bytes())
     return files
@@ -93,15 +93,15 @@ def tamper(rng: random.Random, path: Path) -> None:
 def use(directory: Path) -> list[Entry]:
     """Do everything with an outbox that a process does, and return what it claimed."""
     box = Outbox(directory, clock=lambda: NOW)
-    claimed = box.claim("hint", BASE_URL, "b", NOW + 1, 60)
+    claimed = box.claim("fingerprint", BASE_URL, "b", NOW + 1, 60)
     for entry in claimed[:2]:
         box.begin(entry.id, "b", 60)
     box.release([entry.id for entry in claimed[:3]], "b")
     box.delivered([entry.id for entry in claimed[3:6]])
-    box.delivered(box.hold_ends("hint", BASE_URL, "job-2", "c", 60) or ())
+    box.delivered(box.hold_ends("fingerprint", BASE_URL, "job-2", "c", 60) or ())
     box.put(owed(2))
-    box.inherit("hint", BASE_URL, "b", "d", 60)
-    box.look_back("hint", BASE_URL, "job-0", "e", NOW, NOW - 10.0)
+    box.inherit("fingerprint", BASE_URL, "b", "d", 60)
+    box.look_back("fingerprint", BASE_URL, "job-0", "e", NOW, NOW - 10.0)
     return claimed
 
 

@@ -42,18 +42,18 @@ def box(tmp_path: Path) -> Outbox:
 
 def claim(box: Outbox, owner: str = "a", now: float = NOW, seconds: float = 60, **options: int) -> list[Entry]:
     """Claim what there is for the account of all these tests."""
-    return box.claim("hint", BASE_URL, owner, now, seconds, **options)
+    return box.claim("fingerprint", BASE_URL, owner, now, seconds, **options)
 
 
 def push(number: int = 0, **changes: object) -> Entry:
     """Make a push."""
-    return replace(Entry("push", "hint", BASE_URL, {"title": f"T{number}"}, NOW), **changes)  # type: ignore[arg-type]
+    return replace(Entry("push", "fingerprint", BASE_URL, {"title": f"T{number}"}, NOW), **changes)  # type: ignore[arg-type]
 
 
 def end(number: int = 0, **changes: object) -> Entry:
     """Make the end of a card."""
     body = {"content_state": {"title": f"T{number}", "subtitle": "Done in 3 min"}}
-    return replace(Entry("end", "hint", BASE_URL, body, NOW, "job"), **changes)  # type: ignore[arg-type]
+    return replace(Entry("end", "fingerprint", BASE_URL, body, NOW, "job"), **changes)  # type: ignore[arg-type]
 
 
 def ids(entries: list[Entry]) -> list[str]:
@@ -94,7 +94,7 @@ def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
     """Looking, claiming and cancelling make no file, and neither does putting nothing."""
     assert not box.exists()
     assert claim(box) == []
-    assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == {}
+    assert box.hold_ends("fingerprint", BASE_URL, "job", "a", 60) == {}
     assert box.put([])
     assert box.delivered([])
     assert box.release([])
@@ -154,13 +154,13 @@ def test_a_relative_directory_is_the_users_choice(tmp_path: Path, monkeypatch: p
 
 def test_accounts_are_kept_apart(box: Outbox) -> None:
     """What goes out with another key or to another address is not claimed."""
-    assert box.put([push(1), push(2, hint="other"), push(3, base_url="https://else.example")])
+    assert box.put([push(1), push(2, key_fingerprint="other"), push(3, base_url="https://else.example")])
     assert [entry.body["title"] for entry in claim(box)] == ["T1"]
 
 
-def test_the_hint_is_not_the_key(box: Outbox) -> None:
+def test_the_fingerprint_is_not_the_key(box: Outbox) -> None:
     """A key is told from others by its fingerprint, and stands nowhere in the file."""
-    assert box.put([push(hint=key_fingerprint(KEY))])
+    assert box.put([push(key_fingerprint=key_fingerprint(KEY))])
     assert KEY.encode() not in box.path().read_bytes()
 
 
@@ -187,7 +187,7 @@ def test_a_newer_end_takes_the_place_of_an_older_one(box: Outbox) -> None:
     assert box.put([kept])
     assert box.put([end(4, occurred_at=NOW - 1)])
     assert [entry.body.get("title", entry.kind) for entry in claim(box)] == ["keep", "end", "T0"]
-    assert len(box.hold_ends("hint", BASE_URL, "job", "a", 60) or ()) == 1
+    assert len(box.hold_ends("fingerprint", BASE_URL, "job", "a", 60) or ()) == 1
 
 
 def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
@@ -195,16 +195,16 @@ def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
     entries = [end(), end(stream_key="other"), push()]
     assert box.put(entries)
     assert len(claim(box)) == 3
-    held = box.hold_ends("hint", BASE_URL, "job", "b", 60)
+    held = box.hold_ends("fingerprint", BASE_URL, "job", "b", 60)
     assert list(held or ()) == [entries[0].id]
     assert [box.begin(entry.id, "a", 60) for entry in entries] == [Hold.OTHERS, Hold.MINE, Hold.MINE]
     assert box.hold_ends("else", BASE_URL, "other", "b", 60) == {}
     assert claim(box) == []
     assert box.release(held or (), "b")
     assert [entry.id for entry in claim(box)] == list(held or ())
-    assert box.hold_ends("hint", BASE_URL, "job", "b", 60) == held
+    assert box.hold_ends("fingerprint", BASE_URL, "job", "b", 60) == held
     assert box.delivered(held or ())
-    assert box.hold_ends("hint", BASE_URL, "job", "b", 60) == {}
+    assert box.hold_ends("fingerprint", BASE_URL, "job", "b", 60) == {}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Out
     """A process that waits long with its next attempt does not end the newer run's card then."""
     made = end(stream_key="job", run="a")
     assert box.put([made], "a", 60)
-    held = box.hold_ends("hint", BASE_URL, "job", "b", 60)
+    held = box.hold_ends("fingerprint", BASE_URL, "job", "b", 60)
     assert box.delivered(held or ())
     hour = at_time(box, 3_600)
     assert claim(hour, now=NOW + 3_600) == []
@@ -359,7 +359,7 @@ def test_a_newer_run_looks_back(box: Outbox, way: str) -> None:
     """It learns when an older end was last sent, and takes away what is owed by now."""
 
     def look(later: float, since: float) -> float | None:
-        return at_time(box, later).look_back("hint", BASE_URL, "job", "b", NOW, NOW + since)
+        return at_time(box, later).look_back("fingerprint", BASE_URL, "job", "b", NOW, NOW + since)
 
     assert look(0.0, 0.0) == 0.0
     made = end(stream_key="job", run="a", began_at=NOW - 9.0)
@@ -390,7 +390,7 @@ def test_what_was_answered_comes_no_later(box: Outbox, tries: int, answered: boo
         assert at_time(box, 2.0).over(made.id, "a", sent=False)
 
     def look(since: float) -> float | None:
-        return at_time(box, 9.0).look_back("hint", BASE_URL, "job", "b", NOW, NOW + since, 11.0)
+        return at_time(box, 9.0).look_back("fingerprint", BASE_URL, "job", "b", NOW, NOW + since, 11.0)
 
     assert look(1.0) == (NOW + 2.0 if answered else NOW if tries > 1 else 0.0)
     assert look(3.0) == (NOW if tries > 1 else 0.0)
@@ -401,7 +401,7 @@ def test_a_newer_run_leaves_alone_what_began_after_it(box: Outbox) -> None:
     """That is a still newer one's."""
     made = end(stream_key="job", run="c", began_at=NOW)
     assert box.put([made], "c", 60)
-    assert box.look_back("hint", BASE_URL, "job", "b", NOW - 1.0, NOW - 1.0) == 0.0
+    assert box.look_back("fingerprint", BASE_URL, "job", "b", NOW - 1.0, NOW - 1.0) == 0.0
     assert box.begin(made.id, "c", 60) is Hold.MINE
 
 
@@ -523,7 +523,7 @@ box = Outbox(sys.argv[1], clock=lambda: 1790000000.0)
 assert box.put(owed(10))
 resource.setrlimit(resource.RLIMIT_FSIZE, (box.path().stat().st_size,) * 2)
 print(box.put(owed(900, long=True)))
-print(len(box.claim("hint", "https://service.example/api", "a", 1790000000.0, 60.0)))
+print(len(box.claim("fingerprint", "https://service.example/api", "a", 1790000000.0, 60.0)))
 """
 
 
@@ -545,7 +545,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
         other.execute("BEGIN EXCLUSIVE")
         assert not box.put([push()])
         assert claim(box) == []
-        assert box.hold_ends("hint", BASE_URL, "job", "a", 60) == {}
+        assert box.hold_ends("fingerprint", BASE_URL, "job", "a", 60) == {}
         assert box.begin("x", "a", 60) is not Hold.MINE
     assert "database is locked" in caplog.text
     assert len(claim(box)) == 1
@@ -827,8 +827,8 @@ url, now = "https://service.example/api", time.time()
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(count):
-    assert box.put([Entry("push", "hint", url, {{"title": f"{{name}}-{{number}}"}}, now, run=name)])
-    for entry in box.claim("hint", url, name, now, 600.0, most=2):
+    assert box.put([Entry("push", "fingerprint", url, {{"title": f"{{name}}-{{number}}"}}, now, run=name)])
+    for entry in box.claim("fingerprint", url, name, now, 600.0, most=2):
         if box.begin(entry.id, name, 60) is Hold.MINE:
             print(entry.body["title"], flush=True)
             assert box.delivered([entry.id])
@@ -858,7 +858,9 @@ def test_processes_at_once(tmp_path: Path) -> None:
     delivered = [line for worker in workers for line in worker.communicate(timeout=PATIENCE)[0].split()]
     assert [worker.returncode for worker in workers] == [0] * 4
     box = Outbox(tmp_path / "state")
-    delivered += [entry.body["title"] for entry in box.claim("hint", BASE_URL, "last", time.time(), 60, most=1_000)]
+    delivered += [
+        entry.body["title"] for entry in box.claim("fingerprint", BASE_URL, "last", time.time(), 60, most=1_000)
+    ]
     assert sorted(delivered) == sorted(f"{name}-{number}" for name in "abcd" for number in range(count))
 
 

@@ -1065,9 +1065,9 @@ def test_a_lease_is_not_taken_while_the_process_leaves(tmp_path: Path, way: str)
     def attempt(number: int) -> None:
         own, persistence = account.Account("key", "http://localhost:1", runtime), Persistence(runtime)
         persistence.directory = tmp_path / str(number)
-        box, hint = Outbox(persistence.directory), persistence.entry(own.key, "push", {}, 0.0).hint
+        box, fingerprint = Outbox(persistence.directory), persistence.entry(own.key, "push", {}, 0.0).key_fingerprint
         body = {"content_state": {"title": "x", "type": "value", "value": 1}}
-        assert box.put([Entry("end", hint, own.key.base_url, body, runtime.wall(), "job")])
+        assert box.put([Entry("end", fingerprint, own.key.base_url, body, runtime.wall(), "job")])
 
         def leave() -> None:
             assert soon(lambda: outbox_file._busy or persistence._leased)
@@ -1075,7 +1075,7 @@ def test_a_lease_is_not_taken_while_the_process_leaves(tmp_path: Path, way: str)
 
         take = persistence.claim if way == "claim" else functools.partial(persistence.hold_ends, stream_key="job")
         together(lambda: take(own.key), leave)
-        assert len(box.claim(hint, own.key.base_url, "next", runtime.wall(), LEASE_SECONDS)) == 1
+        assert len(box.claim(fingerprint, own.key.base_url, "next", runtime.wall(), LEASE_SECONDS)) == 1
 
     for number in range(5):
         attempt(number)

@@ -732,8 +732,14 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
 def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: Path) -> None:
     """What is gone from there by then stays gone, and what others have there stays theirs."""
     box = Outbox(tmp_path / "box")
-    hint, base_url = key_fingerprint(sim.api_key), sim.base_url
-    own = {"hint": hint, "base_url": base_url, "body": PUSH, "occurred_at": time.time(), "run": "1-x"}
+    fingerprint, base_url = key_fingerprint(sim.api_key), sim.base_url
+    own = {
+        "key_fingerprint": fingerprint,
+        "base_url": base_url,
+        "body": PUSH,
+        "occurred_at": time.time(),
+        "run": "1-x",
+    }
     titles = ("under a lease", "taken back", "given back", "another's", "may have come")
     entries = [
         Entry("push", **{**own, "body": {"title": title}}, at_least_once=title != "may have come") for title in titles

@@ -96,20 +96,20 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
     calls: dict[str, Sequence[Any]] = {
         "put": ([_entry(world, ids, rng)], owner, rng.choice((0.0, 60.0, 180.0))),
         "leave": ([_entry(world, ids, rng)], [(each, owner) for each in some], some[:1]),
-        "claim": ("hint", "http://127.0.0.1/api", owner, world.wall(), 60.0),
+        "claim": ("fingerprint", "http://127.0.0.1/api", owner, world.wall(), 60.0),
         "begin": (one, owner, 60.0),
-        "inherit": ("hint", "http://127.0.0.1/api", rng.choice("abc"), owner, 60.0),
+        "inherit": ("fingerprint", "http://127.0.0.1/api", rng.choice("abc"), owner, 60.0),
         "renew": (owner, 60.0),
-        "next_lease_end": ("hint", "http://127.0.0.1/api", owner),
+        "next_lease_end": ("fingerprint", "http://127.0.0.1/api", owner),
         "look_back": (
-            *("hint", "http://127.0.0.1/api", rng.choice("xy"), owner, world.wall(), world.wall() - 20.0),
+            *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), owner, world.wall(), world.wall() - 20.0),
             *rng.choice(((), (13.0,))),
         ),
         "over": (one, owner),
         "delivered": (some,),
         "release": (some, owner),
         "hold_ends": (
-            *("hint", "http://127.0.0.1/api", rng.choice("xy"), owner, 60.0),
+            *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), owner, 60.0),
             *rng.choice(((), (world.wall() - 6.0,))),
         ),
     }
@@ -125,7 +125,7 @@ def _entry(world: World, ids: list[str], rng: random.Random) -> Entry:
     once = kind == "push" and rng.random() < 0.5
     made = Entry(
         kind,
-        "hint",
+        "fingerprint",
         "http://127.0.0.1/api",
         body,
         world.wall() - rng.choice((0, 5)),

@@ -927,7 +927,7 @@ class MemoryOutbox:
         return True
 
     def claim(
-        self, hint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
+        self, key_fingerprint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
     ) -> list[Entry]:
         self._world.disk()
         self._prune()
@@ -947,7 +947,7 @@ class MemoryOutbox:
                 row.until = until
         return self._shelf.was_used
 
-    def next_lease_end(self, hint: str, base_url: str, owner: str) -> float | None:
+    def next_lease_end(self, key_fingerprint: str, base_url: str, owner: str) -> float | None:
         if not self.exists():
             return None
         self._world.disk()
@@ -955,7 +955,9 @@ class MemoryOutbox:
             (row.until for row in self._shelf.rows if row.owner != owner and not self._free(row)), default=None
         )
 
-    def inherit(self, hint: str, base_url: str, gone: str, owner: str, lease_seconds: float) -> list[Entry]:
+    def inherit(
+        self, key_fingerprint: str, base_url: str, gone: str, owner: str, lease_seconds: float
+    ) -> list[Entry]:
         if not self.exists():
             return []
         self._world.disk()
@@ -1015,7 +1017,7 @@ class MemoryOutbox:
 
     def hold_ends(
         self,
-        hint: str,
+        key_fingerprint: str,
         base_url: str,
         stream_key: str,
         owner: str,
@@ -1040,7 +1042,14 @@ class MemoryOutbox:
         return any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in rows)
 
     def look_back(
-        self, hint: str, base_url: str, stream_key: str, owner: str, began_at: float, since: float, late: float = 0.0
+        self,
+        key_fingerprint: str,
+        base_url: str,
+        stream_key: str,
+        owner: str,
+        began_at: float,
+        since: float,
+        late: float = 0.0,
     ) -> float | None:
         if not self.exists():
             return 0.0

@@ -22,7 +22,7 @@ class Entry:
 
     Attributes:
         kind: `end` (the DELETE of a stream), `keep` (the last PUT of a card that stays up) or `push`.
-        hint: which API key it goes out with; see `key_fingerprint`.
+        key_fingerprint: of the API key that it goes out with; see `_endpoint`.
         base_url: the service's address.
         body: the body of the request.
         occurred_at: seconds since the epoch, when the block ended.
@@ -36,7 +36,7 @@ class Entry:
     """
 
     kind: str
-    hint: str
+    key_fingerprint: str
     base_url: str
     body: Mapping[str, Any]
     occurred_at: float
@@ -64,7 +64,7 @@ def checked(entry: Entry) -> Entry:
             raise ValueError("a push with a stream key")
     else:
         check_stream_key("stream_key", entry.stream_key)
-    texts = (entry.hint, entry.base_url, entry.run, entry.id)
+    texts = (entry.key_fingerprint, entry.base_url, entry.run, entry.id)
     if not all(isinstance(text, str) and len(text) <= _LONGEST_NAME for text in texts):
         raise ValueError("a name that is no text, or too long")
     if not isinstance(entry.occurred_at, (int, float)) or not math.isfinite(entry.occurred_at):
@@ -75,7 +75,7 @@ def checked(entry: Entry) -> Entry:
     )
     return Entry(
         entry.kind,
-        entry.hint,
+        entry.key_fingerprint,
         entry.base_url,
         body,
         float(entry.occurred_at),

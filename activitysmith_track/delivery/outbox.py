@@ -109,7 +109,7 @@ class Outbox(OutboxFile):
         return ((not rows and not released) or self.transact(work, False, create=bool(rows))) and whole
 
     def claim(
-        self, hint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
+        self, key_fingerprint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
     ) -> list[Entry]:
         """Take entries under a lease, so that nobody else delivers them meanwhile.
 
@@ -118,7 +118,7 @@ class Outbox(OutboxFile):
         Call `begin` right before each attempt, and `delivered` or `release` after it.
 
         Args:
-            hint: the API key at hand; see `key_fingerprint`.
+            key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
             owner: a text that is different for every process and thread.
             now: seconds since the epoch.
@@ -135,17 +135,19 @@ class Outbox(OutboxFile):
         def work(base: sqlite3.Connection) -> list[Entry]:
             self._prune(base, now)
             self._drop_ambiguous(base, now)
-            return self._take(base, (hint, base_url), owner, now, until, most)
+            return self._take(base, (key_fingerprint, base_url), owner, now, until, most)
 
         return self.transact(work, [])
 
-    def inherit(self, hint: str, base_url: str, gone: str, owner: str, lease_seconds: float) -> list[Entry]:
+    def inherit(
+        self, key_fingerprint: str, base_url: str, gone: str, owner: str, lease_seconds: float
+    ) -> list[Entry]:
         """Take under a lease what a process that is gone had under one, or has left to whoever comes next.
 
         What it was sending when it went is still on its way, and what of that may not come twice is dropped.
 
         Args:
-            hint: the API key at hand; see `key_fingerprint`.
+            key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
             gone: the owner that the process was; of what it has given back, what came from it.
             owner: who takes it over.
@@ -160,8 +162,8 @@ class Outbox(OutboxFile):
         until = now + min(lease_seconds, LONGEST_LEASE)
 
         def work(base: sqlite3.Connection) -> list[Entry]:
-            left = f"hint = ? AND base_url = ? AND (owner = ? OR (run = ? AND {_FREE}))"
-            values = hint, base_url, gone, gone, now, now + LONGEST_LEASE
+            left = f"key_fingerprint = ? AND base_url = ? AND (owner = ? OR (run = ? AND {_FREE}))"
+            values = key_fingerprint, base_url, gone, gone, now, now + LONGEST_LEASE
             base.execute(f"DELETE FROM entries WHERE {left} AND {_AMBIGUOUS}", values)
             taken: list[Entry] = []
             rows = f"SELECT {_COLUMNS} FROM entries WHERE {left} ORDER BY kind = 'push', seq DESC"
@@ -221,11 +223,11 @@ class Outbox(OutboxFile):
 
         return self.transact(work, False)
 
-    def next_lease_end(self, hint: str, base_url: str, owner: str) -> float | None:
+    def next_lease_end(self, key_fingerprint: str, base_url: str, owner: str) -> float | None:
         """Return when the first lease of others runs out, in seconds since the epoch; `None` where there is none.
 
         Args:
-            hint: the API key at hand; see `key_fingerprint`.
+            key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
             owner: whose leases do not count.
         """
@@ -233,9 +235,9 @@ class Outbox(OutboxFile):
             return None
 
         def work(base: sqlite3.Connection) -> float | None:
-            others = "hint = ? AND base_url = ? AND owner != ? AND leased_until BETWEEN ? AND ?"
+            others = "key_fingerprint = ? AND base_url = ? AND owner != ? AND leased_until BETWEEN ? AND ?"
             now = self._clock()
-            values = hint, base_url, owner, now, now + LONGEST_LEASE
+            values = key_fingerprint, base_url, owner, now, now + LONGEST_LEASE
             found: float | None
             (found,) = base.execute(f"SELECT min(leased_until) FROM entries WHERE {others}", values).fetchone()
             return found
@@ -294,7 +296,7 @@ class Outbox(OutboxFile):
 
     def hold_ends(
         self,
-        hint: str,
+        key_fingerprint: str,
         base_url: str,
         stream_key: str,
         owner: str,
@@ -307,7 +309,7 @@ class Outbox(OutboxFile):
         `delivered` when that is, and `release` when it will not be.
 
         Args:
-            hint: the API key at hand; see `key_fingerprint`.
+            key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
             stream_key: the card.
             owner: who begins the newer run; what it owes itself is another matter.
@@ -324,8 +326,11 @@ class Outbox(OutboxFile):
         now, seconds = self._clock(), min(lease_seconds, LONGEST_LEASE)
 
         def work(base: sqlite3.Connection) -> dict[str, float] | None:
-            same = "kind != 'push' AND hint = ? AND base_url = ? AND stream_key = ? AND run != ? AND began_at <= ?"
-            values = hint, base_url, stream_key, owner, began_by
+            same = (
+                "kind != 'push' AND key_fingerprint = ? AND base_url = ? AND stream_key = ?"
+                " AND run != ? AND began_at <= ?"
+            )
+            values = key_fingerprint, base_url, stream_key, owner, began_by
             if _is_under_way(base, same, values, owner, now):
                 return None
             begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
@@ -340,14 +345,21 @@ class Outbox(OutboxFile):
         return self.transact(work, nothing)
 
     def look_back(
-        self, hint: str, base_url: str, stream_key: str, owner: str, began_at: float, since: float, late: float = 0.0
+        self,
+        key_fingerprint: str,
+        base_url: str,
+        stream_key: str,
+        owner: str,
+        began_at: float,
+        since: float,
+        late: float = 0.0,
     ) -> float | None:
         """Tell when an older run's end was last sent that may have been carried out since a newer run has the card.
 
         What older runs owe the card by now is forgotten, for the newer run has made it untrue.
 
         Args:
-            hint: the API key at hand; see `key_fingerprint`.
+            key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
             stream_key: the card.
             owner: whose the newer run is; what it owes itself is another matter.
@@ -365,8 +377,8 @@ class Outbox(OutboxFile):
 
         def work(base: sqlite3.Connection) -> float | None:
             card, values = (
-                "hint = ? AND base_url = ? AND stream_key = ? AND run != ?",
-                (hint, base_url, stream_key, owner),
+                "key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ?",
+                (key_fingerprint, base_url, stream_key, owner),
             )
             same = f"kind != 'push' AND {card}"
             if _is_under_way(base, same, values, owner, now):
@@ -447,7 +459,7 @@ class Outbox(OutboxFile):
         except Exception as error:
             self.warn_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
             return None
-        account = entry.hint, entry.base_url, entry.stream_key
+        account = entry.key_fingerprint, entry.base_url, entry.stream_key
         occurred_at = float(entry.occurred_at)
         began_at = min(float(entry.began_at), occurred_at)  # the clock may have been set back meanwhile
         details = int(entry.at_least_once), occurred_at, entry.run, entry.attempts, began_at
@@ -457,7 +469,10 @@ class Outbox(OutboxFile):
         now = self._clock()
         self._prune(base, now)
         known = {key for (key,) in base.execute("SELECT id FROM entries")}
-        of_streams = "SELECT hint, base_url, stream_key, began_at, occurred_at, id FROM entries WHERE kind != 'push'"
+        of_streams = (
+            "SELECT key_fingerprint, base_url, stream_key, began_at, occurred_at, id"
+            " FROM entries WHERE kind != 'push'"
+        )
         ends = {tuple(found[:3]): (found[3:5], found[5]) for found in base.execute(of_streams)}
         for row in rows:
             if row[0] in known:
@@ -513,7 +528,7 @@ class Outbox(OutboxFile):
         taken: list[Entry] = []
         for _ in range(_ROUNDS):  # pragma: no branch  # only in a damaged file do they not suffice
             found = base.execute(
-                f"SELECT {_COLUMNS} FROM entries WHERE hint = ? AND base_url = ? AND {_FREE}"
+                f"SELECT {_COLUMNS} FROM entries WHERE key_fingerprint = ? AND base_url = ? AND {_FREE}"
                 " ORDER BY kind = 'push', seq DESC LIMIT ?",
                 (MAX_BODY_BYTES, *account, now, now + LONGEST_LEASE, most - len(taken)),
             ).fetchall()
@@ -530,10 +545,10 @@ class Outbox(OutboxFile):
         return taken
 
     def _read(self, values: list[Any]) -> Entry | None:
-        kind, hint, base_url, text, occurred_at, stream_key, once, *rest = values
+        kind, key_fingerprint, base_url, text, occurred_at, stream_key, once, *rest = values
         try:
             body = json.loads(text, parse_constant=refuse_constant)
-            return checked(Entry(kind, hint, base_url, body, occurred_at, stream_key, bool(once), *rest))
+            return checked(Entry(kind, key_fingerprint, base_url, body, occurred_at, stream_key, bool(once), *rest))
         except Exception as error:
             self.warn_once(
                 "odd", "activitysmith_track dropped an odd entry of %s: %s", self._path, type(error).__name__
@@ -542,20 +557,20 @@ class Outbox(OutboxFile):
 
 
 _INSERT = (
-    "INSERT INTO entries (id, kind, hint, base_url, stream_key, body, at_least_once, occurred_at, run,"
+    "INSERT INTO entries (id, kind, key_fingerprint, base_url, stream_key, body, at_least_once, occurred_at, run,"
     " attempts, began_at, leased_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _MARK = (
-    "INSERT OR REPLACE INTO marks SELECT e.id, e.hint, e.base_url, e.stream_key, e.run, m.sent, m.before, m.answered,"
-    " ?, max(?, coalesce(m.until, 0)) FROM entries e LEFT JOIN marks m ON m.id = e.id WHERE e.id = ?"
+    "INSERT OR REPLACE INTO marks SELECT e.id, e.key_fingerprint, e.base_url, e.stream_key, e.run, m.sent, m.before,"
+    " m.answered, ?, max(?, coalesce(m.until, 0)) FROM entries e LEFT JOIN marks m ON m.id = e.id WHERE e.id = ?"
 )
 _RELEASE = (
     "UPDATE entries SET owner = NULL, leased_until = ?, begun = 0, attempts = attempts + 1"
     " WHERE id = ? AND (? IS NULL OR owner = ?)"
 )
 _COLUMNS = (
-    "seq, kind, hint, base_url, CASE WHEN length(body) <= ? THEN body END, occurred_at, stream_key, at_least_once,"
-    " run, id, attempts, began_at"
+    "seq, kind, key_fingerprint, base_url, CASE WHEN length(body) <= ? THEN body END, occurred_at, stream_key,"
+    " at_least_once, run, id, attempts, began_at"
 )
 _AMBIGUOUS = "kind = 'push' AND at_least_once = 0 AND begun != 0"
 _FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE

@@ -32,12 +32,13 @@ _FILE = "outbox-2.sqlite"  # the figure is the table's: another table gets anoth
 _PAGE = 4096  # bytes: the size of a drained file, which is one page
 _STEPS, _MOST_STEPS = 10_000, 2_000_000  # of SQLite's machine; a thousand entries take a tenth of that
 _TABLE = """CREATE TABLE entries (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, hint TEXT NOT NULL, base_url TEXT NOT NULL,
-    stream_key TEXT, body TEXT NOT NULL, at_least_once INTEGER NOT NULL, occurred_at REAL NOT NULL, run TEXT NOT NULL,
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+    key_fingerprint TEXT NOT NULL, base_url TEXT NOT NULL, stream_key TEXT, body TEXT NOT NULL,
+    at_least_once INTEGER NOT NULL, occurred_at REAL NOT NULL, run TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL NOT NULL DEFAULT 0,
     begun INTEGER NOT NULL DEFAULT 0, began_at REAL NOT NULL DEFAULT 0)"""
 MARKS = """CREATE TABLE marks (
-    id TEXT PRIMARY KEY, hint TEXT NOT NULL, base_url TEXT NOT NULL, stream_key TEXT, run TEXT NOT NULL,
+    id TEXT PRIMARY KEY, key_fingerprint TEXT NOT NULL, base_url TEXT NOT NULL, stream_key TEXT, run TEXT NOT NULL,
     sent REAL, before REAL, answered REAL, settled INTEGER NOT NULL, until REAL NOT NULL)"""
 _ENTRIES = frozenset({("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)})
 _MARKED = frozenset({("table", "marks", MARKS), ("index", "sqlite_autoindex_marks_1", None)})
