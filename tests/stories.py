@@ -11,14 +11,14 @@ from world_judge import Judge
 
 from activitysmith_track import Progress, Timer
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track.client.requests import Call
+from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery.entries import Entry
 
 
 class Witness(Judge):
     """Carries out what the service is asked, and leaves the judging to the test."""
 
-    def sends(self, process: Process, call: Call[Any]) -> None:
+    def sends(self, process: Process, request: Request[Any]) -> None:
         return
 
     def _look(self, *args: Any, **more: Any) -> None:
@@ -31,13 +31,13 @@ class Story:
     def __init__(self) -> None:
         self.world = World(1, Conditions(slow_disk=0.0))
         self.world.judge = Witness(self.world)
-        self.world.fates = lambda process, call: "ok"
+        self.world.fates = lambda process, request: "ok"
 
     @property
     def now(self) -> float:
         return self.world.now
 
-    def goes(self, fates: Callable[[Process, Call[Any]], Fate | str | None]) -> None:
+    def goes(self, fates: Callable[[Process, Request[Any]], Fate | str | None]) -> None:
         """Say what becomes of each request."""
         self.world.fates = fates
 
@@ -51,9 +51,9 @@ class Story:
         """Say what becomes of the first requests of each run, by its method: `older_PUT=[...]`."""
         left = {name: iter(each) for name, each in fates.items()}
 
-        def fate(process: Process, call: Call[Any]) -> Fate | str:
-            run = dict(call.body or {}).get("metadata", {}).get("run")
-            return next(left.get(f"{run}_{call.method}", iter(())), "ok")
+        def fate(process: Process, request: Request[Any]) -> Fate | str:
+            run = dict(request.body or {}).get("metadata", {}).get("run")
+            return next(left.get(f"{run}_{request.method}", iter(())), "ok")
 
         self.goes(fate)
 

@@ -15,7 +15,7 @@ from activitysmith_track import Outcome
 from activitysmith_track.blocks.block import outcome_of, scrubbed
 from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.blocks.pushes import push_body
-from activitysmith_track.client.requests import end_stream_call, send_call, stream_call
+from activitysmith_track.client.requests import end_stream_request, send_request, stream_request
 
 anything = st.one_of(
     st.none(),
@@ -80,7 +80,7 @@ def check_running(handle: Any) -> None:
     snapshot = Provider(handle).snapshot()
     if snapshot is None:
         return
-    body = stream_call("key", None, snapshot.body).body
+    body = stream_request("key", None, snapshot.body).body
     assert LiveActivityStreamRequest.from_dict(dict(body or {})) is not None
     state = (body or {})["content_state"]
     percentage = state.get("percentage", 0)
@@ -94,13 +94,14 @@ def check_end(handle: Any, outcome: Outcome) -> None:
     final = handle._builder.final(handle, outcome)
     if final.opening is not None:
         assert (
-            LiveActivityStreamRequest.from_dict(dict(stream_call("key", None, final.opening).body or {})) is not None
+            LiveActivityStreamRequest.from_dict(dict(stream_request("key", None, final.opening).body or {}))
+            is not None
         )
-        body = end_stream_call("key", None, final.body).body
+        body = end_stream_request("key", None, final.body).body
         assert LiveActivityStreamDeleteRequest.from_dict(dict(body or {})) is not None
         if outcome.kind != "done":
             assert (body or {})["content_state"].get("percentage", 0) < 100
-    push = send_call(None, push_body(handle, outcome, True)).body
+    push = send_request(None, push_body(handle, outcome, True)).body
     assert PushNotificationRequest.from_dict(dict(push or {})) is not None
 
 

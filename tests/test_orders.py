@@ -11,14 +11,14 @@ from world import KEY, URL, Fate, MemoryOutbox, Process, Row
 from activitysmith_track import _pacing
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track.blocks.outcome import LOOKS
-from activitysmith_track.client.requests import Call
+from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery.entries import Entry
 
 
 @pytest.mark.parametrize("page", ["302", "403", "404", "407", "408", "429", "502"])
 def test_a_page_in_the_place_of_an_answer(story: Story, page: str) -> None:
     """What a proxy, a portal or a firewall answers is no answer: the end and the push go again."""
-    story.goes(lambda process, call: f"page {page}" if 5.0 < story.now < 15.0 else "ok")
+    story.goes(lambda process, request: f"page {page}" if 5.0 < story.now < 15.0 else "ok")
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job")
@@ -35,7 +35,9 @@ def test_a_page_in_the_place_of_an_answer(story: Story, page: str) -> None:
 def test_what_is_carried_out_after_it_was_given_up(story: Story, first: bool) -> None:
     """An update, or a start, that the service carries out after the end does not leave the card running."""
     late = iter(["late"])
-    story.goes(lambda process, call: next(late, "ok") if call.method == "PUT" and (first or story.now > 9) else "ok")
+    story.goes(
+        lambda process, request: next(late, "ok") if request.method == "PUT" and (first or story.now > 9) else "ok"
+    )
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job")
@@ -53,7 +55,7 @@ def test_what_is_carried_out_after_it_was_given_up(story: Story, first: bool) ->
 def test_an_older_end_that_was_given_up_and_a_newer_run(story: Story) -> None:
     """An end that is carried out late ends the newer run's card: it is shown again."""
     late = iter(["late"])
-    story.goes(lambda process, call: next(late, "ok") if call.method == "DELETE" else "ok")
+    story.goes(lambda process, request: next(late, "ok") if request.method == "DELETE" else "ok")
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -70,7 +72,7 @@ def test_an_older_end_that_was_given_up_and_a_newer_run(story: Story) -> None:
 
 def test_an_end_that_waits_is_known_to_other_processes(story: Story) -> None:
     """While a 429 holds an end back, another process begins a run of that name: the older end does not hit it."""
-    story.goes(lambda process, call: "429" if process.number == 1 and 5 <= story.now < 6 else "ok")
+    story.goes(lambda process, request: "429" if process.number == 1 and 5 <= story.now < 6 else "ok")
 
     def work() -> None:
         one, other = Process(story.world, 0), Process(story.world, 1)
@@ -89,7 +91,7 @@ def test_an_end_that_waits_is_known_to_other_processes(story: Story) -> None:
 
 def test_an_end_that_a_newer_run_held_back(story: Story) -> None:
     """Where the newer run is never shown, the process whose end it was delivers it all the same."""
-    story.goes(lambda process, call: "refused" if 5 < story.now < 30 else "ok")
+    story.goes(lambda process, request: "refused" if 5 < story.now < 30 else "ok")
 
     def work() -> None:
         one = Process(story.world, 0)
@@ -111,7 +113,7 @@ def test_an_end_that_a_newer_run_held_back(story: Story) -> None:
 def test_a_refusal_after_a_start_without_an_answer(story: Story) -> None:
     """A card that may be on the screen keeps its key, so that its end hits no newer run's card."""
     fates = iter(["lost", "401"])
-    story.goes(lambda process, call: next(fates, "ok"))
+    story.goes(lambda process, request: next(fates, "ok"))
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -132,8 +134,8 @@ def test_a_refused_card_is_no_concern_of_the_watchdog(story: Story) -> None:
     """What was never shown is not ended as crashed in the place of a newer run's end."""
     refused = iter(["401"])
 
-    def fates(process: Process, call: Call[Any]) -> str:
-        return "refused" if 20 < story.now < 40 else next(refused, "ok") if call.method == "PUT" else "ok"
+    def fates(process: Process, request: Request[Any]) -> str:
+        return "refused" if 20 < story.now < 40 else next(refused, "ok") if request.method == "PUT" else "ok"
 
     story.goes(fates)
 
@@ -185,7 +187,7 @@ def test_a_lot_that_a_flush_delivers(story: Story) -> None:
 @pytest.mark.parametrize("owed", [10, 50])
 def test_what_is_owed_waits_for_what_a_process_has_to_say_when_it_leaves(story: Story, owed: int) -> None:
     """At the exit a failure of this process goes first, and the rest keeps to the account's rate."""
-    story.goes(lambda process, call: Fate("ok", 0.15, 0.15))
+    story.goes(lambda process, request: Fate("ok", 0.15, 0.15))
     story.owe(owed)
 
     def work() -> None:
@@ -204,7 +206,7 @@ def test_what_is_owed_waits_for_what_a_process_has_to_say_when_it_leaves(story: 
 @pytest.mark.parametrize("pause", [1.0, 200.0])
 def test_what_a_killed_process_owed(story: Story, pause: float) -> None:
     """The next process delivers it as soon as the lease of the killed one has run out."""
-    story.goes(lambda process, call: "refused" if story.now < 20 else "ok")
+    story.goes(lambda process, request: "refused" if story.now < 20 else "ok")
 
     def work() -> None:
         killed = Process(story.world, 0)
@@ -224,7 +226,7 @@ def test_what_a_killed_process_owed(story: Story, pause: float) -> None:
 @pytest.mark.parametrize(("seconds", "delivered"), [(30.0, False), (300.0, True)])
 def test_a_flush_waits_for_what_a_killed_process_has(story: Story, seconds: float, delivered: bool) -> None:
     """The command says that nothing is owed any more where that is so, and not because a dead process has it."""
-    story.goes(lambda process, call: "refused" if process.number == 1 else "ok")
+    story.goes(lambda process, request: "refused" if process.number == 1 else "ok")
     told: list[bool] = []
 
     def work() -> None:
@@ -241,7 +243,7 @@ def test_a_flush_waits_for_what_a_killed_process_has(story: Story, seconds: floa
 
 def test_a_flush_hears_that_another_process_is_through(story: Story) -> None:
     """Where a living process delivers what it owes itself, the command says so soon after, and waits for no lease."""
-    story.goes(lambda process, call: "refused" if story.now < 20 else "ok")
+    story.goes(lambda process, request: "refused" if story.now < 20 else "ok")
     told: list[bool] = []
 
     def work() -> None:
@@ -264,7 +266,7 @@ def test_a_process_that_leaves_while_it_takes_over(story: Story, monkeypatch: py
         return claim(self, *args, **more)
 
     monkeypatch.setattr(MemoryOutbox, "claim", slowly)
-    story.goes(lambda process, call: "swallowed")
+    story.goes(lambda process, request: "swallowed")
     story.owe(3)
 
     def work() -> None:
@@ -292,7 +294,7 @@ def test_a_process_that_leaves_while_it_takes_over(story: Story, monkeypatch: py
 def test_a_card_that_stays_up_after_a_killed_run(story: Story, first: str, lasts: float, quick: float) -> None:
     """A block of the next run that ends at once, and whose card stays: the end of the killed run comes behind it."""
     fates = iter([Fate(first, 1.0, 0.05)])
-    story.goes(lambda process, call: next(fates, "ok") if call.method == "DELETE" else Fate("ok", quick, quick))
+    story.goes(lambda process, request: next(fates, "ok") if request.method == "DELETE" else Fate("ok", quick, quick))
 
     def work() -> None:
         older = Process(story.world, 0, watched=True)
@@ -317,10 +319,10 @@ def test_an_answer_that_comes_after_a_late_request(story: Story, shown: bool) ->
     """A state that was given up is carried out behind the end, whose answer takes longer still: it goes again."""
     puts, ends = iter([Fate("late", 4.0, 0.0)]), iter([Fate("ok", 0.1, 4.85)])
 
-    def fate(process: Process, call: Call[Any]) -> Fate | str:
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
         if shown and story.now < 6.0:
             return "ok"
-        return next({"PUT": puts, "DELETE": ends}.get(call.method, iter(())), "ok")
+        return next({"PUT": puts, "DELETE": ends}.get(request.method, iter(())), "ok")
 
     story.goes(fate)
 
@@ -348,7 +350,7 @@ def test_an_end_that_finds_the_card_ended_after_failed_attempts(
     That may have been long before the attempt that was answered.
     """
     ends = iter([Fate("ok", 0.9, 0.05), *(Fate(each, 1.0, 0.05) for each in failed)])
-    story.goes(lambda process, call: next(ends, "ok") if call.method == "DELETE" else "ok")
+    story.goes(lambda process, request: next(ends, "ok") if request.method == "DELETE" else "ok")
 
     def work() -> None:
         older, process = (Process(story.world, line, watched=True) for line in (0, 1))
@@ -379,7 +381,7 @@ def test_an_end_that_finds_the_card_ended_after_failed_attempts(
 def test_what_is_carried_out_late_counts(story: Story, what: list[Fate | str]) -> None:
     """What iOS takes for an update more counts, though nobody was told of it."""
     fates = iter(what)
-    story.goes(lambda process, call: next(fates, "ok"))
+    story.goes(lambda process, request: next(fates, "ok"))
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job")
@@ -398,7 +400,7 @@ def test_a_state_that_was_sent_once_more_and_comes_behind_a_newer_one(story: Sto
     """It may be the update too many: one is kept in hand while it may come."""
     requests = 0
 
-    def fates(process: Process, call: Call[Any]) -> Fate | str:
+    def fates(process: Process, request: Request[Any]) -> Fate | str:
         nonlocal requests
         requests += 1
         return {12: "cut", 13: Fate("late", 4.9, 0.0)}.get(requests, "ok")
@@ -422,7 +424,7 @@ def test_a_state_that_was_sent_once_more_and_comes_behind_a_newer_one(story: Sto
 
 def test_a_card_that_was_taken_over_is_made_sure_of_within_its_budget(story: Story) -> None:
     """What may have been ended is shown once more as it was, where another update would be one too many."""
-    story.goes(lambda process, call: "503" if call.method == "DELETE" and process.number == 1 else "ok")
+    story.goes(lambda process, request: "503" if request.method == "DELETE" and process.number == 1 else "ok")
 
     def work() -> None:
         older, newer = Process(story.world, 0), Process(story.world, 0)
@@ -447,7 +449,7 @@ def test_a_card_that_was_taken_over_is_made_sure_of_within_its_budget(story: Sto
 
 def test_the_death_of_an_older_run_is_known_late(story: Story) -> None:
     """A watchdog hears that a job was killed when its next run is over already, whose end is the newer one."""
-    story.goes(lambda process, call: "503" if story.now < 8.0 and process.number > 1 else "ok")
+    story.goes(lambda process, request: "503" if story.now < 8.0 and process.number > 1 else "ok")
 
     def work() -> None:
         older = Process(story.world, 0, watched=True)
@@ -466,8 +468,8 @@ def test_killed_while_an_end_is_to_go_once_more(story: Story) -> None:
     """What the end of a block waits for, to go again behind it, the watchdog does instead where the job is killed."""
     puts, ends = iter([Fate("late", 4.0, 0.0)]), iter(["503"])
 
-    def fate(process: Process, call: Call[Any]) -> Fate | str:
-        return next({"PUT": puts, "DELETE": ends}.get(call.method, iter(())), "ok") if story.now > 5.0 else "ok"
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        return next({"PUT": puts, "DELETE": ends}.get(request.method, iter(())), "ok") if story.now > 5.0 else "ok"
 
     story.goes(fate)
 
@@ -511,7 +513,7 @@ def test_a_card_that_its_own_change_for_a_fresh_one_may_have_ended(story: Story)
     """The end of the old card that was given up ends the fresh one: it appears again, however much else is sent."""
     ends = iter([Fate("late", 4.0, 0.0)])
     night = "DELETE", "/live-activity/stream/night"
-    story.goes(lambda process, call: next(ends, "ok") if (call.method, call.path) == night else "ok")
+    story.goes(lambda process, request: next(ends, "ok") if (request.method, request.path) == night else "ok")
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -529,7 +531,7 @@ def test_a_card_that_its_own_change_for_a_fresh_one_may_have_ended(story: Story)
 
 def test_an_outage_in_which_a_job_goes_on(story: Story) -> None:
     """Each update that may have arrived counts once, whatever it showed: afterwards the card goes on."""
-    story.goes(lambda process, call: "swallowed" if 1.0 < story.now < 45.0 else "ok")
+    story.goes(lambda process, request: "swallowed" if 1.0 < story.now < 45.0 else "ok")
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job")
@@ -545,7 +547,7 @@ def test_an_outage_in_which_a_job_goes_on(story: Story) -> None:
 def test_a_late_start_and_a_next_block_that_is_never_shown(story: Story) -> None:
     """A block that ends before its delay is over does not take the place of the one before it."""
     puts = iter([Fate("late", 4.0, 0.0)])
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -562,7 +564,7 @@ def test_a_late_start_and_a_next_block_that_is_never_shown(story: Story) -> None
 def test_a_late_end_of_a_killed_run(story: Story) -> None:
     """What the watchdog of an older run has given up may still end the card of a newer one: it appears again."""
     ends = iter([Fate("late", 4.0, 0.0)])
-    story.goes(lambda process, call: next(ends, "ok") if call.method == "DELETE" else "ok")
+    story.goes(lambda process, request: next(ends, "ok") if request.method == "DELETE" else "ok")
 
     def work() -> None:
         older = Process(story.world, 0, watched=True)
@@ -581,7 +583,7 @@ def test_a_late_end_of_a_killed_run(story: Story) -> None:
 def test_a_late_start_and_a_next_block_whose_card_stays(story: Story) -> None:
     """What an older block's end would do once more, a newer one that has been shown does by itself."""
     puts = iter([Fate("late", 4.0, 0.0)])
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -607,7 +609,7 @@ def test_what_an_older_run_owes_and_two_newer_ones(story: Story) -> None:
         process = Process(story.world, 0)
         story.block(process, "other")
         story.world.sleep(0.5)
-        story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+        story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
         handle = story.block(process, "job", run="newer", keep=True)
         story.world.sleep(0.02)
         story.end(handle)
@@ -615,7 +617,7 @@ def test_what_an_older_run_owes_and_two_newer_ones(story: Story) -> None:
         story.block(process, "job", run="newest", delay=60.0)
         story.world.sleep(30.0)
 
-    story.goes(lambda process, call: "503" if call.method == "DELETE" else "ok")
+    story.goes(lambda process, request: "503" if request.method == "DELETE" else "ok")
     story.play(work)
     assert story.card() == (False, LOOKS["done"][0], "newer")
     assert not [each for each in story.world.service.requests if each.method == "DELETE"]

@@ -11,7 +11,7 @@ from world import KEY, URL, Fate, Process, Row
 
 from activitysmith_track import _pacing
 from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track.client.requests import Call
+from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 
@@ -28,7 +28,9 @@ def owed(story: Story, key: str = KEY, run: str = "older") -> Entry:
 def late_start(story: Story, seconds: float = 4.5) -> None:
     """Have the first start of "job" carried out so many seconds after it was given up."""
     puts = iter([Fate("late", seconds, 0.0)])
-    story.goes(lambda process, call: next(puts, "ok") if (call.method, call.path[-4:]) == ("PUT", "/job") else "ok")
+    story.goes(
+        lambda process, request: next(puts, "ok") if (request.method, request.path[-4:]) == ("PUT", "/job") else "ok"
+    )
 
 
 # -- the service does not show a card
@@ -58,7 +60,7 @@ def test_a_paused_stream(story: Story, seconds: float) -> None:
 def test_a_stream_that_is_paused_before_its_card_is_changed_for_a_fresh_one(story: Story) -> None:
     """The change is not tried again and again, whatever is known of the time at which the card began."""
     puts = iter(["lost"])
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
 
     def work() -> None:
         story.block(Process(story.world, 0), "night")
@@ -91,7 +93,7 @@ def test_a_refused_start_whose_block_is_over(story: Story, held_up: int) -> None
 def test_an_end_that_is_not_allowed_to_open_a_card(story: Story) -> None:
     """Where a start may have been carried out, the card is ended all the same."""
     puts = iter([Fate("cut", 0.1, 0.1), "401"])
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job")
@@ -125,7 +127,7 @@ def test_an_end_that_may_not_open_a_card_in_the_place_of_an_older_end(story: Sto
 def test_a_job_is_killed_whose_card_was_refused(story: Story) -> None:
     """Pushes get through, so that somebody hears of it."""
     puts = iter(["401"])
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
 
     def work() -> None:
         process = Process(story.world, 0, watched=True)
@@ -236,8 +238,8 @@ def test_half_a_change_for_a_fresh_card(story: Story, answer: str) -> None:
     """The old card has gone, and the fresh one did not come before the job failed: its end shows itself."""
     failed: list[str] = []
 
-    def fate(process: Process, call: Call[Any]) -> str:
-        if call.method == "PUT" and story.now > _pacing.ROTATE_AFTER - 5.0 and not failed:
+    def fate(process: Process, request: Request[Any]) -> str:
+        if request.method == "PUT" and story.now > _pacing.ROTATE_AFTER - 5.0 and not failed:
             failed.append(answer)
             return answer
         return "ok"
@@ -259,7 +261,9 @@ def test_half_a_change_for_a_fresh_card(story: Story, answer: str) -> None:
 def test_half_a_change_for_a_fresh_card_of_a_job_that_goes_on(story: Story) -> None:
     """The fresh one comes soon."""
     failed = iter(["503"])
-    story.goes(lambda process, call: next(failed, "ok") if call.method == "PUT" and story.now > 20_000.0 else "ok")
+    story.goes(
+        lambda process, request: next(failed, "ok") if request.method == "PUT" and story.now > 20_000.0 else "ok"
+    )
 
     def work() -> None:
         story.block(Process(story.world, 0), "night")
@@ -285,7 +289,7 @@ def test_a_card_that_is_changed_for_a_fresh_one_rings_once(story: Story) -> None
 def test_a_timer_that_an_older_end_hits(story: Story, duration: float | None) -> None:
     """A late end of an older run ends the card of a timer: it appears again with what is left, or has passed."""
     late = iter([Fate("late", 4.0, 0.0)])
-    story.goes(lambda process, call: next(late, "ok") if call.method == "DELETE" else "ok")
+    story.goes(lambda process, request: next(late, "ok") if request.method == "DELETE" else "ok")
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -317,7 +321,7 @@ def test_a_countdown_that_stays_up_and_was_never_shown(story: Story) -> None:
 
 def test_an_outage_costs_the_budget_one_update(story: Story) -> None:
     """While nobody knows what is shown, that goes once more, which is no further update; then the newest."""
-    story.goes(lambda process, call: "lost" if 20.0 < story.now < 320.0 else "ok")
+    story.goes(lambda process, request: "lost" if 20.0 < story.now < 320.0 else "ok")
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job")
@@ -342,7 +346,7 @@ def test_an_outage_costs_the_budget_one_update(story: Story) -> None:
 def test_a_clock_that_is_set_while_something_is_owed(story: Story, kind: str, ahead: float, tmp_path: Path) -> None:
     """What the process has in memory does not depend on what the disk keeps."""
     story.world.kind_of_outbox, story.world.directory = kind, str(tmp_path)
-    story.goes(lambda process, call: "refused" if 5.0 < story.now < 300.0 else "ok")
+    story.goes(lambda process, request: "refused" if 5.0 < story.now < 300.0 else "ok")
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -371,9 +375,9 @@ def test_a_clock_that_was_set_back_since_an_older_run(story: Story, kind: str, b
         story.world.shelf.rows.append(Row(owed(story)))
     story.world.jumped -= back
 
-    def fate(process: Process, call: Call[Any]) -> Fate | str:
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
         if story.now < 60.0:
-            return Fate("cut", 0.1, 0.1) if call.method == "PUT" and story.now < 1.0 else "503"
+            return Fate("cut", 0.1, 0.1) if request.method == "PUT" and story.now < 1.0 else "503"
         return "ok"
 
     story.goes(fate)
@@ -391,7 +395,7 @@ def test_a_clock_that_was_set_back_since_an_older_run(story: Story, kind: str, b
 @pytest.mark.parametrize("more", [{}, {"channels": ["ops"]}, {"alert": {"title": "begun", "body": "it begins"}}])
 def test_killed_while_a_card_that_stays_is_shown_for_the_last_time(story: Story, more: dict[str, Any]) -> None:
     """The watchdog shows the last state, and ends nothing."""
-    story.goes(lambda process, call: "swallowed" if process.number == 1 and story.now > 5.9 else "ok")
+    story.goes(lambda process, request: "swallowed" if process.number == 1 and story.now > 5.9 else "ok")
 
     def work() -> None:
         process = Process(story.world, 0, watched=True)
@@ -463,7 +467,7 @@ def test_two_keys_and_one_name(story: Story, tmp_path: Path, monkeypatch: pytest
 def test_what_goes_once_more_has_no_second_card_appear(story: Story, watched: bool, fails: bool) -> None:
     """A start whose answer was lost, and a job that ends a little later: one card, which ends once."""
     puts = iter(["lost"])
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
 
     def work() -> None:
         handle = story.block(Process(story.world, 0, watched=watched), "job")
@@ -480,7 +484,7 @@ def test_what_goes_once_more_has_no_second_card_appear(story: Story, watched: bo
 def test_a_job_that_comes_back_to_its_card_after_one_lost_answer(story: Story, pause: float) -> None:
     """The next runs are not kept by it, nor warned of."""
     puts, took = iter(["lost"]), list[float]()
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
 
     def work() -> None:
         for _ in range(5):

@@ -10,15 +10,15 @@ from test_orders_of_answers import owed
 from world import Fate, Process, Row
 
 from activitysmith_track import Metrics, Steps, _pacing
-from activitysmith_track.client.requests import Call
+from activitysmith_track.client.requests import Request
 
 
 @pytest.mark.parametrize("kind", ["lost", "502 after"])
 def test_a_countdown_that_begins_anew_counts_each_time(story: Story, kind: str) -> None:
     """Each time it is sent is an update for iOS, whether or not it was answered."""
 
-    def fate(process: Process, call: Call[Any]) -> str:
-        if call.method == "DELETE" and story.now < 3:
+    def fate(process: Process, request: Request[Any]) -> str:
+        if request.method == "DELETE" and story.now < 3:
             return "swallowed"
         return kind if 10 < story.now < 310 else "ok"
 
@@ -42,8 +42,8 @@ def test_a_countdown_that_begins_anew_counts_each_time(story: Story, kind: str) 
 def test_a_countdown_after_an_outage(story: Story, length: int) -> None:
     """It shows what is left by then, not what was left when it was first tried."""
     story.goes(
-        lambda process, call: (
-            "swallowed" if (call.method == "DELETE" and story.now < 3) or 10 < story.now < 10 + length else "ok"
+        lambda process, request: (
+            "swallowed" if (request.method == "DELETE" and story.now < 3) or 10 < story.now < 10 + length else "ok"
         )
     )
 
@@ -63,7 +63,7 @@ def test_a_countdown_after_an_outage(story: Story, length: int) -> None:
 
 def test_a_pause_that_never_arrived(story: Story) -> None:
     """It is not sent when the job knows that it is over and the budget lets nothing follow."""
-    story.goes(lambda process, call: "swallowed" if 99 < story.now < 160 else "ok")
+    story.goes(lambda process, request: "swallowed" if 99 < story.now < 160 else "ok")
     wrong: list[float] = []
 
     def work() -> None:
@@ -92,8 +92,8 @@ def test_one_state_that_the_service_cannot_take(story: Story, kind: str) -> None
     """A newer one is tried in its place."""
     bad = "b \U0001f4a5"
     story.goes(
-        lambda process, call: (
-            kind if call.method == "PUT" and bad in str((call.body or {}).get("content_state")) else "ok"
+        lambda process, request: (
+            kind if request.method == "PUT" and bad in str((request.body or {}).get("content_state")) else "ok"
         )
     )
 
@@ -112,7 +112,7 @@ def test_one_state_that_the_service_cannot_take(story: Story, kind: str) -> None
 def test_a_429_after_a_lost_answer(story: Story) -> None:
     """It does not tell what is shown: the clock of a job that goes on does not stand still."""
     fates = iter(["lost", "429"])
-    story.goes(lambda process, call: next(fates, "ok") if story.now > 30 else "ok")
+    story.goes(lambda process, request: next(fates, "ok") if story.now > 30 else "ok")
 
     def work() -> None:
         handle = story.timer(Process(story.world, 0), "job", duration=7200.0)
@@ -133,7 +133,7 @@ def test_a_429_after_a_lost_answer(story: Story) -> None:
 def test_a_429_after_a_lost_answer_of_a_reading(story: Story) -> None:
     """It does not tell what is shown: a reading that is back where it was is sent."""
     fates = iter(["lost", "429"])
-    story.goes(lambda process, call: next(fates, "ok") if story.now > 30 else "ok")
+    story.goes(lambda process, request: next(fates, "ok") if story.now > 30 else "ok")
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -152,7 +152,9 @@ def test_a_429_after_a_lost_answer_of_a_reading(story: Story) -> None:
 def test_an_end_whose_words_are_refused(story: Story, watched: bool) -> None:
     """The card ends without them."""
     story.goes(
-        lambda process, call: "400" if call.method == "DELETE" and "content_state" in (call.body or {}) else "ok"
+        lambda process, request: (
+            "400" if request.method == "DELETE" and "content_state" in (request.body or {}) else "ok"
+        )
     )
 
     def work() -> None:
@@ -169,7 +171,7 @@ def test_an_end_whose_words_are_refused(story: Story, watched: bool) -> None:
 @pytest.mark.parametrize("status", ["401", "402", "403", "422"])
 def test_a_kept_card_that_is_refused_its_last_state(story: Story, status: str) -> None:
     """It ends, whatever the refusal."""
-    story.goes(lambda process, call: status if story.now > 5 and call.method == "PUT" else "ok")
+    story.goes(lambda process, request: status if story.now > 5 and request.method == "PUT" else "ok")
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job", keep=True)
@@ -257,8 +259,8 @@ def test_one_lost_answer_in_a_change_for_a_fresh_card(story: Story) -> None:
     """The old card was ended, so that what is there is fresh and has all its budget."""
     lost: list[int] = []
 
-    def fate(process: Process, call: Call[Any]) -> Fate | str:
-        if call.method == "PUT" and story.now > _pacing.ROTATE_AFTER - 1 and not lost:
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if request.method == "PUT" and story.now > _pacing.ROTATE_AFTER - 1 and not lost:
             lost.append(1)
             return "lost"
         return "ok"
@@ -333,7 +335,7 @@ def test_an_exit_with_a_kept_card_whose_stream_is_paused(story: Story) -> None:
 def test_one_lost_answer_of_a_start(story: Story) -> None:
     """Sent once more as it was, it tells whose card is there."""
     puts = iter(["lost"])
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
     shown: list[float] = []
 
     def work() -> None:
@@ -351,7 +353,7 @@ def test_one_lost_answer_of_a_start(story: Story) -> None:
 def test_a_step_that_is_refused_once(story: Story, status: str) -> None:
     """It does not count as shown, and is tried again after some minutes."""
     fates = iter([status])
-    story.goes(lambda process, call: next(fates, "ok") if story.now > 10 else "ok")
+    story.goes(lambda process, request: next(fates, "ok") if story.now > 10 else "ok")
 
     def work() -> None:
         process = Process(story.world, 0)
@@ -369,7 +371,7 @@ def test_a_step_that_is_refused_once(story: Story, status: str) -> None:
 def test_an_update_of_a_dead_job_that_comes_late(story: Story, how: str, late: float) -> None:
     """The card is ended once more after all that may come."""
     puts = iter([Fate("late", late, 0.0)])
-    story.goes(lambda process, call: next(puts, "ok") if call.method == "PUT" and story.now > 30 else "ok")
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" and story.now > 30 else "ok")
 
     def work() -> None:
         process = Process(story.world, 0, watched=True)
@@ -413,10 +415,10 @@ def test_a_card_that_may_not_be_changed_for_a_fresh_one(story: Story, status: st
     """The old one goes on with what is new, and the change is tried again after some minutes."""
     tried: list[float] = []
 
-    def fate(process: Process, call: Call[Any]) -> str:
-        if call.method == "DELETE":
+    def fate(process: Process, request: Request[Any]) -> str:
+        if request.method == "DELETE":
             tried.append(story.now)
-        return status if call.method == "DELETE" else "ok"
+        return status if request.method == "DELETE" else "ok"
 
     story.goes(fate)
 

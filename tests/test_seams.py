@@ -29,7 +29,7 @@ from activitysmith_track.blocks.handle import Provider, _adopt
 from activitysmith_track.blocks.outcome import LOOKS, Outcome
 from activitysmith_track.blocks.states import open_children
 from activitysmith_track.client.answers import read_answer
-from activitysmith_track.client.requests import Call
+from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery import (
     account,
     activity,
@@ -133,23 +133,23 @@ class Service:
     """A service that is well, without a network: it remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[Call[Any]] = []
-        self.before: Callable[[Call[Any]], object] = lambda call: None
+        self.asked: list[Request[Any]] = []
+        self.before: Callable[[Request[Any]], object] = lambda request: None
 
-    def perform(self, call: Call[Any], seconds: float | None = None) -> Any:
-        self.before(call)
-        began = any(each.path == call.path for each in list(self.asked))
-        self.asked.append(call)
-        operation = "ended" if call.method == "DELETE" else "updated" if began else "started"
+    def perform(self, request: Request[Any], seconds: float | None = None) -> Any:
+        self.before(request)
+        began = any(each.path == request.path for each in list(self.asked))
+        self.asked.append(request)
+        operation = "ended" if request.method == "DELETE" else "updated" if began else "started"
         content = f'{{"success": true, "operation": "{operation}", "notification_id": "n"}}'
-        return read_answer(call.answer, 200, {}, content.encode(), 0.0)
+        return read_answer(request.answer, 200, {}, content.encode(), 0.0)
 
     def close(self) -> None:
         return
 
     def count(self, method: str, key: str = "") -> int:
         """Return how many requests of a method came, for a stream."""
-        return sum(call.method == method and call.path.endswith(key) for call in list(self.asked))
+        return sum(request.method == method and request.path.endswith(key) for request in list(self.asked))
 
 
 class Unheard(Interpreter):
@@ -554,8 +554,8 @@ def test_each_line_at_which_a_step_begins(steady: None, monkeypatch: pytest.Monk
             progress.begin()
             still.go(100.0)
 
-            def see(call: Call[Any]) -> None:
-                if "step" in str(call.body):
+            def see(request: Request[Any]) -> None:
+                if "step" in str(request.body):
                     shown.append(still.now)
 
             def move() -> None:
@@ -613,7 +613,7 @@ def test_each_line_at_which_a_card_appears(steady: None) -> None:
     def attempt(meeting: Meeting) -> None:
         with benches() as make:
             bench, gate = make(), threading.Event()
-            bench.service.before = lambda call: gate.wait(PATIENCE)
+            bench.service.before = lambda request: gate.wait(PATIENCE)
             with bench.live_progress("job") as progress:
                 card: Any = progress._card
                 assert until(lambda: card.life is Life.STARTING)
@@ -843,7 +843,7 @@ def test_connections_are_closed_while_they_are_made(monkeypatch: pytest.MonkeyPa
             time.sleep(0)  # the other threads' turn
             return closed
 
-        def perform(self, call: object, seconds: float | None) -> str:
+        def perform(self, request: object, seconds: float | None) -> str:
             return "done"
 
         def close(self) -> None:
@@ -851,9 +851,9 @@ def test_connections_are_closed_while_they_are_made(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("activitysmith_track.client.sync.ActivitySmith", Client)
     line, stop, answers = transport.HttpTransport("key", "http://localhost:1", 1.0), Stop(), list[Any]()
-    call: Any = None
+    request: Any = None
     together(
-        *stop.after(*[times(300, lambda _: answers.append(line.perform(call)))] * 3),
+        *stop.after(*[times(300, lambda _: answers.append(line.perform(request)))] * 3),
         stop.repeat(line.close),
     )
     assert answers == ["done"] * 900
@@ -868,7 +868,7 @@ def test_a_flush_that_begins_while_the_dispatcher_closes() -> None:
     def attempt() -> None:
         with benches() as make:
             bench, gate = make(), threading.Event()
-            bench.service.before = lambda call: gate.wait(PATIENCE)
+            bench.service.before = lambda request: gate.wait(PATIENCE)
             owed = bench.dispatcher.push(bench.own_account(), {"title": "x"}, at_least_once=True)
             assert until(lambda: owed.is_in_flight)
             waits = times(20, lambda _: bench.dispatcher.wait(PATIENCE))
@@ -958,7 +958,7 @@ def test_threads_that_come_after_the_exit_and_its_time(tmp_path: Path, monkeypat
     storing, leave = threading.Event(), Outbox.leave
     with benches() as make:
         bench, gate = make(exit_timeout=0.0, outbox=str(tmp_path)), threading.Event()
-        bench.service.before = lambda call: gate.wait(PATIENCE)
+        bench.service.before = lambda request: gate.wait(PATIENCE)
         bench.leaves.has_left = True
         own, pushed = bench.own_account(), list[push_delivery.PushDelivery]()
 
@@ -1007,8 +1007,8 @@ def test_what_is_opened_while_a_signal_ends_the_rest(bench: Bench) -> None:
     """Another thread opens a block while the handler waits for the ends of the others: it is ended as well."""
     opened: list[Any] = []
 
-    def before(call: Call[Any]) -> None:
-        if call.method == "DELETE" and not opened:
+    def before(request: Request[Any]) -> None:
+        if request.method == "DELETE" and not opened:
             opened.append(bench.live_progress("second"))
             opened[0].begin()
 

@@ -9,7 +9,7 @@ import pytest
 from stories import Story
 from world import Fate, Process
 
-from activitysmith_track.client.requests import Call
+from activitysmith_track.client.requests import Request
 
 Processes = tuple[Process, Process]
 
@@ -23,8 +23,8 @@ def the_first(story: Story, fate: Fate | str, method: str, after: float = 0.0, m
     """Say what becomes of the first requests of the older process from some time on."""
     left = [fate] * many
 
-    def fates(process: Process, call: Call[Any]) -> Fate | str:
-        is_it = process.number == 1 and call.method == method and story.now > after
+    def fates(process: Process, request: Request[Any]) -> Fate | str:
+        is_it = process.number == 1 and request.method == method and story.now > after
         return left.pop() if is_it and left else "ok"
 
     story.goes(fates)
@@ -37,7 +37,7 @@ def the_first(story: Story, fate: Fate | str, method: str, after: float = 0.0, m
 @pytest.mark.parametrize("length", [300, 1_200, 1_800])
 def test_an_end_that_an_outage_has_held_up(story: Story, length: int, watched: bool) -> None:
     """The newer run begins right before the service is back."""
-    story.goes(lambda process, call: "refused" if 5 < story.now < 5 + length else "ok")
+    story.goes(lambda process, request: "refused" if 5 < story.now < 5 + length else "ok")
 
     def work() -> None:
         one, other = two(story, watched=watched)
@@ -58,8 +58,8 @@ def test_an_end_that_an_outage_has_held_up(story: Story, length: int, watched: b
 def test_an_older_run_that_leaves_in_order(story: Story, kind: str, watched: bool) -> None:
     """Neither its exit nor its watchdog says any more what a newer run has made untrue."""
 
-    def fate(process: Process, call: Call[Any]) -> str:
-        return kind if process.number == 1 and 69 < story.now < 200 and call.method == "DELETE" else "ok"
+    def fate(process: Process, request: Request[Any]) -> str:
+        return kind if process.number == 1 and 69 < story.now < 200 and request.method == "DELETE" else "ok"
 
     story.goes(fate)
 
@@ -81,7 +81,7 @@ def test_an_older_run_that_leaves_in_order(story: Story, kind: str, watched: boo
 
 def test_an_older_run_that_is_killed_later(story: Story) -> None:
     """What has gone from the outbox by then stays gone."""
-    story.goes(lambda process, call: "refused" if process.number == 1 and story.now > 69 else "ok")
+    story.goes(lambda process, request: "refused" if process.number == 1 and story.now > 69 else "ok")
 
     def work() -> None:
         one, other = two(story, watched=True)
@@ -102,7 +102,7 @@ def test_an_older_run_that_is_killed_later(story: Story) -> None:
 @pytest.mark.parametrize("watched", [False, True])
 def test_an_end_that_waits_for_a_slot(story: Story, watched: bool) -> None:
     """It is kept where a newer run finds it although it has never been tried."""
-    story.goes(lambda process, call: "503" if call.method == "DELETE" and story.now < 60 else "ok")
+    story.goes(lambda process, request: "503" if request.method == "DELETE" and story.now < 60 else "ok")
 
     def work() -> None:
         one, other = two(story, watched=watched)
@@ -125,7 +125,7 @@ def test_an_end_that_waits_for_a_slot(story: Story, watched: bool) -> None:
 @pytest.mark.parametrize("watched", [False, True])
 def test_an_end_that_waits_for_that_of_an_older_block(story: Story, watched: bool) -> None:
     """So is one that waits because another one of its process has yet to arrive."""
-    story.goes(lambda process, call: "503" if process.number == 1 and 69 < story.now < 420 else "ok")
+    story.goes(lambda process, request: "503" if process.number == 1 and 69 < story.now < 420 else "ok")
 
     def work() -> None:
         one, other = two(story, watched=watched)
@@ -149,7 +149,7 @@ def test_an_end_that_waits_for_that_of_an_older_block(story: Story, watched: boo
 
 def test_what_a_killed_job_has_in_the_outbox_is_taken_over_at_once(story: Story) -> None:
     """Its watchdog waits for no lease to run out: neither with its own ends nor with what it had taken over."""
-    story.goes(lambda process, call: "503" if story.now < 80 else "ok")
+    story.goes(lambda process, request: "503" if story.now < 80 else "ok")
     story.owe(2)
 
     def work() -> None:
@@ -171,7 +171,7 @@ def test_what_a_killed_job_has_in_the_outbox_is_taken_over_at_once(story: Story)
 @pytest.mark.parametrize("leaves", [False, True])
 def test_a_job_that_is_gone_owes_one_end(story: Story, leaves: bool) -> None:
     """What is in the outbox is delivered once, and says what it said."""
-    story.goes(lambda process, call: "refused" if 65 < story.now < 120 else "ok")
+    story.goes(lambda process, request: "refused" if 65 < story.now < 120 else "ok")
 
     def work() -> None:
         process = Process(story.world, 0, watched=True)
@@ -323,10 +323,10 @@ def test_a_newer_run_that_is_over_soon(story: Story, seconds: float, watched: bo
 def test_an_end_that_goes_once_more(story: Story, watched: bool, back: float) -> None:
     """The update before it was given up, so that it goes once more; the newer run began in between."""
 
-    def fate(process: Process, call: Call[Any]) -> Fate | str:
-        if process.number == 1 and call.method == "PUT" and story.now > 62:
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number == 1 and request.method == "PUT" and story.now > 62:
             return "swallowed"
-        return Fate("ok", 0.05, back) if call.method == "DELETE" and story.now < 70 else "ok"
+        return Fate("ok", 0.05, back) if request.method == "DELETE" and story.now < 70 else "ok"
 
     story.goes(fate)
 
@@ -370,7 +370,9 @@ def test_the_last_state_of_a_card_that_stays(story: Story, losses: int, watched:
 def test_an_end_that_is_carried_out_behind_its_repetition(story: Story) -> None:
     """What was given up is waited for: the newer card is made sure of when it can come no more."""
     fates = iter(["lost", "late"])
-    story.goes(lambda process, call: next(fates, "503") if process.number == 1 and call.method == "DELETE" else "ok")
+    story.goes(
+        lambda process, request: next(fates, "503") if process.number == 1 and request.method == "DELETE" else "ok"
+    )
 
     def work() -> None:
         one, other = two(story, watched=False)

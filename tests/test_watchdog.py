@@ -26,7 +26,7 @@ from watched import END, PUSH, QUICK, Start, linux, red
 from activitysmith_track import InvalidRequest
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._text import CRASH_REASON, annotate_delay
-from activitysmith_track.client.requests import owed_call
+from activitysmith_track.client.requests import owed_request
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
@@ -1283,7 +1283,7 @@ def swallow(data: bytes, chance: random.Random) -> JobRecord:
     for each in record.owed(0.0):
         try:
             body = annotate_delay(dict(each.body), each.occurred_at, 0.0, each.method)
-            owed_call(each.method, each.stream_key, body)
+            owed_request(each.method, each.stream_key, body)
         except ValueError:
             continue
     return record

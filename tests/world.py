@@ -24,7 +24,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from activitysmith_track import _forks
 from activitysmith_track.client.answers import read_answer
-from activitysmith_track.client.requests import Call
+from activitysmith_track.client.requests import Request
 from activitysmith_track.configuration import Tracker
 from activitysmith_track.delivery.account import LONGEST_FOREIGN
 from activitysmith_track.delivery.dispatcher import Dispatcher
@@ -95,7 +95,7 @@ class World:
         self.late_until = 0.0  # when what is carried out late has been, as far as a client can tell
         self.trace: list[str] | None = None
         self.traps: list[Trap] = []
-        self.fates: Callable[[Process, Call[Any]], Fate | str | None] = lambda process, call: None
+        self.fates: Callable[[Process, Request[Any]], Fate | str | None] = lambda process, request: None
         self.service = Service(api_key=KEY, slots=conditions.slots, requests_per_minute=10**6, clock=lambda: self.now)
         self.judge: Judge
 
@@ -214,9 +214,9 @@ class World:
 
     # -- the network
 
-    def fate(self, process: Process, call: Call[Any]) -> Fate:
+    def fate(self, process: Process, request: Request[Any]) -> Fate:
         """Say what becomes of a request, or draw it."""
-        told = self.fates(process, call)
+        told = self.fates(process, request)
         if told is not None:
             return told if isinstance(told, Fate) else Fate(told, 2.0 if told == "late" else 0.05, 0.05)
         conditions, rng = self.conditions, self.rng
@@ -227,17 +227,17 @@ class World:
             slow = conditions.latency
             return Fate("ok", rng.random() ** 3 * slow, rng.random() ** 3 * slow) if slow else Fate("ok", *quick)
         kind = rng.choice(FAULTS)
-        if kind == "403" and call.method != "PUT":
+        if kind == "403" and request.method != "PUT":
             kind = "503"
         return Fate(kind, rng.random() * LATEST if kind == "late" else quick[0], quick[1])
 
-    def request(self, process: Process, call: Call[Any], seconds: float) -> Any:
+    def request(self, process: Process, request: Request[Any], seconds: float) -> Any:
         """Carry a request to the service and its answer back, for who waits for it."""
         self.die_if_dead()
         self.spring("network")
         self.requests += 1
-        self.judge.sends(process, call)
-        fate = self.fate(process, call)
+        self.judge.sends(process, request)
+        fate = self.fate(process, request)
         if fate.kind == "refused":
             self.sleep(min(fate.there, seconds))
             raise ConnectionFailed("refused", delivered=False)
@@ -247,14 +247,14 @@ class World:
         if fate.kind in ("swallowed", "late"):
             if fate.kind == "late":  # it is carried out when nobody waits for it any more
                 moment = self.now + seconds + fate.there
-                self.at(moment, lambda: self.judge.carry_out(process, call, is_late=True))
+                self.at(moment, lambda: self.judge.carry_out(process, request, is_late=True))
                 self.late_until = max(self.late_until, self.now + seconds + LATE_SECONDS)
             self.sleep(seconds)
             raise RequestTimedOut("timed out", delivered=None)
         answers: list[tuple[int, dict[str, str], bytes]] = []
         wake = self.waker()
         if fate.there <= seconds:  # else it is given up before it has arrived
-            self.at(self.now + fate.there, lambda: self._arrive(process, call, fate, answers, wake))
+            self.at(self.now + fate.there, lambda: self._arrive(process, request, fate, answers, wake))
         self.at(self.now + seconds, wake)
         self.wait()
         if not answers:
@@ -263,21 +263,21 @@ class World:
         if status == 0:
             raise ConnectionFailed("the connection broke", delivered=None)
         self.spring("network")
-        answer = read_answer(call.answer, status, headers, content, self.wall())
-        self.judge.hears(process, call)
+        answer = read_answer(request.answer, status, headers, content, self.wall())
+        self.judge.hears(process, request)
         return answer
 
     def _arrive(
         self,
         process: Process,
-        call: Call[Any],
+        request: Request[Any],
         fate: Fate,
         answers: list[tuple[int, dict[str, str], bytes]],
         wake: Callable[[], None],
     ) -> None:
         status, headers, content = 200, dict[str, str](), b""
         if fate.kind in CARRIED_OUT:
-            status, body = self.judge.carry_out(process, call)
+            status, body = self.judge.carry_out(process, request)
             content = json.dumps(body).encode()
         if fate.kind == "lost":
             return
@@ -297,10 +297,10 @@ class World:
             self.silent_until = max(self.silent_until, self.now + fate.back + (10 if wait is None else wait))
         elif fate.kind not in CARRIED_OUT:
             if fate.kind == "403":
-                self.judge.hidden.add(call.path.rpartition("/")[2])
+                self.judge.hidden.add(request.path.rpartition("/")[2])
             status, content = int(fate.kind), b'{"error": "Service trouble"}'
         if self.trace is not None:
-            self.log(f"p{process.number} {call.method} {call.path.rpartition('/')[2]}: {fate.kind}, {status}")
+            self.log(f"p{process.number} {request.method} {request.path.rpartition('/')[2]}: {fate.kind}, {status}")
 
         def answered() -> None:
             answers.append((status, headers, content))
@@ -790,8 +790,8 @@ class WorldTransport:
     def __init__(self, process: Process, seconds: float) -> None:
         self._process, self._seconds = process, seconds
 
-    def perform(self, call: Call[Any], seconds: float | None = None) -> Any:
-        return self._process.world.request(self._process, call, self._seconds if seconds is None else seconds)
+    def perform(self, request: Request[Any], seconds: float | None = None) -> Any:
+        return self._process.world.request(self._process, request, self._seconds if seconds is None else seconds)
 
     def close(self) -> None:
         return

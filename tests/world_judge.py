@@ -14,7 +14,7 @@ from activitysmith_track.delivery.account import SLOTS
 if TYPE_CHECKING:
     from world_jobs import Run
 
-    from activitysmith_track.client.requests import Call
+    from activitysmith_track.client.requests import Request
 
 MANY = re.compile(r"failed (\d+) times")
 COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
@@ -92,78 +92,80 @@ class Judge:
 
     # -- on the wire
 
-    def sends(self, process: Process, call: Call[Any]) -> None:
+    def sends(self, process: Process, request: Request[Any]) -> None:
         """Look at a request on its way out."""
         sent, now = process.sent, self.world.now
-        number = dict(call.body or {}).get("metadata", {}).get("run")
+        number = dict(request.body or {}).get("metadata", {}).get("run")
         run = self.runs.get(number)
         is_own = number != OLD and (run is None or run.process is process or isinstance(process, Heir))
         process.spoken.append((now, is_own))
-        if call.method == "PUT":
-            self._unanswered[process.number, call.path] += 1
-        elif run is not None and self._unanswered[process.number, call.path]:
+        if request.method == "PUT":
+            self._unanswered[process.number, request.path] += 1
+        elif run is not None and self._unanswered[process.number, request.path]:
             self._overtaken.add(run.number)
         # It is decided when a request goes, and leaves some calls of a slow disk later, one after the other.
         if not is_own and process.dispatcher.owes_own and now > process.leaves_at + 3.5:
             self.wrong("a debt ahead of what a process has to say when it leaves", process=process.number)
-        if call.method == "POST" and run is not None and self.told.get(_words(call)) is process:
+        if request.method == "POST" and run is not None and self.told.get(_words(request)) is process:
             self.wrong("a push goes again that has arrived", run=number, process=process.number)
         sent.append(now)
-        self._goes_round(process, call)
+        self._goes_round(process, request)
         while sent[0] <= now - 55.0:
             sent.popleft()
         if len(sent) > 60 and not process.dispatcher.draining:
             self.wrong("above the account's rate", requests=len(sent), process=process.number)
 
-    def _goes_round(self, process: Process, call: Call[Any]) -> None:
+    def _goes_round(self, process: Process, request: Request[Any]) -> None:
         """See to it that nothing is sent again and again."""
-        asked = self._asked.setdefault((process.number, call.path), deque())
+        asked = self._asked.setdefault((process.number, request.path), deque())
         asked.append(self.world.now)
         while asked[0] <= self.world.now - 60.0:
             asked.popleft()
-        if len(asked) > MOST_ASKED and call.method != "POST":
-            self.wrong("round and round", process=process.number, path=call.path)
+        if len(asked) > MOST_ASKED and request.method != "POST":
+            self.wrong("round and round", process=process.number, path=request.path)
 
-    def hears(self, process: Process, call: Call[Any]) -> None:
+    def hears(self, process: Process, request: Request[Any]) -> None:
         """Note that a process has had its answer."""
-        if call.method == "PUT":
-            self._unanswered[process.number, call.path] -= 1
-        if call.method == "POST":
-            self.told[_words(call)] = process
+        if request.method == "PUT":
+            self._unanswered[process.number, request.path] -= 1
+        if request.method == "POST":
+            self.told[_words(request)] = process
 
-    def carry_out(self, process: Process, call: Call[Any], *, is_late: bool = False) -> tuple[int, dict[str, Any]]:
+    def carry_out(
+        self, process: Process, request: Request[Any], *, is_late: bool = False
+    ) -> tuple[int, dict[str, Any]]:
         """Have the service carry a request out, and look at what that did.
 
         Args:
             process: who sent it.
-            call: the request.
+            request: what is sent.
             is_late: True where that process has given it up by now.
         """
         service = self.world.service
-        content = b"" if call.body is None else json.dumps(call.body).encode()
-        key = call.path.rpartition("/")[2]
-        before = service.cards.get(key) if "stream" in call.path else None
+        content = b"" if request.body is None else json.dumps(request.body).encode()
+        key = request.path.rpartition("/")[2]
+        before = service.cards.get(key) if "stream" in request.path else None
         was = before.metadata.get("run") if before is not None else None
-        status, answer = service.handle(call.method, call.path, f"Bearer {KEY}", content)
+        status, answer = service.handle(request.method, request.path, f"Bearer {KEY}", content)
         if self.world.trace is not None:
-            self._trace(process, call, status)
+            self._trace(process, request, status)
         self.has_no_secret(content.decode(), "a body")
         if status == 429:
             self._was_full = True
-        elif status == 400 and not self._finds_no_countdown(call, before):
+        elif status == 400 and not self._finds_no_countdown(request, before):
             self.wrong("a bad request", why=service.requests[-1].why)
         if status == 200:
-            self._look(process, call, answer, was, is_late=is_late)
+            self._look(process, request, answer, was, is_late=is_late)
         return status, answer
 
-    def _finds_no_countdown(self, call: Call[Any], card: Any) -> bool:
+    def _finds_no_countdown(self, request: Request[Any], card: Any) -> bool:
         """Tell whether this would change a countdown that is not there: it takes a duration to begin one."""
-        state = dict(call.body or {}).get("content_state", {})
+        state = dict(request.body or {}).get("content_state", {})
         is_there = card is not None and not card.ended and card.state.get("type") == "timer"
         return state.get("type") == "timer" and "duration_seconds" not in state and not is_there
 
-    def _trace(self, process: Process, call: Call[Any], status: int) -> None:
-        body: Any = call.body or {}
+    def _trace(self, process: Process, request: Request[Any], status: int) -> None:
+        body: Any = request.body or {}
         state = body.get("content_state") or body
         shown = " ".join(
             str(state[name]) for name in ("title", "percentage", "current_step", "color", "subtitle") if name in state
@@ -171,11 +173,13 @@ class Judge:
         gone = " (dead)" if process.dead else ""
         run = body.get("metadata", {}).get("run")
         why = self.world.service.requests[-1].why
-        self.world.log(f"p{process.number}{gone} {call.method} {call.path} run {run} [{shown}] {status} {why}")
+        self.world.log(f"p{process.number}{gone} {request.method} {request.path} run {run} [{shown}] {status} {why}")
 
-    def _look(self, process: Process, call: Call[Any], answer: dict[str, Any], was: Any, *, is_late: bool) -> None:
-        service, body = self.world.service, dict(call.body or {})
-        key = call.path.rpartition("/")[2]
+    def _look(
+        self, process: Process, request: Request[Any], answer: dict[str, Any], was: Any, *, is_late: bool
+    ) -> None:
+        service, body = self.world.service, dict(request.body or {})
+        key = request.path.rpartition("/")[2]
         if body.get("metadata", {}).get("run") == OLD:
             self.old.discard(body["metadata"]["number"])
             return
@@ -184,12 +188,12 @@ class Judge:
         run = self.runs.get(body.get("metadata", {}).get("run"))
         state = body.get("content_state", {})
         if run is None:
-            if call.method == "DELETE" and state.get("auto_dismiss_seconds") == 0:
+            if request.method == "DELETE" and state.get("auto_dismiss_seconds") == 0:
                 self.notes["a card was changed for a fresh one"] += 1
                 self._changed_at[key] = self.world.now
                 return
-            self.wrong("nobody's request", path=call.path)
-        if call.method == "POST":
+            self.wrong("nobody's request", path=request.path)
+        if request.method == "POST":
             self._push(run, body)
             return
         card = service.cards[key]
@@ -201,7 +205,7 @@ class Judge:
             service.requests[-1].verdict == "over budget" or card.over_budget
         ) and card.activity_id not in self._spent:
             self.wrong("over budget", key=key, updates=card.updates, age=self.world.now - card.started_at)
-        self._takes_away(run, process, call, was)
+        self._takes_away(run, process, request, was)
         if is_late:  # what it shows may have been true; it must be right again soon
             self.notes["a late request"] += 1
             self.late_at[run.number] = self.world.now
@@ -210,7 +214,7 @@ class Judge:
                 self._touched[run.key] = self.world.now
             elif self.world.kind_of_outbox == "none" and was in self.runs and self.runs[was].process is not process:
                 self._touched[run.key] = self.world.now  # nothing tells one process of the other
-        elif call.method == "PUT":
+        elif request.method == "PUT":
             self._shown(run, process, state)
         elif answer.get("ignored") is None:
             self._ended(run, process, state, was)
@@ -255,7 +259,7 @@ class Judge:
                 self.wrong("an older run ends a newer run's card", older=run.number, newer=was)  # no lease seems over
         self._ends[run.number] += 1
 
-    def _takes_away(self, run: Run, process: Process, call: Call[Any], was: Any) -> None:
+    def _takes_away(self, run: Run, process: Process, request: Request[Any], was: Any) -> None:
         """See to it that a newer run has its card again which an older run has ended, or shown its own end on.
 
         The older one's process may live, and not know of the newer one; or its watchdog may have sent that before the
@@ -263,7 +267,7 @@ class Judge:
         """
         newer = self.runs.get(was)
         says_the_end = (
-            call.method == "DELETE" or dict(call.body or {}).get("content_state", {}).get("color") in COLORS
+            request.method == "DELETE" or dict(request.body or {}).get("content_state", {}).get("color") in COLORS
         )
         if newer is None or newer is run or run.kind is None or newer.began < run.ended:
             return
@@ -529,8 +533,8 @@ class Judge:
             self.wrong("ended twice", run=run.number)
 
 
-def _words(call: Call[Any]) -> tuple[object, ...]:
+def _words(request: Request[Any]) -> tuple[object, ...]:
     """Return what a push says, without how late it is."""
-    body = dict(call.body or {})
+    body = dict(request.body or {})
     message = str(body.get("message")).partition("(happened")[0].strip()
     return body.get("metadata", {}).get("run"), body.get("title"), message

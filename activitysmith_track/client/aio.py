@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         StateFields,
         StreamFields,
     )
-    from .requests import Call
+    from .requests import Request
 
 
 class AsyncActivitySmith(Configured):
@@ -57,21 +57,21 @@ class AsyncActivitySmith(Configured):
         self.live_activities = AsyncLiveActivities(self)
         self.metrics = AsyncMetrics(self)
 
-    async def perform(self, call: Call[A]) -> A:
+    async def perform(self, request: Request[A]) -> A:
         """Send a request that is already built, and try again as the policy allows."""
-        answer: A = await tenacity.AsyncRetrying(**self._retrying(call))(self._attempt, call)
+        answer: A = await tenacity.AsyncRetrying(**self._retrying(request))(self._attempt, request)
         return answer
 
-    async def _attempt(self, call: Call[A]) -> A:
-        return self._read(call, await self._carry(call))
+    async def _attempt(self, request: Request[A]) -> A:
+        return self._read(request, await self._carry(request))
 
-    async def _carry(self, call: Call[Any]) -> Attempt:
+    async def _carry(self, request: Request[Any]) -> Attempt:
         import anyio
 
         attempt = Attempt(self._timeout)
         try:
             with explained(attempt), anyio.fail_after(self._timeout):
-                async with self._http.stream(**self._request(call, attempt.see_async)) as response:
+                async with self._http.stream(**self._request(request, attempt.see_async)) as response:
                     if attempt.begin(response):
                         async for attempt.part in response.aiter_raw():
                             attempt.gather()
@@ -84,7 +84,7 @@ class AsyncActivitySmith(Configured):
         self, value: int, *, channels: Sequence[str] | str | None = None, at_least_once: bool = False
     ) -> BadgeAnswer:
         """Await `ActivitySmith.badge_count`."""
-        return await self.perform(requests.badge_call(value, channels, at_least_once=at_least_once))
+        return await self.perform(requests.badge_request(value, channels, at_least_once=at_least_once))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -109,13 +109,13 @@ class AsyncNotifications:
         self, request: Object | None = None, /, *, at_least_once: bool = False, **given: Unpack[SendFields]
     ) -> PushAnswer:
         """Await `Notifications.send`."""
-        return await self._client.perform(requests.send_call(request, given, at_least_once=at_least_once))
+        return await self._client.perform(requests.send_request(request, given, at_least_once=at_least_once))
 
     async def replace(
         self, notification_id: str, request: Object | None = None, /, **given: Unpack[PushFields]
     ) -> PushAnswer:
         """Await `Notifications.replace`."""
-        return await self._client.perform(requests.replace_call(notification_id, request, given))
+        return await self._client.perform(requests.replace_request(notification_id, request, given))
 
 
 class AsyncLiveActivities:
@@ -128,19 +128,19 @@ class AsyncLiveActivities:
         self, stream_key: str, request: Object | None = None, /, **given: Unpack[StreamFields]
     ) -> StreamAnswer:
         """Await `LiveActivities.stream`."""
-        return await self._client.perform(requests.stream_call(stream_key, request, given))
+        return await self._client.perform(requests.stream_request(stream_key, request, given))
 
     async def end_stream(
         self, stream_key: str, request: Object | None = None, /, **given: Unpack[EndStreamFields]
     ) -> StreamAnswer:
         """Await `LiveActivities.end_stream`."""
-        return await self._client.perform(requests.end_stream_call(stream_key, request, given))
+        return await self._client.perform(requests.end_stream_request(stream_key, request, given))
 
     async def start(
         self, request: Object | None = None, /, *, at_least_once: bool = False, **given: Unpack[StartFields]
     ) -> StartAnswer:
         """Await `LiveActivities.start`."""
-        return await self._client.perform(requests.start_call(request, given, at_least_once=at_least_once))
+        return await self._client.perform(requests.start_request(request, given, at_least_once=at_least_once))
 
     async def update(
         self,
@@ -153,7 +153,7 @@ class AsyncLiveActivities:
     ) -> UpdateAnswer:
         """Await `LiveActivities.update`."""
         fields = {"activity_id": activity_id, **given}
-        return await self._client.perform(requests.update_call(request, fields, at_least_once=at_least_once))
+        return await self._client.perform(requests.update_request(request, fields, at_least_once=at_least_once))
 
     async def end(
         self,
@@ -166,7 +166,7 @@ class AsyncLiveActivities:
     ) -> EndAnswer:
         """Await `LiveActivities.end`."""
         fields = {"activity_id": activity_id, **given}
-        return await self._client.perform(requests.end_call(request, fields, at_least_once=at_least_once))
+        return await self._client.perform(requests.end_request(request, fields, at_least_once=at_least_once))
 
 
 class AsyncMetrics:
@@ -184,4 +184,4 @@ class AsyncMetrics:
         at_least_once: bool = False,
     ) -> MetricAnswer:
         """Await `Metrics.update`."""
-        return await self._client.perform(requests.metric_call(key, value, timestamp, at_least_once=at_least_once))
+        return await self._client.perform(requests.metric_request(key, value, timestamp, at_least_once=at_least_once))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Call(Generic[A]):
+class Request(Generic[A]):
     """One request, ready to be sent, and the answer that it expects."""
 
     method: str
@@ -84,31 +84,31 @@ def _push_body(operation: str, request: Object | None, given: Mapping[str, Any])
     return check_body(operation, _routed(operation, _merged(request, given)))
 
 
-def send_call(request: Object | None, given: Object, *, at_least_once: bool = False) -> Call[PushAnswer]:
+def send_request(request: Object | None, given: Object, *, at_least_once: bool = False) -> Request[PushAnswer]:
     """Build a push."""
     body = _push_body("send", request, given)
-    return Call("POST", "/push-notification", body, PushAnswer, at_least_once)
+    return Request("POST", "/push-notification", body, PushAnswer, at_least_once)
 
 
-def replace_call(notification_id: str, request: Object | None, given: Object) -> Call[PushAnswer]:
+def replace_request(notification_id: str, request: Object | None, given: Object) -> Request[PushAnswer]:
     """Build the replacement of a push."""
     identifier = quote(check_identifier("notification_id", notification_id), safe="")
-    return Call("PUT", f"/push-notification/{identifier}", _push_body("replace", request, given), PushAnswer)
+    return Request("PUT", f"/push-notification/{identifier}", _push_body("replace", request, given), PushAnswer)
 
 
-def stream_call(stream_key: str, request: Object | None, given: Object) -> Call[StreamAnswer]:
+def stream_request(stream_key: str, request: Object | None, given: Object) -> Request[StreamAnswer]:
     """Build the start or update of a stream."""
     path = f"/live-activity/stream/{check_stream_key('stream_key', stream_key)}"
-    return Call("PUT", path, _activity_body("stream", request, given), StreamAnswer)
+    return Request("PUT", path, _activity_body("stream", request, given), StreamAnswer)
 
 
-def end_stream_call(stream_key: str, request: Object | None, given: Object) -> Call[StreamAnswer]:
+def end_stream_request(stream_key: str, request: Object | None, given: Object) -> Request[StreamAnswer]:
     """Build the end of a stream; without any field it has no body."""
     path = f"/live-activity/stream/{check_stream_key('stream_key', stream_key)}"
-    return Call("DELETE", path, _activity_body("end_stream", request, given) or None, StreamAnswer)
+    return Request("DELETE", path, _activity_body("end_stream", request, given) or None, StreamAnswer)
 
 
-def owed_call(kind: str, stream_key: str, body: Object, *, at_least_once: bool = False) -> Call[Any]:
+def owed_request(kind: str, stream_key: str, body: Object, *, at_least_once: bool = False) -> Request[Any]:
     """Build what a job still owes.
 
     Args:
@@ -118,39 +118,39 @@ def owed_call(kind: str, stream_key: str, body: Object, *, at_least_once: bool =
         at_least_once: True where a push may be repeated although it may have arrived.
     """
     if kind == "push":
-        return send_call(None, body, at_least_once=at_least_once)
-    return end_stream_call(stream_key, None, body) if kind == "end" else stream_call(stream_key, None, body)
+        return send_request(None, body, at_least_once=at_least_once)
+    return end_stream_request(stream_key, None, body) if kind == "end" else stream_request(stream_key, None, body)
 
 
-def start_call(request: Object | None, given: Object, *, at_least_once: bool = False) -> Call[StartAnswer]:
+def start_request(request: Object | None, given: Object, *, at_least_once: bool = False) -> Request[StartAnswer]:
     """Build the start of a Live Activity."""
     body = _activity_body("start", request, given)
-    return Call("POST", "/live-activity/start", body, StartAnswer, at_least_once)
+    return Request("POST", "/live-activity/start", body, StartAnswer, at_least_once)
 
 
-def update_call(request: Object | None, given: Object, *, at_least_once: bool = False) -> Call[UpdateAnswer]:
+def update_request(request: Object | None, given: Object, *, at_least_once: bool = False) -> Request[UpdateAnswer]:
     """Build the update of a Live Activity."""
     body = _activity_body("update", request, given)
-    return Call("POST", "/live-activity/update", body, UpdateAnswer, at_least_once)
+    return Request("POST", "/live-activity/update", body, UpdateAnswer, at_least_once)
 
 
-def end_call(request: Object | None, given: Object, *, at_least_once: bool = False) -> Call[EndAnswer]:
+def end_request(request: Object | None, given: Object, *, at_least_once: bool = False) -> Request[EndAnswer]:
     """Build the end of a Live Activity."""
-    return Call("POST", "/live-activity/end", _activity_body("end", request, given), EndAnswer, at_least_once)
+    return Request("POST", "/live-activity/end", _activity_body("end", request, given), EndAnswer, at_least_once)
 
 
-def metric_call(
+def metric_request(
     key: str, value: Any, timestamp: datetime | str | None, *, at_least_once: bool = False
-) -> Call[MetricAnswer]:
+) -> Request[MetricAnswer]:
     """Build a widget's metric; the value may be the whole body, as the official SDK takes it."""
     body = dict(value) if isinstance(value, Mapping) else {"value": value}
     if timestamp is not None:
         body["timestamp"] = timestamp
     path = f"/metrics/{check_metric_key('key', key)}/value"
-    return Call("POST", path, check_body("metric", body), MetricAnswer, at_least_once)
+    return Request("POST", path, check_body("metric", body), MetricAnswer, at_least_once)
 
 
-def badge_call(value: int, channels: Any, *, at_least_once: bool = False) -> Call[BadgeAnswer]:
+def badge_request(value: int, channels: Any, *, at_least_once: bool = False) -> Request[BadgeAnswer]:
     """Build the app icon's badge."""
     body = check_body("badge", with_target({"badge": value, "channels": channels}))
-    return Call("POST", "/badge", body, BadgeAnswer, at_least_once)
+    return Request("POST", "/badge", body, BadgeAnswer, at_least_once)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-    from .requests import Call
+    from .requests import Request
 
 FIRST_SECONDS = 2.0  # before the second attempt
 STEADY_SECONDS, LONGEST_SECONDS = 4.0, 60.0  # between two attempts, in the first minute and later
@@ -25,17 +25,17 @@ CALL_FIRST_SECONDS, CALL_LONGEST_SECONDS = 0.5, 8.0  # the same of a call that s
 STEADY_FAILURES = 15  # for which it stays at the steady seconds
 
 
-def may_repeat(call: Call[Any], error: BaseException) -> bool:
+def may_repeat(request: Request[Any], error: BaseException) -> bool:
     """Decide whether a request that failed may be sent again.
 
     A request that surely did not reach the service, or that the rate limit turned away, may always be; what may have
     been carried out only where a repetition does no harm.
     """
     if isinstance(error, DeliveryError):
-        return call.repeatable or error.delivered is False
+        return request.repeatable or error.delivered is False
     if isinstance(error, RateLimited) or (isinstance(error, StatusError) and error.foreign and error.status < 500):
         return True
-    return isinstance(error, StatusError) and error.status in (502, 503, 504) and call.repeatable
+    return isinstance(error, StatusError) and error.status in (502, 503, 504) and request.repeatable
 
 
 def is_transient(error: Exception) -> bool:

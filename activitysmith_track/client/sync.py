@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         StateFields,
         StreamFields,
     )
-    from .requests import Call
+    from .requests import Request
 
 
 class ActivitySmith(Configured):
@@ -73,23 +73,23 @@ class ActivitySmith(Configured):
         self.live_activities = LiveActivities(self)
         self.metrics = Metrics(self)
 
-    def perform(self, call: Call[A], seconds: float | None = None) -> A:
+    def perform(self, request: Request[A], seconds: float | None = None) -> A:
         """Send a request that is already built, and try again as the policy allows.
 
         Args:
-            call: the request.
+            request: what to send.
             seconds: what one attempt may take at most, where that is less than the client's `timeout`.
         """
         timeout = self._timeout if seconds is None else min(seconds, self._timeout)
-        answer: A = tenacity.Retrying(**self._retrying(call))(self._attempt, call, timeout)
+        answer: A = tenacity.Retrying(**self._retrying(request))(self._attempt, request, timeout)
         return answer
 
-    def _attempt(self, call: Call[A], timeout: float) -> A:
-        return self._read(call, self._carry(call, timeout))
+    def _attempt(self, request: Request[A], timeout: float) -> A:
+        return self._read(request, self._carry(request, timeout))
 
-    def _carry(self, call: Call[Any], timeout: float) -> Attempt:
+    def _carry(self, request: Request[Any], timeout: float) -> Attempt:
         attempt = Attempt(timeout)
-        told = {**self._request(call, attempt.see), "timeout": timeout}
+        told = {**self._request(request, attempt.see), "timeout": timeout}
         before = running.set(attempt)
         try:
             with explained(attempt), self._http.stream(**told) as response:
@@ -104,7 +104,7 @@ class ActivitySmith(Configured):
         self, value: int, *, channels: Sequence[str] | str | None = None, at_least_once: bool = False
     ) -> BadgeAnswer:
         """Set the app icon's badge: 0 to 2147483647, 0 clears it (`POST /badge`)."""
-        return self.perform(requests.badge_call(value, channels, at_least_once=at_least_once))
+        return self.perform(requests.badge_request(value, channels, at_least_once=at_least_once))
 
     @property
     def is_closed(self) -> bool:
@@ -145,7 +145,7 @@ class Notifications:
             StatusError: for an answer that is not a 2xx.
             DeliveryError: where no answer came.
         """
-        return self._client.perform(requests.send_call(request, given, at_least_once=at_least_once))
+        return self._client.perform(requests.send_request(request, given, at_least_once=at_least_once))
 
     def replace(
         self, notification_id: str, request: Object | None = None, /, **given: Unpack[PushFields]
@@ -155,7 +155,7 @@ class Notifications:
         It arrives silently and keeps its id. Everything visible is overwritten, so `title` is required; tags and
         metadata stay where they are left out. Raises as `send` does.
         """
-        return self._client.perform(requests.replace_call(notification_id, request, given))
+        return self._client.perform(requests.replace_request(notification_id, request, given))
 
 
 class LiveActivities:
@@ -176,19 +176,19 @@ class LiveActivities:
 
         `type` belongs in every call: after an end, the next one starts afresh.
         """
-        return self._client.perform(requests.stream_call(stream_key, request, given))
+        return self._client.perform(requests.stream_request(stream_key, request, given))
 
     def end_stream(
         self, stream_key: str, request: Object | None = None, /, **given: Unpack[EndStreamFields]
     ) -> StreamAnswer:
         """End the activity of a stream, with a last state or as it stands (`DELETE`)."""
-        return self._client.perform(requests.end_stream_call(stream_key, request, given))
+        return self._client.perform(requests.end_stream_request(stream_key, request, given))
 
     def start(
         self, request: Object | None = None, /, *, at_least_once: bool = False, **given: Unpack[StartFields]
     ) -> StartAnswer:
         """Start a Live Activity (`POST /live-activity/start`); `title` and `type` are required."""
-        return self._client.perform(requests.start_call(request, given, at_least_once=at_least_once))
+        return self._client.perform(requests.start_request(request, given, at_least_once=at_least_once))
 
     def update(
         self,
@@ -201,7 +201,7 @@ class LiveActivities:
     ) -> UpdateAnswer:
         """Update a started Live Activity (`POST /live-activity/update`); `title` is required."""
         fields = {"activity_id": activity_id, **given}
-        return self._client.perform(requests.update_call(request, fields, at_least_once=at_least_once))
+        return self._client.perform(requests.update_request(request, fields, at_least_once=at_least_once))
 
     def end(
         self,
@@ -214,7 +214,7 @@ class LiveActivities:
     ) -> EndAnswer:
         """End a started Live Activity (`POST /live-activity/end`); `title` is required."""
         fields = {"activity_id": activity_id, **given}
-        return self._client.perform(requests.end_call(request, fields, at_least_once=at_least_once))
+        return self._client.perform(requests.end_request(request, fields, at_least_once=at_least_once))
 
 
 class Metrics:
@@ -239,4 +239,4 @@ class Metrics:
             timestamp: when it was measured, ISO 8601 or a datetime with a time zone; now by default.
             at_least_once: try again even where the value may have been delivered.
         """
-        return self._client.perform(requests.metric_call(key, value, timestamp, at_least_once=at_least_once))
+        return self._client.perform(requests.metric_request(key, value, timestamp, at_least_once=at_least_once))

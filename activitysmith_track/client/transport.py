@@ -22,7 +22,7 @@ from .answers import A, read_answer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .requests import Call
+    from .requests import Request
 
 MAX_ANSWER_BYTES = 1024 * 1024  # answers are a few hundred bytes; more than this is not the service
 TOTAL_SECONDS = 60.0  # all the attempts of one request and the waits between them
@@ -194,26 +194,26 @@ class Configured:
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds an API key and connections: it cannot be pickled or copied")
 
-    def _request(self, call: Call[Any], trace: Callable[..., Any]) -> dict[str, Any]:
+    def _request(self, request: Request[Any], trace: Callable[..., Any]) -> dict[str, Any]:
         """Return what httpx is told; a request without a body has no content type."""
         told: dict[str, Any] = {
-            "method": call.method,
-            "url": self._base_url + call.path,
+            "method": request.method,
+            "url": self._base_url + request.path,
             "extensions": {"trace": trace},
         }
-        if call.body is not None:
-            told["json"] = call.body
+        if request.body is not None:
+            told["json"] = request.body
         return told
 
-    def _read(self, call: Call[A], attempt: Attempt) -> A:
+    def _read(self, request: Request[A], attempt: Attempt) -> A:
         """Read an answer; what a service repeats of the request's headers does not bring the key into a log."""
         content = bytes(attempt.content).replace(self._key.reveal().encode(), b"***")
         headers = {"retry-after": attempt.retry_after}
-        return read_answer(call.answer, attempt.status, headers, content, time.time())
+        return read_answer(request.answer, attempt.status, headers, content, time.time())
 
-    def _retrying(self, call: Call[Any]) -> dict[str, Any]:
+    def _retrying(self, request: Request[Any]) -> dict[str, Any]:
         return {
-            "retry": tenacity.retry_if_exception(lambda error: retry.may_repeat(call, error)),
+            "retry": tenacity.retry_if_exception(lambda error: retry.may_repeat(request, error)),
             "wait": retry.wait,
             "stop": tenacity.stop_after_attempt(self._max_attempts) | tenacity.stop_before_delay(TOTAL_SECONDS),
             "reraise": True,

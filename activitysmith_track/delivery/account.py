@@ -14,7 +14,7 @@ from .unanswered import Unanswered
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..client.requests import Call
+    from ..client.requests import Request
     from ..errors import TooManyRequests
     from .activity import Activity
     from .end_delivery import EndDelivery
@@ -77,17 +77,17 @@ class Account:
         """The API key, for the scrubber."""
         return self.key.api_key
 
-    def perform(self, calls: Iterable[Call[Any]], seconds: float | None = None) -> Any:
+    def perform(self, requests: Iterable[Request[Any]], seconds: float | None = None) -> Any:
         """Send requests one after the other, each in one attempt; on a worker's thread.
 
         Args:
-            calls: the requests.
+            requests: what to send.
             seconds: what each may take at most; by default what the runtime says.
 
         Returns:
             The answer to the last one.
         """
-        return [self._transport.perform(call, seconds) for call in calls][-1]
+        return [self._transport.perform(request, seconds) for request in requests][-1]
 
     def close(self) -> None:
         """Close the connections; a next request opens new ones."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._pacing import DEFAULT_BUDGET, Pacer, Range
 from ..client import retry
-from ..client.requests import end_stream_call, stream_call
+from ..client.requests import end_stream_request, stream_request
 from ..errors import ActivityLimitReached, BadRequest, NoRecipients, NotFound, ServerError, TooManyRequests
 from .account import Urgency
 from .aftermath import Aftermath
@@ -817,10 +817,10 @@ def _show(
     """
     if persistence is None:
         _take_down(account, stream_key, body, replaces)
-        return account.perform([stream_call(stream_key, None, body)]), False
+        return account.perform([stream_request(stream_key, None, body)]), False
     with in_place_of_older(persistence, account.key, stream_key) as older:
         _take_down(account, stream_key, body, replaces)
-        answer: StreamAnswer = account.perform([stream_call(stream_key, None, body)])
+        answer: StreamAnswer = account.perform([stream_request(stream_key, None, body)])
     return answer, older.may_hit
 
 
@@ -831,5 +831,5 @@ def _take_down(account: Account, stream_key: str, body: Mapping[str, Any], repla
     content = {**body["content_state"], "auto_dismiss_seconds": 0}
     content.pop("duration_seconds", None)
     with contextlib.suppress(NotFound):
-        account.perform([end_stream_call(stream_key, None, {"content_state": content})])
+        account.perform([end_stream_request(stream_key, None, {"content_state": content})])
     replaces.is_begun = True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._text import annotate_delay
 from ..client import retry
-from ..client.requests import owed_call, stream_call
+from ..client.requests import owed_request, stream_request
 from ..errors import ActivityLimitReached, NotFound, TooManyRequests
 from .bodies import as_end, without_opening
 from .deliveries import Delivery
@@ -247,7 +247,7 @@ class EndDelivery(Delivery):
         if attempt.opens:
             # The copy in the outbox has taken an older run's place there.
             with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
-                answer: StreamAnswer = self.account.perform([stream_call(key, None, state.opening or {})], seconds)
+                answer: StreamAnswer = self.account.perform([stream_request(key, None, state.opening or {})], seconds)
                 attempt.is_paused = answer.operation == "paused"
                 attempt.has_opened = not attempt.is_paused
             takes_over = answer.operation != "started"
@@ -261,7 +261,7 @@ class EndDelivery(Delivery):
             self._show_to_newer()
         with self._in_place_of_older(self._confirms) as older:
             attempt.has_ended = True
-            answer = self.account.perform([owed_call(self.kind, key, body)], seconds)
+            answer = self.account.perform([owed_request(self.kind, key, body)], seconds)
         attempt.may_be_hit |= older.may_hit
         attempt.is_ignored, attempt.is_paused = bool(answer.ignored), answer.operation == "paused"
         attempt.later = self._look_back()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._text import annotate_delay
 from ..client import retry
-from ..client.requests import owed_call
+from ..client.requests import owed_request
 from ..errors import TooManyRequests
 from .bodies import as_end, without_alert
 from .deliveries import Delivery
@@ -15,7 +15,7 @@ from .state import CopyOwner, Stage, moved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..client.requests import Call
+    from ..client.requests import Request
     from .account import Account
     from .dispatcher import Dispatcher
     from .entries import Entry
@@ -32,7 +32,7 @@ class PushDelivery(Delivery):
         failure: the exception's marks, and when the block failed; `None` when nobody can take it over any more.
     """
 
-    __slots__ = ("_call", "_may_have_begun", "at_least_once", "body", "failure", "not_before")
+    __slots__ = ("_may_have_begun", "_request", "at_least_once", "body", "failure", "not_before")
 
     kind, stream_key = "push", ""
 
@@ -49,7 +49,7 @@ class PushDelivery(Delivery):
         super().__init__(dispatcher, account, entry)
         self.body, self.at_least_once, self.not_before = body, at_least_once, not_before
         self.failure: tuple[object, int] | None = None
-        self._call: Call[Any] | None = None
+        self._request: Request[Any] | None = None
         self._may_have_begun = False  # an attempt may have reached the service
 
     def withdraw(self) -> None:
@@ -95,11 +95,11 @@ class PushDelivery(Delivery):
         body = annotate_delay(self.body, self.occurred_at, self.dispatcher.runtime.wall(), self.kind)
         if self.kind != "push":
             body = as_end(body) if self.kind == "end" else without_alert(body)
-        self._call = owed_call(self.kind, self.stream_key, body, at_least_once=self.at_least_once)
-        self.account.perform([self._call], seconds)
+        self._request = owed_request(self.kind, self.stream_key, body, at_least_once=self.at_least_once)
+        self.account.perform([self._request], seconds)
 
     def _is_owed_after(self, error: Exception) -> bool:
-        may_repeat = self._call is not None and retry.may_repeat(self._call, error)
+        may_repeat = self._request is not None and retry.may_repeat(self._request, error)
         return may_repeat or (self.at_least_once and super()._is_owed_after(error))
 
     @property

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from ..client.requests import Call
+    from ..client.requests import Request
     from .outbox import Outbox
     from .scheduler import Job
     from .watchdog.supervisor import Watchdog
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     class Transport(Protocol):
         """What turns a request into an answer."""
 
-        def perform(self, call: Call[Any], seconds: float | None = None) -> Any:
+        def perform(self, request: Request[Any], seconds: float | None = None) -> Any:
             """Make one attempt at a request, and return its answer or raise why there is none."""
 
         def close(self) -> None:

@@ -8,7 +8,7 @@ from .._forks import certificates, importing
 from ..errors import ConnectionFailed
 
 if TYPE_CHECKING:
-    from ..client.requests import Call
+    from ..client.requests import Request
     from ..client.sync import ActivitySmith
 
 
@@ -33,17 +33,17 @@ class HttpTransport:
         self._key, self._base_url, self._seconds = api_key, base_url, seconds
         self._client: ActivitySmith | None = None
 
-    def perform(self, call: Call[Any], seconds: float | None = None) -> Any:
+    def perform(self, request: Request[Any], seconds: float | None = None) -> Any:
         """Make one attempt at a request; return its answer, or raise why there is none.
 
         Args:
-            call: the request.
+            request: what to send.
             seconds: what it may take at most; by default what the transport was made with.
         """
         client = self._client
         if client is None or client.is_closed:  # another thread may have closed it since
             client = self._connect()
-        return client.perform(call, seconds)
+        return client.perform(request, seconds)
 
     def _connect(self) -> ActivitySmith:
         try:
