@@ -134,7 +134,7 @@ def check_api_key(value: object) -> str:
 
 def key_fingerprint(api_key: str) -> str:
     """Tell API keys apart without keeping them: 16 hexadecimal digits of a hash of the key."""
-    from ._forks import module
+    from ._fork import module
 
     digest = module("hashlib").blake2s(api_key.encode("utf-8", "replace"), digest_size=8, person=b"asoutbox")
     return str(digest.hexdigest())

@@ -40,7 +40,7 @@ def shorten(text: str, longest: int) -> str:
 
 def host() -> str:
     """Return this machine's name without its domain, at most 40 characters; empty if it cannot be told."""
-    from ._forks import module
+    from ._fork import module
 
     return shorten(one_line(module("platform").node()).partition(".")[0], _LONGEST_HOST)
 

@@ -14,7 +14,7 @@ from socket import create_server
 import pytest
 from patience import PATIENCE, end_process
 
-from activitysmith_track import _forks
+from activitysmith_track import _fork
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._text import host
 from activitysmith_track.delivery.account import Account
@@ -48,7 +48,7 @@ def test_a_fork_waits_for_what_begins_while_it_waits() -> None:
     """A guard holds for a fork too that was waiting already when the guarded thing was first needed."""
     printed = run("""
         import os, threading, time
-        from activitysmith_track._forks import loading, storing
+        from activitysmith_track._fork import loading, storing
         loading.fork_seconds = storing.fork_seconds = 60
         ready, inside = threading.Event(), False
         def first_use():
@@ -76,17 +76,17 @@ def test_a_fork_waits_for_what_begins_while_it_waits() -> None:
 
 def test_a_fork_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held for long keeps no fork waiting for ever, and is still held by its thread after it."""
-    monkeypatch.setattr(_forks.storing, "fork_seconds", 0.01)
-    with _forks.storing.lock:
-        _forks._before()
-        _forks._after_in_parent()
-        assert _forks.storing.lock.locked()
-    assert not _forks.storing.lock.locked()
+    monkeypatch.setattr(_fork.storing, "fork_seconds", 0.01)
+    with _fork.storing.lock:
+        _fork._before()
+        _fork._after_in_parent()
+        assert _fork.storing.lock.locked()
+    assert not _fork.storing.lock.locked()
 
 
 def test_two_threads_fork_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fork gives back what it took itself, also where the other one gave up waiting."""
-    guard = _forks.ForkLock(threading.RLock, fork_seconds=0.01)
+    guard = _fork.ForkLock(threading.RLock, fork_seconds=0.01)
     guard.before_fork()
     other = threading.Thread(target=lambda: (guard.before_fork(), guard.after_in_parent()))
     other.start()
@@ -101,7 +101,7 @@ def test_two_threads_fork_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_there_waits_for_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a watchdog is told is not late because httpx is imported on another thread at that time."""
-    monkeypatch.setattr(_forks, "PATIENCE", 3_600.0)
+    monkeypatch.setattr(_fork, "PATIENCE", 3_600.0)
     keeper, account = Persistence(Runtime()), Account("key", "https://service.example/api", Runtime())
     made = list[object]()
 
@@ -110,7 +110,7 @@ def test_what_is_there_waits_for_no_import(monkeypatch: pytest.MonkeyPatch) -> N
 
     make()  # the first of each needs the lock
     thread = threading.Thread(target=make)
-    with _forks.importing():
+    with _fork.importing():
         thread.start()
         thread.join(PATIENCE)
         assert not thread.is_alive()
@@ -120,12 +120,12 @@ def test_what_is_there_waits_for_no_import(monkeypatch: pytest.MonkeyPatch) -> N
 WATCHED = """
     import os, sys, threading, traceback
     import activitysmith_track as at
-    from activitysmith_track import _forks, configuration
+    from activitysmith_track import _fork, configuration
     odd = []
     def look(event, details):
         thread = threading.current_thread()
         if event == "import" and thread.name.startswith("activitysmith"):
-            if not _forks.loading.lock._is_owned():
+            if not _fork.loading.lock._is_owned():
                 odd.append((thread.name, details[0], "unguarded"))
             if any(frame.f_code.co_name == "_transaction" for frame, _ in traceback.walk_stack(None)):
                 odd.append((thread.name, details[0], "in a transaction"))
@@ -181,20 +181,20 @@ def test_our_threads_import_only_under_guard(sim: Simulator, tmp_path: Path, ans
 
 def test_an_import_waits_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the main thread an import goes on without the lock, and gives back only what it took."""
-    monkeypatch.setattr(_forks, "PATIENCE_OF_MAIN", 0.01)
+    monkeypatch.setattr(_fork, "PATIENCE_OF_MAIN", 0.01)
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with _forks.importing():
+        with _fork.importing():
             held.set()
             done.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait(60)
-    with _forks.importing():
-        assert not _forks.loading.lock.acquire(blocking=False)
+    with _fork.importing():
+        assert not _fork.loading.lock.acquire(blocking=False)
     done.set()
     thread.join()
-    assert _forks.loading.lock.acquire(blocking=False)
-    _forks.loading.lock.release()
+    assert _fork.loading.lock.acquire(blocking=False)
+    _fork.loading.lock.release()

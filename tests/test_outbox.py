@@ -22,7 +22,7 @@ from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
 from owed import is_drained
 from patience import PATIENCE
 
-from activitysmith_track import _forks
+from activitysmith_track import _fork
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._text import annotate_delay
 from activitysmith_track.delivery import outbox, outbox_file
@@ -946,7 +946,7 @@ def test_a_fork_while_a_thread_is_at_it(box: Outbox, monkeypatch: pytest.MonkeyP
     """A forked child can use the outbox although a thread of its parent was using it."""
     context = multiprocessing.get_context("fork")
     result = context.SimpleQueue()
-    monkeypatch.setattr(_forks.storing, "fork_seconds", 0.01)
+    monkeypatch.setattr(_fork.storing, "fork_seconds", 0.01)
     with outbox_file._alone():
         child = context.Process(target=_put_in_child, args=(str(box.path().parent), result))
         child.start()

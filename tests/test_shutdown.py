@@ -20,7 +20,7 @@ from jobs import Job
 from patience import PATIENCE, PatientSimulator, until
 
 import activitysmith_track as at
-from activitysmith_track import Tracker, _forks, _tracker
+from activitysmith_track import Tracker, _fork, _tracker
 from activitysmith_track._tracker import CoreTracker
 from activitysmith_track.client import retry
 from activitysmith_track.delivery.account import Account
@@ -286,8 +286,8 @@ def exit_of(clock: list[float], *dispatchers: Waiter) -> Shutdown:
 def open_gates() -> Iterator[None]:
     """No gate stays shut after a test."""
     yield
-    _forks.imports.open()
-    _forks.certificates.open()
+    _fork.imports.open()
+    _fork.certificates.open()
 
 
 @pytest.mark.parametrize("runs", [True, False])
@@ -387,7 +387,7 @@ def test_ctrl_c_ends_the_wait_of_all() -> None:
 
 def ours(work: Any) -> threading.Thread:
     """Start a thread of the library's own."""
-    thread = threading.Thread(target=lambda: (_forks.is_ours(), work()), daemon=True)
+    thread = threading.Thread(target=lambda: (_fork.is_ours(), work()), daemon=True)
     thread.start()
     return thread
 
@@ -395,13 +395,13 @@ def ours(work: Any) -> threading.Thread:
 def test_who_waits_at_a_gate_holds_no_lock() -> None:
     """A client that is to be made after the exit was here keeps nobody from importing something meanwhile."""
     account = Account("key", "https://service.example/api", Runtime())
-    _forks.certificates.shut(0.0)
+    _fork.certificates.shut(0.0)
     thread = ours(account._transport._connect)
-    assert until(lambda: _forks.certificates._changed._waiters)  # type: ignore[attr-defined]
-    assert _forks.loading.lock.acquire(timeout=PATIENCE)
-    _forks.loading.lock.release()
+    assert until(lambda: _fork.certificates._changed._waiters)  # type: ignore[attr-defined]
+    assert _fork.loading.lock.acquire(timeout=PATIENCE)
+    _fork.loading.lock.release()
     assert account._transport._client is None
-    _forks.certificates.open()
+    _fork.certificates.open()
     thread.join(PATIENCE)
     assert account._transport._client is not None
     account.close()
@@ -409,7 +409,7 @@ def test_who_waits_at_a_gate_holds_no_lock() -> None:
 
 def test_a_gate_is_shut_when_everybody_has_left() -> None:
     """The exit waits for who is inside, at most so long; others than the library's own threads pass at any time."""
-    gate, inside, leaves = _forks.Gate(), threading.Event(), threading.Event()
+    gate, inside, leaves = _fork.Gate(), threading.Event(), threading.Event()
     passed: list[str] = []
 
     def stay() -> None:

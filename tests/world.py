@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from activitysmith_track import _forks
+from activitysmith_track import _fork
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
 from activitysmith_track.configuration import Tracker
@@ -674,13 +674,13 @@ class WorldScheduler(Agenda):
         if self._process.dead or planned != self._planned:
             return  # it is gone, or has had an earlier turn since
         self._planned = float("inf")
-        _forks.is_ours()
+        _fork.is_ours()
         try:
             if not self._inbox.empty():
                 self.take_in()
             self.run_due()
         finally:
-            _forks._thread.is_ours = False
+            _fork._thread.is_ours = False
         due = self.seconds_until_due()
         if due is not None:
             self._plan(self._world.now + due)

@@ -82,12 +82,12 @@ Closing, signals and the exit:
   [dispatchers_come_and_go_while_the_exit_looks]
 - `Persistence._closed`, `._leased`, `._lessees`, `._left`: under `_leaving`, which the exit takes too, so that no
   lease is taken that nobody gives back. [a_lease_is_not_taken_while_the_process_leaves]
-- The gates and guards of `_forks`: imports, clients and SQLite against forks and the exit. [test_forks;
+- The gates and guards of `_fork`: imports, clients and SQLite against forks and the exit. [test_forks;
   test_shutdown: who_waits_at_a_gate_holds_no_lock, a_gate_is_shut_when_everybody_has_left]
 
 The watchdog's thread and the disk:
 
 - `Watchdog._inbox`: any thread puts in. `_line`, `_live` are its thread's; the others read one attribute, or a
   copy. `_accounts`, `_thread`: under a lock. [a_watchdog_is_told_and_asked_at_once; test_watchdog]
-- `Outbox`: one thread of a process at a time (`_forks.storing`). [one_thread_at_a_time_uses_the_outbox]
+- `Outbox`: one thread of a process at a time (`_fork.storing`). [one_thread_at_a_time_uses_the_outbox]
 """

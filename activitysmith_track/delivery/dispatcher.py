@@ -14,7 +14,7 @@ from collections import deque
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from .._forks import children, importing, on_own_thread
+from .._fork import children, importing, on_own_thread
 from .._pacing import DEFAULT_BUDGET, Budget
 from .account import Account
 from .activity import Activity, UpdateQueue

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._forks import certificates, imports
+from .._fork import certificates, imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .._forks import children, importing, storing
+from .._fork import children, importing, storing
 
 if TYPE_CHECKING:
     import sqlite3

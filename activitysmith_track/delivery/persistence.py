@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._endpoint import key_fingerprint
-from .._forks import module
+from .._fork import module
 from .state import CopyOwner, Hold
 from .unanswered import through_by
 

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._forks import importing
+from .._fork import importing
 from .._inbox import Inbox
 from ..client import retry
 from .interpreter import Interpreter

@@ -15,7 +15,7 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
-from .._forks import is_ours
+from .._fork import is_ours
 from .._inbox import Inbox
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ Python calls exit handlers one after the other, and those that were registered b
 waits any more for a block that ends in one of them, so its end waits for itself, with what is left of the time. The
 same holds where our handler was registered when Python called exit handlers already: it never calls that one. No lock
 is held between two of these handlers: what must not happen while the interpreter is taken down is kept out by the
-gates of `_forks`.
+gates of `_fork`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import logging
 import weakref
 from typing import TYPE_CHECKING
 
-from .._forks import children
+from .._fork import children
 from .persistence import RETRY_SECONDS, leave_all
 from .runtime import Runtime
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._forks import certificates, importing
+from .._fork import certificates, importing
 from ..errors import ConnectionFailed
 
 if TYPE_CHECKING:

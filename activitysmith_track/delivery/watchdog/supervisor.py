@@ -21,7 +21,7 @@ import weakref
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from ..._forks import children
+from ..._fork import children
 from ..._inbox import Inbox
 from ...errors import InvalidRequest
 from .line import BLOCKED_SECONDS, Item, Line
