@@ -395,7 +395,7 @@ class Judge:
             self._judge_alarms()
         for run in self.runs.values():
             if (
-                (debts or not (run.process.dead or self._is_busy(run.process)))
+                (debts or not (run.process.dead or self._is_busy(run.process) or self._was_succeeded(run.process)))
                 and self._is_safe(run.process)
                 and (after_leases or not self._has_killed_heirs(run.process))
             ):

@@ -73,20 +73,15 @@ class OlderEnds:
 
 
 @contextlib.contextmanager
-def in_place_of_older(
-    persistence: Persistence, account: Account, stream_key: str, began_by: float = float("inf")
-) -> Iterator[OlderEnds]:
+def in_place_of_older(persistence: Persistence, activity: Activity) -> Iterator[OlderEnds]:
     """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
 
-    It stays so while the start may have been carried out, since the older end would then hit the newer card. A start
-    that was refused gives it back.
+    It stays so while a start may have been carried out, since the older end would then hit the newer card. A start
+    that was refused gives it back, where none was given up before it.
 
     Args:
         persistence: who keeps it.
-        account: whose card it is.
-        stream_key: the card.
-        began_by: seconds since the epoch, by when what counts as an older run has begun. While a run goes on that is
-            any other: what has begun later is over by now.
+        activity: what begins, or ends, or is made sure of.
 
     Yields:
         What that is, as far as it is known; when it is over, all of it.
@@ -94,19 +89,21 @@ def in_place_of_older(
     Raises:
         EndUnderWay: where somebody else is sending it at this moment.
     """
+    account, stream_key = activity.account, activity.stream_key
     now = persistence.runtime.now()
-    until = persistence.hold_ends(account, stream_key, began_by)
+    until = persistence.hold_ends(account, stream_key, activity.older_began_by)
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
     try:
         yield older
     except Exception as error:
-        if not (retry.is_transient(error) or isinstance(error, RateLimited)):
+        may_have_begun = activity.on_phone is not OnPhone.NO or retry.is_transient(error)
+        if not (may_have_begun or isinstance(error, RateLimited)):
             persistence.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.hold_ends(account, stream_key, began_by)
+    later = persistence.hold_ends(account, stream_key, activity.older_began_by)
     older.may_hit |= later is None or later > persistence.runtime.now()
     persistence.forget_held(account, stream_key)
 
@@ -310,7 +307,7 @@ class Delivery:
             if self._is_owed_after(error):
                 persistence.over(self, sent=retry.may_have_arrived(error) or self._may_come_late)
             else:
-                persistence.forget_copy(self)
+                self._clear()
             raise
         self.has_arrived = True
         self._settle_copy()
@@ -649,6 +646,8 @@ class EndDelivery(Delivery):
         return repeats_at
 
     def _settle_copy(self) -> None:
+        if self._holds:  # the card was ended that a start may have shown which was given up
+            self.persistence.forget_held(self.account, self.activity.stream_key)
         if self._attempted.repeats_at is None:
             super()._settle_copy()
         else:
@@ -657,7 +656,7 @@ class EndDelivery(Delivery):
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
             return contextlib.nullcontext(OlderEnds(False))
-        return in_place_of_older(self.persistence, self.account, self.activity.stream_key, self.activity.began_at)
+        return in_place_of_older(self.persistence, self.activity)
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
