@@ -427,7 +427,7 @@ class Judge:
 
     def _was_taken_over(self, run: Run) -> bool:
         """Tell whether a newer run has had the card, which was killed with nobody left to end it."""
-        newer = [each for each in self.runs.values() if each.key == run.key and each.began > run.began]
+        newer = [each for each in self.runs.values() if each.key == run.key and each.number > run.number]
         return any(each.process.killed and not self._is_safe(each.process) for each in newer)
 
     @property
