@@ -11,7 +11,7 @@ from ..client import retry
 from ..client.requests import owed_call, stream_call
 from ..errors import ActivityLimitReached, BadRequest, NotFound, RateLimited, TooManyRequests
 from .account import Urgency
-from .bodies import as_end, without_alert, without_opening
+from .bodies import as_end, plain, without_alert, without_opening
 from .persistence import Claimed
 from .state import CopyOwner, EndState, Hold, Life, OnPhone, Stage, moved
 from .unanswered import through_by
@@ -347,10 +347,14 @@ class Delivery:
         return self._may_pass(error)
 
     def _instead(self, error: Exception, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return what ends a card that was refused its last state, lest it runs on; `None` where nothing does.
+        """Return what goes in the place of what was refused, lest a card runs on or nobody hears; `None` for nothing.
 
-        A card that was to stay up ends with that state, and one that may not end with it ends as it is.
+        A card that was to stay up ends with that state, and one that may not end with it ends as it is. A push that
+        must come goes without more than its words.
         """
+        if self.kind == "push":
+            words = plain(body)
+            return words if isinstance(error, BadRequest) and words != body else None
         if (
             self.kind == "keep"
             and not self._may_pass(error)
@@ -864,6 +868,7 @@ class PushDelivery(Delivery):
 
     def _is_owed_after(self, error: Exception) -> bool:
         may_repeat = self._call is not None and retry.may_repeat(self._call, error)
+        may_repeat = may_repeat or self._instead(error, self.body) is not None
         return may_repeat or (self.at_least_once and super()._is_owed_after(error))
 
     @property
@@ -885,6 +890,7 @@ class PushDelivery(Delivery):
         if isinstance(error, TooManyRequests):
             return self._silenced(error, now)
         if self._is_owed_after(error):
+            self.body = self._instead(error, self.body) or self.body
             return self._again_at(now, self._failures)
         self.dispatcher.lost += 1
         return self._done(Stage.LOST)
@@ -970,7 +976,7 @@ class RecoveredDelivery(PushDelivery):
         if self.stream_key and retry.may_arrive_late(error):
             self.account.unanswered(self.stream_key, now).note(None if self.kind == "end" else self.body, now)
         self._make_room()
-        instead = self._instead(error, self.body)
+        instead = self._instead(error, self.body) if self.stream_key else None
         if instead is not None:
             self.kind, self.body = "end", instead
             return self._again_at(now, 1)
