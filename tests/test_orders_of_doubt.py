@@ -9,7 +9,7 @@ from stories import Story
 from test_orders_of_answers import owed
 from world import Fate, Process, Row
 
-from activitysmith_track import Metrics, Steps, _pacing
+from activitysmith_track import Metrics, Push, Steps, _pacing
 from activitysmith_track.client.requests import Request
 
 
@@ -408,6 +408,39 @@ def test_an_older_end_that_goes_once_more_while_a_newer_one_is_on_its_way(story:
     ends = [each for each in story.world.service.requests if each.method == "DELETE" and b"older" in each.content]
     assert len(ends) == 1
     assert story.card() == (True, "red", "newer")
+
+
+@pytest.mark.parametrize("how", ["fails", "ends", "is owed"])
+def test_a_push_that_is_refused_for_more_than_its_words(story: Story, how: str) -> None:
+    """It goes without what the service may object to, once: who waits for it hears of it."""
+    push = Push(title="job is over", redirection="https://host.example/log")
+    refused: list[float] = []
+
+    def fate(process: Process, request: Request[Any]) -> str:
+        if request.method != "POST":
+            return "ok"
+        if how == "is owed" and process.number == 1:
+            return "refused"
+        if "redirection" in dict(request.body or {}):
+            refused.append(story.now)
+            return "400"
+        return "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        handle = story.block(process, "job", on_failure=push, on_success=push)
+        story.world.sleep(10)
+        (story.end if how == "ends" else story.fail)(handle)
+        if how == "is owed":
+            process.exit()
+            story.block(Process(story.world, 0), "another")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.pushes == ["job is over"]
+    assert len(refused) == 1
 
 
 @pytest.mark.parametrize("status", ["401", "403"])

@@ -400,10 +400,10 @@ def test_who_waits_at_a_gate_holds_no_lock() -> None:
     assert until(lambda: _fork.certificates._changed._waiters)  # type: ignore[attr-defined]
     assert _fork.loading.lock.acquire(timeout=PATIENCE)
     _fork.loading.lock.release()
-    assert account._transport._client is None
+    assert account._transport._connections is None
     _fork.certificates.open()
     thread.join(PATIENCE)
-    assert account._transport._client is not None
+    assert account._transport._connections is not None
     account.close()
 
 
@@ -585,8 +585,8 @@ def test_a_client_that_was_closed_is_made_anew(sim: Simulator) -> None:
             assert tracker.flush(PATIENCE)
             account = tracker.account()
             assert account is not None
-            assert account._transport._client is not None
-            account._transport._client.close()
+            assert account._transport._connections is not None
+            account._transport._connections.client.close()
         assert tracker.flush(PATIENCE)
     assert sim.cards["job"].color == "green"
     assert retry.is_transient(RuntimeError("Cannot send a request, as the client has been closed."))

@@ -424,3 +424,74 @@ def test_an_end_that_was_delivered_before_a_newer_run_began(story: Story, kind: 
 
     story.play(work)
     assert len([each for each in story.world.service.requests if each.method == "PUT"]) == 2
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_older_start_that_lands_when_both_runs_are_over(story: Story, watched: bool) -> None:
+    """An older run that has ended meanwhile takes nothing away from one that began after it."""
+    story.goes_by_run(older_PUT=[Fate("ok", 1.0, 0.3)], newer_PUT=["reset"])
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(0.2)
+        story.fail(older)
+        newer = story.block(other, "job", run="newer")
+        story.fail(newer)
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (True, "red", "newer")
+
+
+def test_a_start_that_was_given_up_and_then_refused(story: Story) -> None:
+    """It may be carried out yet, so that the older run's end stays held back until the newer run is over."""
+    starts = iter([Fate("late", 3.0, 0.0), "403"])
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number == 1 and request.method == "DELETE":
+            return "refused"
+        return next(starts, "ok") if process.number == 2 and request.method == "PUT" else "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.fail(older)
+        one.exit()
+        story.world.sleep(10)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(6.8)
+        third = Process(story.world, 2)
+        story.block(third, "another")
+        story.world.sleep(300)
+        assert story.card() == (False, None, "newer")
+        story.end(newer)
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (True, "green", "newer")
+    ends = [each.body["metadata"]["run"] for each in story.world.service.requests if each.method == "DELETE"]
+    assert (ends, story.owed) == (["newer"], [])
+
+
+def test_an_end_that_looked_for_itself_is_seen_once(story: Story) -> None:
+    """It goes once more, when an update of the older run can come no more; the card does not appear for that."""
+
+    def work() -> None:
+        one, other = two(story, watched=True)
+        story.block(one, "job", run="older")
+        story.world.sleep(10)
+        one.kill()
+        story.world.sleep(0.02)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(1)
+        story.fail(newer)
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (True, "red", "newer")
+    shown = [each for each in story.world.service.activities.values() if each.metadata.get("run") == "newer"]
+    assert len(shown) == 1

@@ -399,7 +399,7 @@ class Judge:
             self._judge_alarms()
         for run in self.runs.values():
             if (
-                (debts or not (run.process.dead or self._is_busy(run.process)))
+                (debts or not (run.process.dead or self._is_busy(run.process) or self._was_succeeded(run.process)))
                 and self._is_safe(run.process)
                 and (after_leases or not self._has_killed_heirs(run.process))
             ):
@@ -428,6 +428,11 @@ class Judge:
         """Tell whether what a process owed that lives on may have been taken over by one that is gone by now."""
         gone = [each for each in self.world.processes if each.left_debts and each.gone_at >= process.lives_on_at]
         return bool(gone) or self._has_killed_heirs(process)
+
+    def _was_taken_over(self, run: Run) -> bool:
+        """Tell whether a newer run has had the card, which was killed with nobody left to end it."""
+        newer = [each for each in self.runs.values() if each.key == run.key and each.number > run.number]
+        return any(each.process.killed and not self._is_safe(each.process) for each in newer)
 
     @property
     def _is_quiet(self) -> bool:
@@ -511,6 +516,7 @@ class Judge:
         for card in cards:
             # An older run's end waits as long as a job goes on whose card was refused, and may be there all the same.
             waits = run.key in self.hidden and run.process.lives_on_at < float("inf")
+            waits = waits or self._was_taken_over(run)
             if not card.ended and run.number not in self._strays and not run.keeps_card and not waits:
                 self.wrong("still running on the screen", run=run.number, kind=run.kind)
         # The others were changed for fresh ones.

@@ -487,7 +487,7 @@ class Activity:
         self.account.note_request(now, 1 + rotates)
         persistence = self.dispatcher.persistence if confirms else None
         replaces = change if rotates else None
-        work = partial(_show, self.account, self.stream_key, body, replaces=replaces, persistence=persistence)
+        work = partial(_show, self, body, replaces=replaces, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
 
     def _begins_as_it_did(self, now: float) -> bool:
@@ -617,10 +617,19 @@ class Activity:
             if older.end_delivery is not None:
                 self.dispatcher.scheduler.wake(older.end_delivery)
 
+    @property
+    def older_began_by(self) -> float:
+        """By when what counts as an older run has begun, in seconds since the epoch; a worker may ask.
+
+        While this run goes on that is any other: one that has begun later is over by now.
+        """
+        return float("inf") if self.end_delivery is None else self.began_at
+
     def may_be_ended_until(self, until: float, now: float) -> None:
         """Make sure of the card: an older run's end was sent since it is there, and may come until then."""
         if self.end_delivery is not None:
-            self.end_delivery.doubt()
+            if not self.end_delivery.repeats:  # which has looked for itself
+                self.end_delivery.doubt()
         elif self.on_phone is OnPhone.YES:
             self.may_have_ended = True
             self._hit_until = max(self._hit_until, until)
@@ -803,8 +812,7 @@ class UpdateQueue:
 
 
 def _show(
-    account: Account,
-    stream_key: str,
+    activity: Activity,
     body: Mapping[str, Any],
     *,
     replaces: _Change | None,
@@ -815,10 +823,11 @@ def _show(
     Returns:
         The answer, and whether something of an older run may yet reach the card.
     """
+    account, stream_key = activity.account, activity.stream_key
     if persistence is None:
         _take_down(account, stream_key, body, replaces)
         return account.perform([stream_request(stream_key, None, body)]), False
-    with in_place_of_older(persistence, account.key, stream_key) as older:
+    with in_place_of_older(persistence, activity) as older:
         _take_down(account, stream_key, body, replaces)
         answer: StreamAnswer = account.perform([stream_request(stream_key, None, body)])
     return answer, older.may_hit

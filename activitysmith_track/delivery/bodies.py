@@ -1,4 +1,4 @@
-"""What is left out of a card's state where it does not begin the card, or ends it."""
+"""What is left out of a card's state where it does not begin the card, or ends it, and of a push that was refused."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
 def as_end(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state as one that ends the card: the alert and the address of what is shown belong to others."""
     return {name: value for name, value in without_alert(body).items() if name != "target"}
+
+
+def plain(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the words of a push and to whom they go, without what else there may be to object to."""
+    return {name: body[name] for name in ("title", "message", "target") if name in body}
 
 
 def opens_anew(body: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..client import retry
 from ..errors import ActivityLimitReached, BadRequest, NotFound, TooManyRequests
 from .account import Urgency
-from .bodies import as_end
+from .bodies import as_end, plain
 from .state import CopyOwner, Hold, Stage, moved
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class Delivery:
             if self._is_owed_after(error):
                 persistence.over(self, sent=retry.may_have_arrived(error) or self._may_come_late)
             else:
-                persistence.forget_copy(self)
+                self._clear()
             raise
         self.has_arrived = True
         self._settle_copy()
@@ -280,10 +280,14 @@ class Delivery:
         return self._may_pass(error)
 
     def _instead(self, error: Exception, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return what ends a card that was refused its last state, lest it runs on; `None` where nothing does.
+        """Return what goes in the place of what was refused, lest a card runs on or nobody hears; `None` for nothing.
 
-        A card that was to stay up ends with that state, and one that may not end with it ends as it is.
+        A card that was to stay up ends with that state, and one that may not end with it ends as it is. A push that
+        must come goes without more than its words.
         """
+        if self.kind == "push":
+            words = plain(body)
+            return words if isinstance(error, BadRequest) and words != body else None
         if (
             self.kind == "keep"
             and not self._may_pass(error)

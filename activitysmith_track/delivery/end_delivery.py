@@ -310,6 +310,8 @@ class EndDelivery(Delivery):
         return repeats_at
 
     def _settle_copy(self) -> None:
+        if self._holds:  # the card was ended that a start may have shown which was given up
+            self.persistence.forget_held(self.account_key, self.activity.stream_key)
         if self._attempted.repeats_at is None:
             super()._settle_copy()
         else:
@@ -318,7 +320,7 @@ class EndDelivery(Delivery):
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
             return contextlib.nullcontext(OlderEnds(False))
-        return in_place_of_older(self.persistence, self.account_key, self.activity.stream_key, self.activity.began_at)
+        return in_place_of_older(self.persistence, self.activity)
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note who keeps a copy: the watchdog need not say any more how the activity ended."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from ..client import retry
 from ..errors import RateLimited
 from .deliveries import Postponed
+from .state import OnPhone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._endpoint import AccountKey
+    from .activity import Activity
     from .persistence import Persistence
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
@@ -36,20 +37,15 @@ class OlderEnds:
 
 
 @contextlib.contextmanager
-def in_place_of_older(
-    persistence: Persistence, account: AccountKey, stream_key: str, began_by: float = float("inf")
-) -> Iterator[OlderEnds]:
+def in_place_of_older(persistence: Persistence, activity: Activity) -> Iterator[OlderEnds]:
     """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
 
-    It stays so while the start may have been carried out, since the older end would then hit the newer card. A start
-    that was refused gives it back.
+    It stays so while a start may have been carried out, since the older end would then hit the newer card. A start
+    that was refused gives it back, where none was given up before it.
 
     Args:
         persistence: who keeps it.
-        account: whose card it is.
-        stream_key: the card.
-        began_by: seconds since the epoch, by when what counts as an older run has begun. While a run goes on that is
-            any other: what has begun later is over by now.
+        activity: what begins, or ends, or is made sure of.
 
     Yields:
         What that is, as far as it is known; when it is over, all of it.
@@ -57,18 +53,20 @@ def in_place_of_older(
     Raises:
         EndUnderWay: where somebody else is sending it at this moment.
     """
+    account, stream_key = activity.account.key, activity.stream_key
     now = persistence.runtime.now()
-    until = persistence.hold_ends(account, stream_key, began_by)
+    until = persistence.hold_ends(account, stream_key, activity.older_began_by)
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
     try:
         yield older
     except Exception as error:
-        if not (retry.is_transient(error) or isinstance(error, RateLimited)):
+        may_have_begun = activity.on_phone is not OnPhone.NO or retry.is_transient(error)
+        if not (may_have_begun or isinstance(error, RateLimited)):
             persistence.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.hold_ends(account, stream_key, began_by)
+    later = persistence.hold_ends(account, stream_key, activity.older_began_by)
     older.may_hit |= later is None or later > persistence.runtime.now()
     persistence.forget_held(account, stream_key)

@@ -100,6 +100,7 @@ class PushDelivery(Delivery):
 
     def _is_owed_after(self, error: Exception) -> bool:
         may_repeat = self._request is not None and retry.may_repeat(self._request, error)
+        may_repeat = may_repeat or self._instead(error, self.body) is not None
         return may_repeat or (self.at_least_once and super()._is_owed_after(error))
 
     @property
@@ -121,6 +122,7 @@ class PushDelivery(Delivery):
         if isinstance(error, TooManyRequests):
             return self._silenced(error, now)
         if self._is_owed_after(error):
+            self.body = self._instead(error, self.body) or self.body
             return self._again_at(now, self._failures)
         self.dispatcher.lost += 1
         return self._done(Stage.LOST)

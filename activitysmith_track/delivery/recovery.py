@@ -105,7 +105,7 @@ class RecoveredDelivery(PushDelivery):
         if self.stream_key and retry.may_arrive_late(error):
             self.account.unanswered(self.stream_key, now).note(None if self.kind == "end" else self.body, now)
         self._make_room()
-        instead = self._instead(error, self.body)
+        instead = self._instead(error, self.body) if self.stream_key else None
         if instead is not None:
             self.kind, self.body = "end", instead
             return self._again_at(now, 1)

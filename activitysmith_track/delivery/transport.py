@@ -20,6 +20,43 @@ def load() -> None:
         from ..client import sync  # noqa: F401
 
 
+class _Connections:
+    """A client and the requests that use it: it is closed when the last of them is over, no earlier.
+
+    A connection that is being opened while its client is closed would stay open, with nobody left to close it.
+    """
+
+    __slots__ = ("_is_left", "_users", "client")
+
+    def __init__(self, client: ActivitySmith) -> None:
+        self.client = client
+        self._users: set[object] = set()
+        self._is_left = False
+
+    def enter(self) -> object | None:
+        """Begin a request; `None` where they are about to be closed, else what to `leave` with."""
+        user = object()
+        self._users.add(user)  # before the look: either `close` sees it, or it sees that `close` was called
+        if not (self._is_left or self.client.is_closed):
+            return user
+        self.leave(user)
+        return None
+
+    def leave(self, user: object) -> None:
+        """End a request."""
+        self._users.discard(user)
+        self._close_if_unused()
+
+    def close(self) -> None:
+        """Have no more requests begin, and close the client after those that are on their way."""
+        self._is_left = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_left and not self._users:
+            self.client.close()
+
+
 class HttpTransport:
     """The connections of one account; the client is made when there is something to send.
 
@@ -31,7 +68,7 @@ class HttpTransport:
 
     def __init__(self, api_key: str, base_url: str, seconds: float) -> None:
         self._key, self._base_url, self._seconds = api_key, base_url, seconds
-        self._client: ActivitySmith | None = None
+        self._connections: _Connections | None = None
 
     def perform(self, request: Request[Any], seconds: float | None = None) -> Any:
         """Make one attempt at a request; return its answer, or raise why there is none.
@@ -40,12 +77,19 @@ class HttpTransport:
             request: what to send.
             seconds: what it may take at most; by default what the transport was made with.
         """
-        client = self._client
-        if client is None or client.is_closed:  # another thread may have closed it since
-            client = self._connect()
-        return client.perform(request, seconds)
+        while True:
+            connections = self._connections or self._connect()
+            user = connections.enter()
+            if user is not None:
+                break
+            self._connect(connections)
+        try:
+            return connections.client.perform(request, seconds)
+        finally:
+            connections.leave(user)
 
-    def _connect(self) -> ActivitySmith:
+    def _connect(self, closed: _Connections | None = None) -> _Connections:
+        """Return connections that can be used, other than those that were found closed."""
         try:
             load()
         except Exception as error:  # the interpreter leaves, and refuses what a module wants to begin
@@ -54,15 +98,14 @@ class HttpTransport:
         with certificates, importing():  # in this order: who waits at a gate holds no lock
             from ..client.sync import ActivitySmith
 
-            client = self._client  # which another thread may close at any moment
-            if client is None or client.is_closed:
-                self._client = client = ActivitySmith(
-                    self._key, base_url=self._base_url, timeout=self._seconds, max_attempts=1
-                )
-            return client
+            connections = self._connections  # which another thread may close at any moment
+            if connections is None or connections is closed:
+                client = ActivitySmith(self._key, base_url=self._base_url, timeout=self._seconds, max_attempts=1)
+                self._connections = connections = _Connections(client)
+            return connections
 
     def close(self) -> None:
-        """Close the connections; a next request opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        """Close the connections, after the requests that are on their way; a next request opens new ones."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.close()
