@@ -421,7 +421,7 @@ class Judge:
     def _has_killed_heirs(self, process: Process) -> bool:
         """Tell whether a program was killed later, which may have had its debts under a lease."""
         killed = [each for each in self.world.processes if each.killed]  # to which a lease that runs may seem over
-        through_at = min(process.gone_at, process.lives_on_at)
+        through_at = min(process.gone_at, process.lives_on_at, process.leaves_at)
         return any(each.gone_at >= through_at or self.world.jumped for each in killed)
 
     def _was_succeeded(self, process: Process) -> bool:
