@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .._fork import children, importing, on_own_thread
 from .._pacing import DEFAULT_BUDGET, Budget
 from .account import Account
-from .activity import Activity, UpdateQueue
+from .activity import Activity
 from .deliveries import Delivery
 from .end_delivery import EndDelivery
 from .persistence import Parting, Persistence
@@ -26,6 +26,7 @@ from .recovery import LOOK_AGAIN, LeaseRenewal, OutboxRecovery
 from .runtime import Runtime
 from .shutdown import Shutdown, shutdown
 from .state import CopyOwner, Life, StateProvider
+from .update_queue import UpdateQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -140,8 +140,8 @@ class EndDelivery(Delivery):
             repeats_at = max(self._repeats_at, self._may_appear_until)
             if now < repeats_at:
                 return self._rest(now, repeats_at)
-        self._may_be_hit |= activity.may_have_ended
-        activity.may_have_ended = False  # which this makes sure of now
+        self._may_be_hit |= activity.certainty.may_have_ended
+        activity.certainty.may_have_ended = False  # which this makes sure of now
         can_open = activity.on_phone is not OnPhone.YES and not activity.is_in_flight
         opens = can_open and self._takes_slot(now)
         if activity.on_phone is OnPhone.NO and can_open and not opens:

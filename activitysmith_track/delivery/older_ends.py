@@ -13,8 +13,8 @@ from .state import OnPhone
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .activity import Activity
     from .persistence import Persistence
+    from .succession import Succession
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
 
@@ -37,7 +37,7 @@ class OlderEnds:
 
 
 @contextlib.contextmanager
-def in_place_of_older(persistence: Persistence, activity: Activity) -> Iterator[OlderEnds]:
+def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[OlderEnds]:
     """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
 
     It stays so while a start may have been carried out, since the older end would then hit the newer card. A start
@@ -45,7 +45,7 @@ def in_place_of_older(persistence: Persistence, activity: Activity) -> Iterator[
 
     Args:
         persistence: who keeps it.
-        activity: what begins, or ends, or is made sure of.
+        run: what begins, or ends, or is made sure of.
 
     Yields:
         What that is, as far as it is known; when it is over, all of it.
@@ -53,20 +53,20 @@ def in_place_of_older(persistence: Persistence, activity: Activity) -> Iterator[
     Raises:
         EndUnderWay: where somebody else is sending it at this moment.
     """
-    account, stream_key = activity.account.key, activity.stream_key
+    account, stream_key = run.account.key, run.stream_key
     now = persistence.runtime.now()
-    until = persistence.hold_ends(account, stream_key, activity.older_began_by)
+    until = persistence.hold_ends(account, stream_key, run.older_began_by)
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
     try:
         yield older
     except Exception as error:
-        may_have_begun = activity.on_phone is not OnPhone.NO or retry.is_transient(error)
+        may_have_begun = run.on_phone is not OnPhone.NO or retry.is_transient(error)
         if not (may_have_begun or isinstance(error, RateLimited)):
             persistence.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.hold_ends(account, stream_key, activity.older_began_by)
+    later = persistence.hold_ends(account, stream_key, run.older_began_by)
     older.may_hit |= later is None or later > persistence.runtime.now()
     persistence.forget_held(account, stream_key)

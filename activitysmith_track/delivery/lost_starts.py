@@ -1,0 +1,55 @@
+"""Starts of which nobody knows whether they were carried out: the connection broke, or no answer came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .bodies import opens_anew
+
+if TYPE_CHECKING:
+    from .state import ActivityState
+
+AS_IT_WAS_SECONDS = 30.0  # in which a start without an answer goes once more as it was
+
+
+class LostStarts:
+    """The starts of one card, until one is answered.
+
+    Attributes:
+        count: how many.
+        begun_at: when the card may have appeared by the first of them, on the runtime's clock; `None` for not at all.
+        is_own: what may be on the screen can be no older run's card.
+    """
+
+    __slots__ = ("_first", "begun_at", "count", "is_own")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.begun_at: float | None = None
+        self.is_own = False
+        self._first: ActivityState | None = None
+
+    def note(self, state: ActivityState, begun_at: float, *, is_first: bool) -> None:
+        """Note one more.
+
+        Args:
+            state: what it shows.
+            begun_at: when the card may have appeared by it.
+            is_first: True where the card cannot have been there before.
+        """
+        self.count += 1
+        if is_first:
+            self._first, self.begun_at = state, begun_at
+
+    def forget(self) -> None:
+        """Note that it is known what is on the screen."""
+        self.is_own, self.count, self._first = False, 0, None
+
+    def again(self, now: float) -> ActivityState | None:
+        """Return what goes once more as it was, so that its answer tells whose card is there; `None` for nothing.
+
+        What is true by then follows at once. What changes the card each time it is sent does not go.
+        """
+        if self.begun_at is None or self._first is None or opens_anew(self._first.body):
+            return None
+        return self._first if now < self.begun_at + AS_IT_WAS_SECONDS else None

@@ -1,0 +1,56 @@
+"""Which of several cards goes first, where not all may go: what is most wrong on the screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .activity import Activity
+    from .dispatcher import Dispatcher
+    from .state import ActivityState
+
+
+class UpdateQueue:
+    """The task that sends what is ready: where not all of it may go, what is most wrong on the screen first."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._ready: dict[Activity, None] = {}
+
+    def add(self, activity: Activity) -> None:
+        """Have an activity's state sent as soon as it may go."""
+        self._ready[activity] = None
+
+    def run(self, now: float) -> float | None:
+        """Send what may go; returns when the account lets the next one through."""
+        if not self._dispatcher.update_workers.free:
+            return None  # woken when a request has landed
+        later: float | None = None
+        for activity, state in self._by_staleness(now):
+            open_at = activity.account.open_at(now, activity.urgency)
+            if open_at > now:
+                later = open_at if later is None else min(later, open_at)
+            elif self._dispatcher.update_workers.free:
+                del self._ready[activity]
+                activity.launch(state, now)
+        return later
+
+    def _by_staleness(self, now: float) -> list[tuple[Activity, ActivityState]]:
+        """Return what is ready, with its state, what is most wrong on the screen first."""
+        found: list[tuple[float, Activity, ActivityState]] = []
+        for activity in list(self._ready):
+            state = activity.state_to_send()
+            stale = None if state is None else activity.staleness(state, now)
+            if state is None or stale is None:
+                del self._ready[activity]
+                self._dispatcher.scheduler.schedule(activity, now)  # it listens again
+            else:
+                found.append((stale, activity, state))
+        found.sort(key=lambda each: -each[0])
+        return [(activity, state) for _, activity, state in found]
+
+    def give_up(self) -> None:
+        """Forget what was ready; each activity is looked at again with its next change."""
+        for activity in self._ready:
+            activity.listen()
+        self._ready.clear()

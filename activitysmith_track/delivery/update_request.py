@@ -1,0 +1,79 @@
+"""The request that shows a state: what it was sent for, and the work of carrying it out."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..client.requests import end_stream_request, stream_request
+from ..errors import NotFound
+from .older_ends import in_place_of_older
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..client.answers import StreamAnswer
+    from .persistence import Persistence
+    from .state import ActivityState
+    from .succession import Succession
+
+
+class Change:
+    """A change of a card for a fresh one: whether the old one has gone. The worker's while it is on its way."""
+
+    __slots__ = ("is_begun",)
+
+    def __init__(self) -> None:
+        self.is_begun = False
+
+
+class Sending(NamedTuple):
+    """A request on its way.
+
+    Attributes:
+        at: when it was sent, on the runtime's clock.
+        state: what it shows.
+        body: what was sent of that.
+        begins: whether the card appears by it.
+        rotates: whether the card takes the place of an older one of this activity.
+        confirms: whether it makes sure that nothing else has changed the card.
+        change: how far a change of the card for a fresh one is.
+    """
+
+    at: float
+    state: ActivityState
+    body: Mapping[str, Any]
+    begins: bool
+    rotates: bool
+    confirms: bool
+    change: Change
+
+
+def show(run: Succession, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
+    """Show a state, on a fresh card if the one on the screen is to go: the work of a job.
+
+    Args:
+        run: whose card it is.
+        sending: what to show.
+        persistence: where older runs' ends are kept.
+
+    Returns:
+        The answer, and whether something of an older run may yet reach the card.
+    """
+    if not sending.confirms:
+        return _perform(run, sending), False
+    with in_place_of_older(persistence, run) as older:
+        answer = _perform(run, sending)
+    return answer, older.may_hit
+
+
+def _perform(run: Succession, sending: Sending) -> StreamAnswer:
+    account, key = run.account, run.stream_key
+    if sending.rotates:
+        content = {**sending.body["content_state"], "auto_dismiss_seconds": 0}
+        content.pop("duration_seconds", None)
+        with contextlib.suppress(NotFound):
+            account.perform([end_stream_request(key, None, {"content_state": content})])
+        sending.change.is_begun = True
+    answer: StreamAnswer = account.perform([stream_request(key, None, sending.body)])
+    return answer
