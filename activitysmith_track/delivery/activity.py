@@ -487,7 +487,7 @@ class Activity:
         self.account.note_request(now, 1 + rotates)
         persistence = self.dispatcher.persistence if confirms else None
         replaces = change if rotates else None
-        work = partial(_show, self.account, self.stream_key, body, replaces=replaces, persistence=persistence)
+        work = partial(_put_state, self.account, self.stream_key, body, replaces=replaces, persistence=persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
 
     def _begins_as_it_did(self, now: float) -> bool:
@@ -802,7 +802,7 @@ class UpdateQueue:
         self._ready.clear()
 
 
-def _show(
+def _put_state(
     account: Account,
     stream_key: str,
     body: Mapping[str, Any],

@@ -68,7 +68,7 @@ _PRAGMAS = (
 
 _busy: set[int] = set()  # the thread that is in a call
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 class _Refused(OSError):
@@ -135,7 +135,9 @@ class OutboxFile:
             with contextlib.suppress(ImportError):  # Windows
                 import fcntl  # noqa: F401
 
-    def transact(self, work: Callable[[sqlite3.Connection], T], nothing: T, *, create: bool = False) -> T:
+    def transact(
+        self, work: Callable[[sqlite3.Connection], Result], nothing: Result, *, create: bool = False
+    ) -> Result:
         """Do something in one transaction; where that fails, say so once and return `nothing`."""
         try:
             self.load()
@@ -209,7 +211,7 @@ def _refuse_foreign(path: Path, is_kind: Callable[[int], bool]) -> os.stat_resul
     return found
 
 
-def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], is_late: Callable[[], bool]) -> T:
+def _transaction(path: Path, work: Callable[[sqlite3.Connection], Result], is_late: Callable[[], bool]) -> Result:
     """Open the file, do something in one transaction, and close it again."""
     base = _connect(path, is_late)
     try:

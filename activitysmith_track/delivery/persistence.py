@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
             """Note that somebody has a copy."""
 
-    Owed = tuple[Kept, Entry]  # something that is owed, and its copy
+    OwedCopy = tuple[Kept, Entry]  # something that is owed, and its copy
 
 logger = logging.getLogger("activitysmith_track")
 
@@ -423,7 +423,7 @@ class Persistence:
         """
         with self._leaving:
             self._closed = not stays
-        kept, new, left, ambiguous = list["Kept"](), list["Owed"](), list["Owed"](), set[str]()
+        kept, new, left, ambiguous = list["Kept"](), list["OwedCopy"](), list["OwedCopy"](), set[str]()
         for delivery in owed():
             if not self.has_row(delivery):
                 entry = delivery.copy()
@@ -525,8 +525,8 @@ class Parting:
     def __init__(
         self,
         persistence: Persistence,
-        new: list[Owed],
-        left: list[Owed],
+        new: list[OwedCopy],
+        left: list[OwedCopy],
         kept: list[Kept],
         ambiguous: set[str],
         farewell: Callable[[], Callable[[float], bool]],

@@ -113,7 +113,7 @@ class JobRecord:
             own = [card for card in cards if card["account"] == account]
             alarming = [card for card in own if card["push"] is not None]
             if alarming:
-                yield self._owed(alarming[0], "push", _counted(alarming[0]["push"], len(own) - 1), now)
+                yield self._owed(alarming[0], "push", _with_count(alarming[0]["push"], len(own) - 1), now)
 
     def _owed(
         self, frame: Mapping[str, Any], method: str, body: dict[str, Any], at: float, again: bool = True
@@ -127,7 +127,7 @@ def _stream(frame: Mapping[str, Any]) -> tuple[int, str | None]:
     return frame["account"], frame["stream_key"]
 
 
-def _counted(push: dict[str, Any], more: int) -> dict[str, Any]:
+def _with_count(push: dict[str, Any], more: int) -> dict[str, Any]:
     if not more:
         return push
     others = f"and {more} more card{'s' if more > 1 else ''}"
