@@ -28,7 +28,7 @@ logger = logging.getLogger("activitysmith_track")
 
 TURN_SECONDS = 5.0  # that one thread waits for another one's call: for a disk that is slow, which is not locked
 
-_FILE = "outbox-2.sqlite"  # the figure is the table's: another table gets another file
+_FILE = "outbox-2.sqlite"  # the figure is the table's: once it is released, another table gets another file
 _PAGE = 4096  # bytes: the size of a drained file, which is one page
 _STEPS, _MOST_STEPS = 10_000, 2_000_000  # of SQLite's machine; a thousand entries take a tenth of that
 _TABLE = """CREATE TABLE entries (
