@@ -13,13 +13,10 @@ from .errors import InvalidRequest
 from .settings import unknown_option
 
 if TYPE_CHECKING:
-    from typing import TypeVar
-
     from typing_extensions import Unpack
 
     from .blocks.options import Options
-
-    F = TypeVar("F", bound=Callable[..., Any])
+    from .blocks.wrap import F
 
 __all__ = ["notify", "track_steps"]
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 from patience import PATIENCE
 
 import activitysmith_track
 
+REPEATED = {"TYPE_CHECKING", "_HOMES", "logger", "payloads", "settings", "trackers"}  # the same thing wherever it is
 HEAVY = ("httpx", "asyncio", "wrapt", "tenacity", "inspect", "dataclasses")
 
 FRESH = """
@@ -79,6 +84,27 @@ def test_unknown_name_is_an_attribute_error() -> None:
     """A name that is not there says so in Python's own way."""
     with pytest.raises(AttributeError, match="no attribute 'live_progres'"):
         activitysmith_track.live_progres  # noqa: B018
+
+
+def test_a_name_stands_once() -> None:
+    """What is defined at the top level of one module has a name that no other module gives to something else."""
+    homes = defaultdict[str, set[Path]](set)
+    for path in Path(activitysmith_track.__file__).parent.rglob("*.py"):
+        for name in defined(ast.parse(path.read_text(encoding="utf-8")).body):
+            homes[name].add(path)
+    assert {name for name, paths in homes.items() if len(paths) > 1 and not name.startswith("__")} == REPEATED
+
+
+def defined(statements: Iterable[ast.stmt]) -> Iterator[str]:
+    """Yield the names that statements define, also under a condition."""
+    for each in statements:
+        if isinstance(each, ast.If):
+            yield from defined([*each.body, *each.orelse])
+        elif isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield each.name
+        elif isinstance(each, ast.Assign | ast.AnnAssign):
+            targets = each.targets if isinstance(each, ast.Assign) else [each.target]
+            yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
 
 
 def test_version_is_that_of_the_distribution() -> None:

@@ -52,7 +52,7 @@ from activitysmith_track.delivery.scheduler import Scheduler, WorkerPool
 from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.delivery.signals import Signals
 from activitysmith_track.delivery.state import CopyOwner, Life, OnPhone
-from activitysmith_track.delivery.watchdog.line import Item
+from activitysmith_track.delivery.watchdog.line import QueuedFrame
 from activitysmith_track.delivery.watchdog.supervisor import Watchdog
 
 # ---------------------------------------------------------------------------------------------------- what they need
@@ -1054,7 +1054,7 @@ def test_a_watchdog_is_told_and_asked_at_once() -> None:
     dog._over = True
 
     def note(number: int) -> None:
-        dog._note(Item(("account", number % 400), b"", number % 1_000 < 700))
+        dog._note(QueuedFrame(("account", number % 400), b"", number % 1_000 < 700))
 
     together(*stop.after(times(10_000, note)), *[stop.repeat(lambda: dog.begin_close(0.0)(0.0))] * 2)
 

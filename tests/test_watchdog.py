@@ -1193,7 +1193,7 @@ def test_a_process_that_dies_between_two_looks(monkeypatch: pytest.MonkeyPatch) 
     line = lines.Line()
     monkeypatch.setattr(line, "_stands", lambda: True)
     line._pipe, line._identity = writes, lines._identity(writes)
-    line.put(lines.Item(("bye", 0), encode("bye"), True))
+    line.put(lines.QueuedFrame(("bye", 0), encode("bye"), True))
     assert not line.flush()
     line.close()
 

@@ -15,9 +15,8 @@ from .pushes import tell
 from .values import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
-    from typing import TypeVar
 
     from typing_extensions import Self
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from ..delivery.account import Account
     from ..delivery.signals import Signals
     from .outcome import Kind
-
-    F = TypeVar("F", bound=Callable[..., Any])
+    from .wrap import F
 else:
     trackers = Lazy("_tracker")
 

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .handle import Handle, StepBlock, open_handles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
-
     from typing_extensions import Self
 
-    F = TypeVar("F", bound=Callable[..., Any])
+    from .wrap import F
 
 
 def current() -> Handle:

@@ -19,7 +19,6 @@ from .values import fit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
-    from typing import TypeVar
 
     from typing_extensions import Self
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from ..delivery.state import ActivityState, CrashState, Mark
     from .outcome import Kind, Outcome
     from .states import StateBuilder
-
-    F = TypeVar("F", bound=Callable[..., Any])
+    from .wrap import F
 else:
     settings = Lazy("settings")
 

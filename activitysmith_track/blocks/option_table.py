@@ -40,7 +40,7 @@ _ALL_BUT_STATS = tuple(each for each in CARDS if each != "stats")
 _ALL_BUT_TIMER = tuple(each for each in CARDS if each != "timer")
 
 
-def check_text(path: str, value: Any) -> str:
+def check_visible_text(path: str, value: Any) -> str:
     """Check a text that must say something, and cut it to what a phone can show."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequest(path, value, "a string that is not blank")
@@ -167,7 +167,7 @@ class Option:
 
 OPTIONS: dict[str, Option] = {
     "title": Option(
-        check_text,
+        check_visible_text,
         "the card's title; the name by default.",
         pushes=True,
     ),

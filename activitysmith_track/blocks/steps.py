@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidRequest
 from .handle import Handle, StepBlock, note
-from .option_table import check_text
+from .option_table import check_visible_text
 from .outcome import LOOKS
 from .states import StateBuilder
 from .values import finite, fit
@@ -194,4 +194,4 @@ def _check_steps(steps: Any) -> tuple[str, ...] | int | None:
         return steps
     if isinstance(steps, (str, bytes)) or not isinstance(steps, Sequence) or not steps:
         raise InvalidRequest("steps", steps, "a list of names, or a number of at least 1")
-    return tuple(check_text(f"steps[{index}]", each) for index, each in enumerate(steps))
+    return tuple(check_visible_text(f"steps[{index}]", each) for index, each in enumerate(steps))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .outcome import Outcome
 
-LATE_SECONDS = 5.0  # after which a clock that appears late says so
+NOTICEABLE_SECONDS = 5.0  # after which a clock that appears late says so
 
 
 class TimerBuilder(StateBuilder["Timer"]):
@@ -32,13 +32,13 @@ class TimerBuilder(StateBuilder["Timer"]):
         """Return which way the clock runs, and from where."""
         state: dict[str, Any] = {"counts_down": handle._duration is not None}
         if handle._duration is not None:
-            late = handle._missed if handle._missed >= LATE_SECONDS else 0.0
+            late = handle._missed if handle._missed >= NOTICEABLE_SECONDS else 0.0
             state["duration_seconds"] = max(1.0, handle._duration - late)
         return state if handle._paused is None else {**state, "is_running": not handle._paused}
 
     def subtitle(self, handle: Timer) -> str | None:
         """Say what passed before the clock appeared, where it counts up."""
-        late = handle._duration is None and handle._missed >= LATE_SECONDS
+        late = handle._duration is None and handle._missed >= NOTICEABLE_SECONDS
         return f"plus {_text.format_duration(handle._missed)}" if late else None
 
     def last(self, handle: Timer, outcome: Outcome) -> dict[str, Any]:

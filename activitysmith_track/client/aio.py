@@ -55,7 +55,7 @@ class AsyncActivitySmith(Configured):
         self._http = httpx.AsyncClient(**self._options)
         self.notifications = AsyncNotifications(self)
         self.live_activities = AsyncLiveActivities(self)
-        self.metrics = AsyncMetrics(self)
+        self.metrics = AsyncWidgetMetrics(self)
 
     async def perform(self, request: Request[A]) -> A:
         """Send a request that is already built, and try again as the policy allows."""
@@ -169,7 +169,7 @@ class AsyncLiveActivities:
         return await self._client.perform(requests.end_request(request, fields, at_least_once=at_least_once))
 
 
-class AsyncMetrics:
+class AsyncWidgetMetrics:
     """`Metrics`, awaited."""
 
     def __init__(self, client: AsyncActivitySmith) -> None:

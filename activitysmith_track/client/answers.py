@@ -150,7 +150,7 @@ def _reason(status: int) -> str:
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
     try:
-        body = json.loads(content, parse_int=_integer, parse_constant=_no_constant)
+        body = json.loads(content, parse_int=_integer, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
@@ -162,7 +162,8 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _no_constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """Raise what is wrong with a number that JSON does not have; see `json.loads`."""
     raise ValueError(f"{name} is no JSON")
 
 

@@ -71,7 +71,7 @@ class ActivitySmith(Configured):
         self._http = httpx.Client(**self._options)
         self.notifications = Notifications(self)
         self.live_activities = LiveActivities(self)
-        self.metrics = Metrics(self)
+        self.metrics = WidgetMetrics(self)
 
     def perform(self, request: Request[A], seconds: float | None = None) -> A:
         """Send a request that is already built, and try again as the policy allows.
@@ -217,7 +217,7 @@ class LiveActivities:
         return self._client.perform(requests.end_request(request, fields, at_least_once=at_least_once))
 
 
-class Metrics:
+class WidgetMetrics:
     """Widgets' metrics: `client.metrics`."""
 
     def __init__(self, client: ActivitySmith) -> None:

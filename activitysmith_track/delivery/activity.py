@@ -18,7 +18,7 @@ from .older_ends import EndUnderWay
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
 from .succession import Succession
 from .unanswered import landed_by, through_by
-from .update_request import Change, Sending, show
+from .update_request import Change, Sending, put_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -193,11 +193,12 @@ class Activity(Succession):
         not_before = max(self._visible_at, self._retry_at)
         if now < not_before:
             return not_before
-        is_shown = self.on_phone is OnPhone.YES
-        if not is_shown and self.must_wait:
+        return self._wait(now) if self.on_phone is OnPhone.YES else self._appear_when_it_may(now)
+
+    def _appear_when_it_may(self, now: float) -> float | None:
+        """Have the card appear: after the end of an older run, with something to show, in a slot."""
+        if self.must_wait:
             return None  # woken when the older run's end is through
-        if is_shown:
-            return self._wait(now)
         if self.source.snapshot() is None:
             self.listen()
             if self.source.snapshot() is None:  # it may have had the first thing to show meanwhile
@@ -275,14 +276,18 @@ class Activity(Succession):
         confirm = self._confirm_due(now)
         if confirm is not None and confirm <= now:
             return confirm
-        change = self._change_at(now, mark, sent.mark)
-        if change is not None and change <= now:
-            state = self.source.snapshot()
-            if state is None or state.body == sent.body:
-                return confirm
-            if self._is_refused(state, now):
-                change = self._refused_until
+        change = self._visible_change_at(now, mark, sent)
         return min((due for due in (confirm, change) if due is not None), default=None)
+
+    def _visible_change_at(self, now: float, mark: Mark, sent: ActivityState) -> float | None:
+        """Return when a state goes that differs from the one on the screen in what is seen of it."""
+        change = self._change_at(now, mark, sent.mark)
+        if change is None or change > now:
+            return change
+        state = self.source.snapshot()
+        if state is None or state.body == sent.body:
+            return None
+        return self._refused_until if self._is_refused(state, now) else change
 
     def _goes_as_it_was(self, now: float) -> bool:
         """Tell whether what was sent last, and may be shown, goes once more: it is no further update.
@@ -376,27 +381,35 @@ class Activity(Succession):
         self.life = moved(self.life, Life.STARTING if begins else Life.UPDATING)
         self._arm()
         self.account.note_request(now, 1 + rotates)
-        work = partial(show, self, self._sending, self.dispatcher.persistence)
+        work = partial(put_state, self, self._sending, self.dispatcher.persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
 
     def _state_of(
         self, state: ActivityState | None, now: float, *, begins: bool, rotates: bool, confirms: bool
     ) -> ActivityState | None:
         """Return which state goes: that of this moment, or one that was sent before, which is no update."""
-        if self._unknown is not None and not rotates and self._goes_as_it_was(now):
-            return self._unknown
-        begun = self._lost_starts.again(now) if self.on_phone is OnPhone.MAYBE else None
-        if begun is not None:
-            return begun
-        is_same = confirms and not begins and not rotates and now < self.pace.transition_at()
-        if is_same and self.sent is not None and "duration_seconds" not in self.sent.body["content_state"]:
+        as_it_was = self._as_it_was(now, rotates=rotates)
+        if as_it_was is not None:
+            return as_it_was
+        is_fresh = begins or rotates
+        if confirms and not is_fresh and self._may_go_again(now):
             return self.sent  # which is no update where it still stands there
-        if rotates or begins or (confirms and self.certainty.may_have_ended):
-            if rotates or begins:
-                self.sent = None
+        if is_fresh or (confirms and self.certainty.may_have_ended):
+            self.sent = None if is_fresh else self.sent
             self.source.opening()
             return self.source.snapshot()  # what a card opens with
         return state
+
+    def _as_it_was(self, now: float, *, rotates: bool) -> ActivityState | None:
+        """Return what goes once more since nobody knows what became of it, or `None`."""
+        if not rotates and self._goes_as_it_was(now):
+            return self._unknown
+        return self._lost_starts.again(now) if self.on_phone is OnPhone.MAYBE else None
+
+    def _may_go_again(self, now: float) -> bool:
+        """Tell whether the card is made sure of by what it shows, since the budget allows no update by now."""
+        is_timed = self.sent is not None and "duration_seconds" in self.sent.body["content_state"]
+        return self.sent is not None and not is_timed and now < self.pace.transition_at()
 
     def _body_of(self, state: ActivityState, begins: bool, rotates: bool, confirms: bool) -> Mapping[str, Any]:
         """Return what is sent of a state: all of it where the card begins, or may have to begin anew."""
@@ -467,24 +480,32 @@ class Activity(Succession):
         """Note a card that has appeared, by this request or by one before of which nobody knew."""
         is_fresh = answer.operation in ("started", "rotated")
         self._count_start(answer, sending, now, is_fresh=is_fresh)
+        if sending.begins:
+            self._has_appeared(answer, sending, now, is_fresh=is_fresh)
+            may_be_hit |= self.is_in_doubt
+        if may_be_hit and self.end_delivery is not None:
+            self.end_delivery.doubt()
         # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
         # although this one had begun, something has ended it.
         is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
-        begun_at = self._lost_starts.begun_at
-        if not is_fresh and sending.begins and begun_at is not None:
-            self.pace.started = begun_at
-        may_be_hit = may_be_hit or (sending.begins and self.is_in_doubt)
-        if may_be_hit and self.end_delivery is not None:
-            self.end_delivery.doubt()
-        if sending.begins:
-            self.took_over_at = float("-inf") if answer.operation == "started" else now
-            self.dispatcher.look_after(Aftermath(self, sending.at if begun_at is None else begun_at))
         goes_on = self.certainty.revives(is_revived=is_fresh and not is_as_expected)
         if (may_be_hit or not is_as_expected) and goes_on:
-            self.certainty.may_have_ended |= self.end_delivery is None  # else it was this one's own end
-            attempt_seconds = self.dispatcher.runtime.attempt_seconds
-            self.certainty.check(landed_by(now, attempt_seconds))
-            self.certainty.hit_until = through_by(now, attempt_seconds)
+            self._check_after_others(now)
+
+    def _has_appeared(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
+        """Note since when the card is there, and look later whether an older run has met it."""
+        begun_at = self._lost_starts.begun_at
+        if not is_fresh and begun_at is not None:
+            self.pace.started = begun_at
+        self.took_over_at = float("-inf") if answer.operation == "started" else now
+        self.dispatcher.look_after(Aftermath(self, sending.at if begun_at is None else begun_at))
+
+    def _check_after_others(self, now: float) -> None:
+        """Make sure of the card when nothing of an older run can come any more."""
+        self.certainty.may_have_ended |= self.end_delivery is None  # else it was this one's own end
+        attempt_seconds = self.dispatcher.runtime.attempt_seconds
+        self.certainty.check(landed_by(now, attempt_seconds))
+        self.certainty.hit_until = through_by(now, attempt_seconds)
 
     def _count_start(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
         """Count from here on, and what iOS may have counted of starts without an answer."""

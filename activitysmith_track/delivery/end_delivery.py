@@ -112,7 +112,7 @@ class EndDelivery(Delivery):
         self._may_be_hit = True
 
     def _next(self, now: float) -> float | None:
-        activity, draining = self.activity, self.dispatcher.draining
+        activity = self.activity
         if activity.has_ended:
             self.dispatcher.settle(self)
             return None
@@ -120,18 +120,13 @@ class EndDelivery(Delivery):
             self._was_refused = activity.life is Life.REFUSED
             activity.life = moved(activity.life, Life.ENDING)
         self._arm()
-        if now < self.state.not_before and not draining:
+        if now < self.state.not_before and not self.dispatcher.draining:
             return self.state.not_before
         self.stage = moved(self.stage, Stage.OWED)
-        if activity.is_preceded:
+        if self._is_preceded:
             return self._wait_for_others(now)
-        if activity.must_wait and activity.on_phone is OnPhone.NO and not self._was_refused:
-            return self._wait_for_others(now)
-        # An end before the start would find nothing, so it waits for that to the last, unless the job leaves.
-        is_soon = activity.on_phone is OnPhone.YES or draining
-        grace = self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
-        if activity.is_in_flight and now < grace:
-            return grace
+        if activity.is_in_flight and now < self._overtakes_at:
+            return self._overtakes_at
         if self._repeats_at:
             if activity.is_replaced:
                 return self._withdraw()
@@ -140,6 +135,26 @@ class EndDelivery(Delivery):
             repeats_at = max(self._repeats_at, self._may_appear_until)
             if now < repeats_at:
                 return self._rest(now, repeats_at)
+        return self._try(now)
+
+    @property
+    def _is_preceded(self) -> bool:
+        """True while the end of an older run has to arrive first: it would end the card that this one opens."""
+        opens = self.activity.on_phone is OnPhone.NO and not self._was_refused
+        return self.activity.is_preceded or (opens and self.activity.must_wait)
+
+    @property
+    def _overtakes_at(self) -> float:
+        """When it goes although a request of its activity is on its way.
+
+        An end before the start would find nothing, so it waits for that to the last, unless the job leaves.
+        """
+        is_soon = self.activity.on_phone is OnPhone.YES or self.dispatcher.draining
+        return self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
+
+    def _try(self, now: float) -> float | None:
+        """Send it, after its card where that is to appear; or wait for a slot, or the rate."""
+        activity = self.activity
         self._may_be_hit |= activity.certainty.may_have_ended
         activity.certainty.may_have_ended = False  # which this makes sure of now
         can_open = activity.on_phone is not OnPhone.YES and not activity.is_in_flight
@@ -152,7 +167,7 @@ class EndDelivery(Delivery):
             # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
         self._attempted = _EndAttempt(now, opens=opens, overtakes=activity.is_in_flight)
         self._attempted.may_be_hit = opens and activity.is_in_doubt
-        later = None if draining else self._opens_at(now)
+        later = None if self.dispatcher.draining else self._opens_at(now)
         if later is not None:
             return self._wait(now, later)
         self._send(now)
@@ -391,18 +406,13 @@ class EndDelivery(Delivery):
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
-        is_opening = self._attempted.is_opening
-        if is_opening and self.activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
-            self.activity.on_phone = OnPhone.MAYBE
-        if retry.may_arrive_late(error):
-            shown = (self.state.opening or {}) if is_opening else self._last_state
-            self.activity.unanswered.note(shown, now)
-        is_refused = self._finds_no_room(error) or not self._may_pass(error)
-        if is_refused and self._ends_unseen:
+        self._note_failure(error, now)
+        finds_no_room = self._finds_no_room(error)
+        if self._ends_unseen and (finds_no_room or not self._may_pass(error)):
             self.dispatcher.tell_failure("an end", error)
             self._was_refused = True
             return self._again_at(now, 1)
-        if self._finds_no_room(error):
+        if finds_no_room:
             return self._refused(Stage.DELIVERED)
         if isinstance(error, NotFound):
             return self._done(Stage.DELIVERED)  # nothing is on the screen
@@ -412,11 +422,20 @@ class EndDelivery(Delivery):
         if retry.is_transient(error):
             return self._again_at(now, PROMPT_FAILURES if self._has_newer else self._failures)
         instead = self._instead(error, self.state.body)
-        if instead is not None:
-            self.state = self.state._replace(keep=False, body=instead)
-            return self._again_at(now, 1)
-        self.dispatcher.lost += 1
-        return self._refused(Stage.LOST)
+        if instead is None:
+            self.dispatcher.lost += 1
+            return self._refused(Stage.LOST)
+        self.state = self.state._replace(keep=False, body=instead)
+        return self._again_at(now, 1)
+
+    def _note_failure(self, error: Exception, now: float) -> None:
+        """Note what may be on the screen after an attempt that failed, or may come late."""
+        is_opening = self._attempted.is_opening
+        if is_opening and self.activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
+            self.activity.on_phone = OnPhone.MAYBE
+        if retry.may_arrive_late(error):
+            shown = (self.state.opening or {}) if is_opening else self._last_state
+            self.activity.unanswered.note(shown, now)
 
     def _refused(self, stage: Stage) -> float | None:
         if self._attempted.is_opening:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .._fork import importing
 
-MAX_BODY_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
+MAX_KEPT_BYTES = 64 * 1024  # of JSON; the service takes 4 KB of a push and 16 KB of metadata
 
 _OPERATIONS = {"end": "end_stream", "keep": "stream", "push": "send"}
 _LONGEST_NAME = 300  # characters of an id or a run
@@ -86,8 +86,3 @@ def checked(entry: Entry) -> Entry:
         attempts,
         began_at,
     )
-
-
-def refuse_constant(name: str) -> Any:
-    """Raise what is wrong with a number that JSON does not have; see `json.loads`."""
-    raise ValueError(f"{name} is no JSON")

@@ -19,9 +19,10 @@ from __future__ import annotations
 import hashlib  # noqa: F401  # `key_fingerprint` needs it where anything is kept, and late imports can fail
 import json
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from .entries import MAX_BODY_BYTES, Entry, checked, load_checks, refuse_constant
+from ..client.answers import refuse_constant
+from .entries import MAX_KEPT_BYTES, Entry, checked, load_checks
 from .outbox_file import MARKS, OutboxFile, has_marks
 from .state import Hold
 
@@ -35,8 +36,6 @@ MARK_SECONDS = 300.0  # for which it is known what became of an end
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 
 _ROUNDS = 20  # of a claim in which odd entries are dropped and others take their place
-
-T = TypeVar("T")
 
 
 class Outbox(OutboxFile):
@@ -167,7 +166,7 @@ class Outbox(OutboxFile):
             base.execute(f"DELETE FROM entries WHERE {left} AND {_AMBIGUOUS}", values)
             taken: list[Entry] = []
             rows = f"SELECT {_COLUMNS} FROM entries WHERE {left} ORDER BY kind = 'push', seq DESC"
-            for seq, *found in base.execute(rows, (MAX_BODY_BYTES, *values)).fetchall():
+            for seq, *found in base.execute(rows, (MAX_KEPT_BYTES, *values)).fetchall():
                 entry = self._read(found)
                 if entry is not None:  # else who claims it drops it
                     base.execute("UPDATE entries SET owner = ?, leased_until = ? WHERE seq = ?", (owner, until, seq))
@@ -454,7 +453,7 @@ class Outbox(OutboxFile):
     def _row(self, entry: Entry) -> tuple[Any, ...] | None:
         try:
             text = json.dumps(checked(entry).body, allow_nan=False)
-            if len(text) > MAX_BODY_BYTES:
+            if len(text) > MAX_KEPT_BYTES:
                 raise ValueError(f"{len(text)} bytes of JSON")
         except Exception as error:
             self.warn_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
@@ -530,7 +529,7 @@ class Outbox(OutboxFile):
             found = base.execute(
                 f"SELECT {_COLUMNS} FROM entries WHERE key_fingerprint = ? AND base_url = ? AND {_FREE}"
                 " ORDER BY kind = 'push', seq DESC LIMIT ?",
-                (MAX_BODY_BYTES, *account, now, now + LONGEST_LEASE, most - len(taken)),
+                (MAX_KEPT_BYTES, *account, now, now + LONGEST_LEASE, most - len(taken)),
             ).fetchall()
             for seq, *values in found:
                 entry = self._read(values)

@@ -28,7 +28,7 @@ logger = logging.getLogger("activitysmith_track")
 
 TURN_SECONDS = 5.0  # that one thread waits for another one's call: for a disk that is slow, which is not locked
 
-_FILE = "outbox-2.sqlite"  # the figure is the table's: another table gets another file
+_FILE = "outbox-2.sqlite"  # the figure is the table's: once it is released, another table gets another file
 _PAGE = 4096  # bytes: the size of a drained file, which is one page
 _STEPS, _MOST_STEPS = 10_000, 2_000_000  # of SQLite's machine; a thousand entries take a tenth of that
 _TABLE = """CREATE TABLE entries (
@@ -68,7 +68,7 @@ _PRAGMAS = (
 
 _busy: set[int] = set()  # the thread that is in a call
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 class _Refused(OSError):
@@ -135,7 +135,9 @@ class OutboxFile:
             with contextlib.suppress(ImportError):  # Windows
                 import fcntl  # noqa: F401
 
-    def transact(self, work: Callable[[sqlite3.Connection], T], nothing: T, *, create: bool = False) -> T:
+    def transact(
+        self, work: Callable[[sqlite3.Connection], Result], nothing: Result, *, create: bool = False
+    ) -> Result:
         """Do something in one transaction; where that fails, say so once and return `nothing`."""
         try:
             self.load()
@@ -209,7 +211,7 @@ def _refuse_foreign(path: Path, is_kind: Callable[[int], bool]) -> os.stat_resul
     return found
 
 
-def _transaction(path: Path, work: Callable[[sqlite3.Connection], T], is_late: Callable[[], bool]) -> T:
+def _transaction(path: Path, work: Callable[[sqlite3.Connection], Result], is_late: Callable[[], bool]) -> Result:
     """Open the file, do something in one transaction, and close it again."""
     base = _connect(path, is_late)
     try:

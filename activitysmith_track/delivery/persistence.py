@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
             """Note that somebody has a copy."""
 
-    Owed = tuple[Kept, Entry]  # something that is owed, and its copy
+    OwedCopy = tuple[Kept, Entry]  # something that is owed, and its copy
 
 logger = logging.getLogger("activitysmith_track")
 
@@ -423,7 +423,7 @@ class Persistence:
         """
         with self._leaving:
             self._closed = not stays
-        kept, new, left, ambiguous = list["Kept"](), list["Owed"](), list["Owed"](), set[str]()
+        kept, new, left, ambiguous = list["Kept"](), list["OwedCopy"](), list["OwedCopy"](), set[str]()
         for delivery in owed():
             if not self.has_row(delivery):
                 entry = delivery.copy()
@@ -525,8 +525,8 @@ class Parting:
     def __init__(
         self,
         persistence: Persistence,
-        new: list[Owed],
-        left: list[Owed],
+        new: list[OwedCopy],
+        left: list[OwedCopy],
         kept: list[Kept],
         ambiguous: set[str],
         farewell: Callable[[], Callable[[float], bool]],
@@ -610,9 +610,9 @@ def _store(partings: list[Parting], until: float, runtime: Runtime) -> None:
     outbox = partings[0].persistence.outbox
     if outbox is None:
         return
-    entries = [entry for each in partings for _, entry in each.left]
-    leases = [lease for each in partings for lease in each.leases]
-    in_flight = {each for parting in partings for each in parting.in_flight}
+    entries = [entry for _, entry in itertools.chain.from_iterable(each.left for each in partings)]
+    leases = list(itertools.chain.from_iterable(each.leases for each in partings))
+    in_flight = set(itertools.chain.from_iterable(each.in_flight for each in partings))
     with contextlib.ExitStack() as stack:
         for each in partings:
             stack.enter_context(each.persistence._leaving)

@@ -183,20 +183,34 @@ class OutboxRecovery:
 
     def run(self, now: float) -> float | None:
         """Claim what is owed, and have it delivered; see `Task.run`."""
-        dispatcher = self._dispatcher
         if self._job is None:
-            self._under_way = {each for each in self._under_way if not (each.stage.is_final or each.is_withdrawn)}
-            if len(self._under_way) >= FEW:
-                return now + CLAIM_POLL
-            self.looked_at, self._is_asked = now, False
-            work = partial(self._persistence.claim, self._account.key)
-            self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, work)
-            return None
-        if not self._job.done or dispatcher.persistence is not self._persistence:
+            return self._look(now)
+        if not self._job.done or self._dispatcher.persistence is not self._persistence:
             return None
         job, self._job = self._job, None
-        dispatcher.look_after_leases()
+        self._dispatcher.look_after_leases()
         claimed: Claimed = job.result or Claimed()
+        self._take_over(claimed)
+        if claimed.is_part or self._is_asked:
+            return now + (CLAIM_POLL if claimed.is_part else 0.0)
+        if claimed.again_in is not None and self._account.only_debts:
+            return now + min(claimed.again_in, HELD_POLL)  # who has it may be through long before the lease is over
+        self._dispatcher.settle(self)
+        return None if claimed.again_in is None else now + claimed.again_in
+
+    def _look(self, now: float) -> float | None:
+        """Look into the outbox, unless enough of what was found there is under way."""
+        self._under_way = {each for each in self._under_way if not (each.stage.is_final or each.is_withdrawn)}
+        if len(self._under_way) >= FEW:
+            return now + CLAIM_POLL
+        self.looked_at, self._is_asked = now, False
+        work = partial(self._persistence.claim, self._account.key)
+        self._job = self._dispatcher.scheduler.send(self._dispatcher.end_workers, self, work)
+        return None
+
+    def _take_over(self, claimed: Claimed) -> None:
+        """Have delivered what was found."""
+        dispatcher = self._dispatcher
         owed = dispatcher.owed_ids() if claimed.entries else set()
         for entry in claimed.entries:
             if entry.id in owed:
@@ -206,12 +220,6 @@ class OutboxRecovery:
                 self._account.recovered[entry.stream_key] = delivery
             self._under_way.add(delivery)
             dispatcher.deliver(delivery)
-        if claimed.is_part or self._is_asked:
-            return now + (CLAIM_POLL if claimed.is_part else 0.0)
-        if claimed.again_in is not None and self._account.only_debts:
-            return now + min(claimed.again_in, HELD_POLL)  # who has it may be through long before the lease is over
-        dispatcher.settle(self)
-        return None if claimed.again_in is None else now + claimed.again_in
 
     def give_up(self) -> None:
         """Leave it to a next process; see `Task.give_up`."""

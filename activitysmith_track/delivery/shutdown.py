@@ -228,11 +228,16 @@ class Shutdown:
         for fate, count in left.items():
             if count and tells:
                 logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
-        if not self._interpreter.has_other_threads():  # else another one may yet have something sent
-            for each in dispatchers:
-                if each.is_idle:
-                    each.close_connections()
+        self._close_connections(dispatchers)
         return tells and any(left.values())
+
+    def _close_connections(self, dispatchers: list[Dispatcher]) -> None:
+        """Close what nobody uses any more, unless another thread may yet have something sent."""
+        if self._interpreter.has_other_threads():
+            return
+        for each in dispatchers:
+            if each.is_idle:
+                each.close_connections()
 
 
 def _settle(dispatchers: list[Dispatcher], *, ends_open: bool) -> list[BaseException]:

@@ -49,7 +49,7 @@ class Sending(NamedTuple):
     change: Change
 
 
-def show(run: Succession, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
+def put_state(run: Succession, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
     """Show a state, on a fresh card if the one on the screen is to go: the work of a job.
 
     Args:

@@ -35,7 +35,7 @@ __all__ = ["Card", "Device", "Face", "Moment", "ReceivedPush", "Window", "on_scr
 
 MAX_MOMENTS = 1_000  # states that a card remembers
 MAX_HISTORY_BYTES = 1024 * 1024  # of those states
-MOST = 10_000_000_000  # of any parameter
+LARGEST_PARAMETER = 10_000_000_000  # of any parameter
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Device:
     focus: bool = False
 
     def __post_init__(self) -> None:
-        payloads.check_integer("free_updates", self.free_updates, at_most=MOST)
-        payloads.check_integer("cards", self.cards, at_least=1, at_most=MOST)
+        payloads.check_integer("free_updates", self.free_updates, at_most=LARGEST_PARAMETER)
+        payloads.check_integer("cards", self.cards, at_least=1, at_most=LARGEST_PARAMETER)
         for name in ("seconds_per_update", "refill_seconds", "life_seconds", "stay_seconds"):
-            payloads.check_number(name, getattr(self, name), at_least=0, at_most=MOST)
+            payloads.check_number(name, getattr(self, name), at_least=0, at_most=LARGEST_PARAMETER)
         if not isinstance(self.focus, bool):
             raise InvalidRequest("focus", self.focus, "True or False")
 

@@ -17,7 +17,7 @@ __all__ = ["Drawing", "Views", "request_json", "tap_json"]
 ROWS = 200  # requests that a page is given at once
 DRAWN_PUSHES, DRAWN_TAPS = 20, 20  # the newest
 POINTS = 120  # of each line of a chart
-LONGEST_TEXT, MOST_MEMBERS = 4_096, 1_000  # characters of a text and members of a list that a page is given
+LONGEST_DRAWN, MOST_MEMBERS = 4_096, 1_000  # characters of a text and members of a list that a page is given
 _DRAWN_BUTTON = ("title", "type", "url", "method")
 _DRAWN_PUSH = ("title", "subtitle", "message", "icon", "media", "redirection", "interruption_level")
 
@@ -109,7 +109,7 @@ class Views:
 def clipped(value: Any) -> Any:
     """Shorten what no screen has room for."""
     if isinstance(value, str):
-        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
+        return value if len(value) <= LONGEST_DRAWN else value[: LONGEST_DRAWN - 1] + "…"
     if isinstance(value, dict):
         return {name: clipped(member) for name, member in value.items()}
     return [clipped(member) for member in value[:MOST_MEMBERS]] if isinstance(value, list) else value

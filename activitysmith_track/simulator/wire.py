@@ -45,7 +45,7 @@ def read_object(content: bytes) -> dict[str, Any] | None:
     if not content.strip():
         return None
     try:
-        body = json.loads(content.decode(), parse_constant=_no_constant, parse_float=_finite_number)
+        body = json.loads(content.decode(), parse_constant=_refuse_constant, parse_float=_finite_number)
     except (ValueError, RecursionError):
         raise Refusal(400, "Invalid JSON", "the body is not JSON in UTF-8") from None
     if not isinstance(body, dict):
@@ -65,7 +65,7 @@ def _is_deep(body: dict[str, Any]) -> bool:
     return bool(level)
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .protocol import MAX_ENTRIES, MAX_FRAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
 MAX_HELD = 4 * MAX_FRAME  # bytes of frames that are kept
 
@@ -91,15 +91,18 @@ class JobRecord:
         made = [self._owed(frame, "end", frame["end"], now) for frame in streams.values()]
         if not self.left:
             made += self._alarms([*streams.values(), *(frame for frame in cards if not frame["end"])], now)
-        owed = {
-            frame["id"] if frame["method"] == "push" else _stream(frame): frame
-            for frame in known
-            if frame["frame"] == "owed" and (frame["method"] == "push" or _stream(frame) not in streams)
-        }
-        return made + [
-            self._owed(frame, frame["method"], frame["body"], frame["occurred_at"], frame["at_least_once"])
-            for frame in owed.values()
-        ]
+        return [*made, *self._entrusted(known, streams)]
+
+    def _entrusted(self, known: list[dict[str, Any]], streams: Container[tuple[int, str | None]]) -> Iterator[Owed]:
+        """Yield what the job has left to be delivered; of each stream the newest, unless a card of it is open."""
+        owed: dict[object, dict[str, Any]] = {}
+        for frame in known:
+            if frame["frame"] == "owed" and frame["method"] == "push":
+                owed[frame["id"]] = frame
+            elif frame["frame"] == "owed" and _stream(frame) not in streams:
+                owed[_stream(frame)] = frame
+        for frame in owed.values():
+            yield self._owed(frame, frame["method"], frame["body"], frame["occurred_at"], frame["at_least_once"])
 
     def leases(self) -> list[tuple[tuple[str, str], str]]:
         """Return whose leases in the outbox are to be taken over, each with the account."""
@@ -113,7 +116,7 @@ class JobRecord:
             own = [card for card in cards if card["account"] == account]
             alarming = [card for card in own if card["push"] is not None]
             if alarming:
-                yield self._owed(alarming[0], "push", _counted(alarming[0]["push"], len(own) - 1), now)
+                yield self._owed(alarming[0], "push", _with_count(alarming[0]["push"], len(own) - 1), now)
 
     def _owed(
         self, frame: Mapping[str, Any], method: str, body: dict[str, Any], at: float, again: bool = True
@@ -127,7 +130,7 @@ def _stream(frame: Mapping[str, Any]) -> tuple[int, str | None]:
     return frame["account"], frame["stream_key"]
 
 
-def _counted(push: dict[str, Any], more: int) -> dict[str, Any]:
+def _with_count(push: dict[str, Any], more: int) -> dict[str, Any]:
     if not more:
         return push
     others = f"and {more} more card{'s' if more > 1 else ''}"

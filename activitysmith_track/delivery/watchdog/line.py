@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); from activitysmith_track.delivery.watchdog.process import main; main()"
+    "import sys; sys.path.append(sys.argv[1]);"
+    " from activitysmith_track.delivery.watchdog.process import run_watchdog; run_watchdog()"
 )
 # The shell leaves at once, so that the watchdog is no child of the job, whose own `os.wait()` never meets it.
 _LEAVE = '{ "$@" <&3 3<&- & } 3<&0'
 _ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")  # what Python may need
-_ROUTES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")  # over the pipe: a password may be in them
-_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-_HOMES = ("HOME", "XDG_STATE_HOME")  # where the user's state directory is
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")  # over the pipe: a password may be in them
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_HOME_VARIABLES = ("HOME", "XDG_STATE_HOME")  # where the user's state directory is
 ONE_WRITE = 16_384  # bytes that a pipe takes at once, if it is empty
 BLOCKED_SECONDS = 0.1  # between two looks at a pipe that is full
 
 
-class Item(NamedTuple):
+class QueuedFrame(NamedTuple):
     """A frame on its way to the process; one that does not live takes back an earlier one of its key."""
 
     key: tuple[str, int]
@@ -45,7 +46,7 @@ class Line:
     def __init__(self, outbox: str | bool = False, now: Callable[[], float] = time.monotonic) -> None:
         self.pid: int | None = None
         self._outbox, self._now = outbox, now
-        self._pending: dict[tuple[str, int], Item] = {}  # the newest of each key, to be written
+        self._pending: dict[tuple[str, int], QueuedFrame] = {}  # the newest of each key, to be written
         self._rest = b""  # of a frame that is written by half
         self._known: set[tuple[str, int]] = set()
         self._pipe: int | None = None
@@ -69,7 +70,7 @@ class Line:
         try:
             self._spawn(python, frames, tells, seconds)
             self._return(frames, tells)
-            self.put(Item(("hello", 0), encode("hello", **self._hello(timing)), True))
+            self.put(QueuedFrame(("hello", 0), encode("hello", **self._hello(timing)), True))
             while self.flush() and self.blocked and self._now() < until:
                 self.wait(BLOCKED_SECONDS)
             self.pid = _await_ready(told, until, self._now)
@@ -103,7 +104,12 @@ class Line:
             os.close(each)
 
     def _hello(self, timing: Timing) -> dict[str, Any]:
-        names = [*_ROUTES, *(name.upper() for name in _ROUTES), *_TRUST, *_HOMES]
+        names = [
+            *_PROXY_VARIABLES,
+            *(name.upper() for name in _PROXY_VARIABLES),
+            *_CERTIFICATE_VARIABLES,
+            *_HOME_VARIABLES,
+        ]
         return {
             "protocol": PROTOCOL,
             "pid": os.getpid(),
@@ -124,15 +130,15 @@ class Line:
 
     def say_bye(self) -> None:
         """Tell the process that the job leaves in order."""
-        self.put(Item(("bye", 0), encode("bye"), True))
+        self.put(QueuedFrame(("bye", 0), encode("bye"), True))
         self.flush()
 
-    def put(self, item: Item) -> None:
+    def put(self, queued: QueuedFrame) -> None:
         """Have a frame written in the place of the one of its key that has not been."""
-        if item.lives or item.key in self._known:
-            self._pending[item.key] = item
+        if queued.lives or queued.key in self._known:
+            self._pending[queued.key] = queued
         else:
-            self._pending.pop(item.key, None)
+            self._pending.pop(queued.key, None)
 
     def flush(self) -> bool:
         """Write as much as the pipe takes; False when the process is gone."""
@@ -141,9 +147,9 @@ class Line:
         try:
             while self._rest or self._pending:
                 while self._pending and len(self._rest) < ONE_WRITE:
-                    item = self._pending.pop(next(iter(self._pending)))
-                    self._rest += item.frame
-                    (self._known.add if item.lives else self._known.discard)(item.key)
+                    queued = self._pending.pop(next(iter(self._pending)))
+                    self._rest += queued.frame
+                    (self._known.add if queued.lives else self._known.discard)(queued.key)
                 self._rest = self._rest[os.write(self._pipe or -1, self._rest) :]
         except BlockingIOError:
             return True

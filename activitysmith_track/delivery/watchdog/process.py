@@ -30,7 +30,7 @@ TERM_SECONDS = 20.0  # how long the process still tries after a SIGTERM of its o
 POLL_SECONDS = 1.0  # how often it looks for the job where there is no pidfd
 
 
-def main() -> None:  # pragma: no cover  # its process is without site, so coverage does not see it
+def run_watchdog() -> None:  # pragma: no cover  # its process is without site, so coverage does not see it
     """Be the watchdog.
 
     Standard input is the pipe, standard output the job's pidfd, and the error output is told when the watch begins.

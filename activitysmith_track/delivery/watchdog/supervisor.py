@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..._fork import children
 from ..._inbox import Inbox
 from ...errors import InvalidRequest
-from .line import BLOCKED_SECONDS, Item, Line
+from .line import BLOCKED_SECONDS, Line, QueuedFrame
 from .protocol import MAX_ENTRIES, Timing, encode
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Watchdog:
         _watchdogs.add(self)
 
     def _fresh(self) -> None:
-        self._inbox: Inbox[Item | _Farewell | threading.Event] = Inbox()
+        self._inbox: Inbox[QueuedFrame | _Farewell | threading.Event] = Inbox()
         self._accounts: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
@@ -281,7 +281,7 @@ class Watchdog:
         if self._over:
             return
         try:
-            self._inbox.put(Item(key, encode(kind, **fields), lives))
+            self._inbox.put(QueuedFrame(key, encode(kind, **fields), lives))
         except (TypeError, ValueError) as error:
             self._tell(f"activitysmith_track: the watchdog cannot take this in: {error}")
             return
@@ -323,7 +323,7 @@ class Watchdog:
         with contextlib.suppress(Empty):
             received = self._inbox.get(self._pause() if wait and self._farewell is None else 0.0)
             while not isinstance(received, _Farewell):
-                if isinstance(received, Item):
+                if isinstance(received, QueuedFrame):
                     self._note(received)
                 else:
                     self._waiting.append(received)
@@ -347,16 +347,16 @@ class Watchdog:
         """True where there is something for which a process is started: what is on the disk is safe without."""
         return any(kind not in ("account", "leases") for kind, _ in list(self._live))  # `begin_close`: on any thread
 
-    def _note(self, item: Item) -> None:
-        if not item.lives:
-            self._live.pop(item.key, None)
-        elif item.key not in self._live and len(self._live) >= MAX_ENTRIES:
+    def _note(self, queued: QueuedFrame) -> None:
+        if not queued.lives:
+            self._live.pop(queued.key, None)
+        elif queued.key not in self._live and len(self._live) >= MAX_ENTRIES:
             self._tell(f"activitysmith_track: the watchdog guards {MAX_ENTRIES} things and takes in no more")
             return
         else:
-            self._live[item.key] = item.frame
+            self._live[queued.key] = queued.frame
         if self._line is not None:
-            self._line.put(item)
+            self._line.put(queued)
         self._busy_at = self._now()
 
     def _look_after(self, until: float | None = None) -> None:
@@ -386,7 +386,7 @@ class Watchdog:
             return
         self._busy_at = self._now()
         for key, frame in self._live.items():
-            line.put(Item(key, frame, True))
+            line.put(QueuedFrame(key, frame, True))
         # What was said meanwhile may take back what it has not been told yet. And if the job leaves by now, no card
         # is told without the bye: the interpreter may stop this thread between two writes.
         if self._receive(wait=False) is None:
