@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .._pacing import DEFAULT_BUDGET, Pacer, Range
+from .._pacing import DEFAULT_BUDGET
 from ..client import retry
 from ..errors import ActivityLimitReached, BadRequest, NoRecipients, ServerError, TooManyRequests
 from .account import Urgency
 from .aftermath import Aftermath
-from .bodies import without_alert, without_opening
-from .certainty import Certainty
 from .end_delivery import EndDelivery
-from .lost_starts import LostStarts
 from .older_ends import EndUnderWay
+from .screen import Screen
 from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
 from .succession import Succession
 from .unanswered import landed_by, through_by
 from .update_request import Change, Sending, put_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .._pacing import Budget
     from ..client.answers import StreamAnswer
     from .account import Account
@@ -44,37 +40,27 @@ class Activity(Succession):
 
     Attributes:
         life: where it is in its life.
-        sent: what it shows.
         attention: what change of the handle has it looked at.
         is_armed: whether a watchdog knows of it; `None` before that was asked.
-        certainty: whether its card is still what was sent.
+        screen: what is known of its card.
         took_over_at: when it began on a card that was there: of an older run, or of a newer one in another process.
     """
 
     __slots__ = (
         "_epoch",
         "_failures",
-        "_gives_way",
         "_is_in_doubt",
         "_job",
         "_looked",
-        "_lost_starts",
-        "_ranges",
-        "_refused",
-        "_refused_until",
         "_retry_at",
         "_sending",
-        "_stays_until",
-        "_unknown",
         "_visible_at",
         "attention",
-        "certainty",
         "dispatcher",
         "is_armed",
         "life",
         "number",
-        "pace",
-        "sent",
+        "screen",
         "source",
         "took_over_at",
     )
@@ -92,25 +78,16 @@ class Activity(Succession):
     ) -> None:
         super().__init__(account, stream_key, dispatcher.runtime.wall())
         self.dispatcher, self.source = dispatcher, source
-        self.pace = Pacer(reserve, budget)
+        self.screen = Screen(account, stream_key, reserve, budget)
         self.life, self.attention = Life.WAITING, Attention.ANY
-        self.sent: ActivityState | None = None
         self.end_delivery: EndDelivery | None = None
         self.number = next(dispatcher.order)
         self.is_armed: bool | None = None
         self._epoch = dispatcher.epoch
         self._visible_at = visible_at  # a delay keeps it off the screen until then
         self._retry_at = 0.0  # when a request that failed is tried again
-        self.certainty = Certainty()
-        self._lost_starts = LostStarts()
         self._is_in_doubt = False  # an earlier process may yet have something on its way
         self._looked: Mark | None = None
-        self._ranges: dict[str, Range] | None = None  # of the numbers on it
-        self._unknown: ActivityState | None = None  # sent last, and nobody knows whether it is shown
-        self._gives_way = False  # that to a newer one, since the service seems to be unable to take it
-        self._refused: ActivityState | None = None  # by the service
-        self._refused_until = 0.0  # when that is tried again
-        self._stays_until = 0.0  # since the service refused to end it for a fresh one
         self._sending: Sending | None = None
         self._job: Job | None = None
         self._failures = 0
@@ -140,11 +117,6 @@ class Activity(Succession):
     def has_ended(self) -> bool:
         """True when nothing more will be sent of it."""
         return self.life is Life.ENDED
-
-    @property
-    def _rotate_at(self) -> float:
-        """When the card is changed for a fresh one."""
-        return max(self.pace.rotate_at, self._stays_until)
 
     def unlink(self) -> None:
         """Leave the row, of which the newest is the account's; the dispatcher's lock is held."""
@@ -238,7 +210,7 @@ class Activity(Succession):
     def _wait(self, now: float) -> float | None:
         """Have a state sent if it is due; else return when to look again."""
         mark = self.source.mark()
-        due = self._update_at(now, mark)
+        due = self.screen.update_at(now, mark, self.source)
         if due is not None and due <= now:
             self.dispatcher.make_ready(self, now)
             return None
@@ -250,10 +222,11 @@ class Activity(Succession):
 
     def _busy(self, now: float, mark: Mark, due: float | None) -> float:
         """Return when to look again at a job that moves; until then its changes wake nobody, transitions excepted."""
-        is_behind = self.sent is not None and mark.transitions != self.sent.mark.transitions
+        screen = self.screen
+        is_behind = screen.sent is not None and mark.transitions != screen.sent.mark.transitions
         self.attention = Attention.NONE if is_behind else Attention.TRANSITIONS
-        confirm = float("inf") if self.certainty.is_due(now) else self.certainty.check_at
-        return min(self.pace.look_at(now) if due is None else due, self._rotate_at, confirm)
+        confirm = float("inf") if screen.certainty.is_due(now) else screen.certainty.check_at
+        return min(screen.pace.look_at(now) if due is None else due, screen.rotate_at, confirm)
 
     def _rest(self, now: float, mark: Mark | None, due: float | None) -> float | None:
         """Have the next change looked at; returns when to look again without one."""
@@ -261,81 +234,9 @@ class Activity(Succession):
         wait = self.source.rest(mark)
         ahead = [due, None if wait is None else now + wait]
         if self.on_phone is OnPhone.YES:
-            check_at = self.certainty.check_at
-            ahead += [self._rotate_at, check_at if now < check_at < float("inf") else None]
+            check_at = self.screen.certainty.check_at
+            ahead += [self.screen.rotate_at, check_at if now < check_at < float("inf") else None]
         return min((when for when in ahead if when is not None), default=None)
-
-    def _update_at(self, now: float, mark: Mark) -> float | None:
-        """Return when a state goes; `None` for not by itself. It is built where that would be now."""
-        sent = self.sent
-        if sent is None or now >= self._rotate_at:
-            return now
-        if self._unknown is not None:
-            is_as_it_was = self._goes_as_it_was(now) and mark == self._unknown.mark
-            return now if is_as_it_was else max(now, self.pace.transition_at())
-        confirm = self._confirm_due(now)
-        if confirm is not None and confirm <= now:
-            return confirm
-        change = self._visible_change_at(now, mark, sent)
-        return min((due for due in (confirm, change) if due is not None), default=None)
-
-    def _visible_change_at(self, now: float, mark: Mark, sent: ActivityState) -> float | None:
-        """Return when a state goes that differs from the one on the screen in what is seen of it."""
-        change = self._change_at(now, mark, sent.mark)
-        if change is None or change > now:
-            return change
-        state = self.source.snapshot()
-        if state is None or state.body == sent.body:
-            return None
-        return self._refused_until if self._is_refused(state, now) else change
-
-    def _goes_as_it_was(self, now: float) -> bool:
-        """Tell whether what was sent last, and may be shown, goes once more: it is no further update.
-
-        What is true by then follows at once. A card that may have to begin anew is built anew.
-        """
-        unknown = self._unknown
-        if unknown is None or self._gives_way or self._may_begin_anew(now):
-            return False
-        return self.unanswered.is_free(without_opening(unknown.body))
-
-    def _is_refused(self, state: ActivityState, now: float) -> bool:
-        """Tell whether the service has refused just this, and is not asked again by now."""
-        return self._refused is not None and now < self._refused_until and state.body == self._refused.body
-
-    def _confirm_due(self, now: float) -> float | None:
-        """Return when the card is shown once more to be sure of it; `None` for not by now.
-
-        Where only an older state may have come late, that is an update, for which the budget must allow. A card that
-        may have been ended begins anew.
-        """
-        if not self.certainty.is_due(now):
-            return None
-        return now if self.certainty.may_have_ended else self.pace.transition_at()
-
-    def _may_begin_anew(self, now: float) -> bool:
-        """Tell whether it is time to make sure of a card that may have been ended."""
-        return self.certainty.may_have_ended and self.certainty.is_due(now)
-
-    def _change_at(self, now: float, mark: Mark, sent: Mark) -> float | None:
-        """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
-        if mark.transitions != sent.transitions:
-            return self.pace.transition_at()
-        if mark.fraction is not None and mark.fraction != sent.fraction:
-            return self.pace.progress_at(now, mark.fraction)
-        change = self._change(mark, sent)
-        return self.pace.reading_at(change) if change else None  # what else has changed rides with the next update
-
-    def _change(self, mark: Mark, sent: Mark) -> float:
-        """Return how far the readings are from those on the screen, 0 to 1 of the range seen; 1 for another text."""
-        if mark.detail != sent.detail:
-            return 1.0
-        changes = [0.0]
-        for label, value in mark.numbers.items():
-            self._ranges = self._ranges or {}
-            seen = self._ranges.setdefault(label, Range())
-            changes.append(seen.change(sent.numbers.get(label, value), value))
-        return max(changes)
 
     def state_to_send(self) -> ActivityState | None:
         """Return the state of this moment, or `None` where nothing is to be sent by now."""
@@ -347,77 +248,26 @@ class Activity(Succession):
     @property
     def urgency(self) -> Urgency:
         """How much of the account's rate it leaves to others: less where something else may be on the screen."""
-        is_sure = self.on_phone is OnPhone.YES and not self.certainty.is_due(self.dispatcher.clock())
+        is_sure = self.on_phone is OnPhone.YES and not self.screen.certainty.is_due(self.dispatcher.clock())
         return Urgency.UPDATE if is_sure else Urgency.START
-
-    def staleness(self, state: ActivityState, now: float) -> float | None:
-        """Return how wrong the screen is, 0 to 1, and more where a start or a transition is missing.
-
-        `None` means that there is nothing to send any more.
-        """
-        sent = self.sent
-        if sent is None or self._unknown is not None:
-            return 2.0
-        is_due = now >= self._rotate_at or self.certainty.is_due(now)
-        if not is_due and (state.body == sent.body or self._is_refused(state, now)):
-            return None
-        if state.mark.transitions != sent.mark.transitions:
-            return 2.0
-        if state.mark.fraction is None or sent.mark.fraction is None:
-            return self._change(state.mark, sent.mark)
-        return abs(state.mark.fraction - sent.mark.fraction)
 
     def launch(self, state: ActivityState | None, now: float) -> None:
         """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
         begins = self.on_phone is not OnPhone.YES
-        rotates = not begins and now >= self._rotate_at
-        confirms = begins or self.certainty.is_due(now)
-        state = self._state_of(state, now, begins=begins, rotates=rotates, confirms=confirms)
+        screen = self.screen
+        rotates = not begins and now >= screen.rotate_at
+        confirms = begins or screen.certainty.is_due(now)
+        state = screen.choose(state, now, self.source, begins=begins, rotates=rotates)
         if state is None:
             return
-        self._gives_way = False
-        body = self._body_of(state, begins, rotates, confirms)
+        screen.gives_way = False
+        body = screen.body_of(state, begins=begins, rotates=rotates, confirms=confirms)
         self._sending = Sending(now, state, body, begins, rotates, confirms, Change())
         self.life = moved(self.life, Life.STARTING if begins else Life.UPDATING)
         self._arm()
         self.account.note_request(now, 1 + rotates)
         work = partial(put_state, self, self._sending, self.dispatcher.persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
-
-    def _state_of(
-        self, state: ActivityState | None, now: float, *, begins: bool, rotates: bool, confirms: bool
-    ) -> ActivityState | None:
-        """Return which state goes: that of this moment, or one that was sent before, which is no update."""
-        as_it_was = self._as_it_was(now, rotates=rotates)
-        if as_it_was is not None:
-            return as_it_was
-        is_fresh = begins or rotates
-        if confirms and not is_fresh and self._may_go_again(now):
-            return self.sent  # which is no update where it still stands there
-        if is_fresh or (confirms and self.certainty.may_have_ended):
-            self.sent = None if is_fresh else self.sent
-            self.source.opening()
-            return self.source.snapshot()  # what a card opens with
-        return state
-
-    def _as_it_was(self, now: float, *, rotates: bool) -> ActivityState | None:
-        """Return what goes once more since nobody knows what became of it, or `None`."""
-        if not rotates and self._goes_as_it_was(now):
-            return self._unknown
-        return self._lost_starts.again(now) if self.on_phone is OnPhone.MAYBE else None
-
-    def _may_go_again(self, now: float) -> bool:
-        """Tell whether the card is made sure of by what it shows, since the budget allows no update by now."""
-        is_timed = self.sent is not None and "duration_seconds" in self.sent.body["content_state"]
-        return self.sent is not None and not is_timed and now < self.pace.transition_at()
-
-    def _body_of(self, state: ActivityState, begins: bool, rotates: bool, confirms: bool) -> Mapping[str, Any]:
-        """Return what is sent of a state: all of it where the card begins, or may have to begin anew."""
-        if begins and not self._lost_starts.is_own:
-            return state.body
-        if begins or rotates or (confirms and self.certainty.may_have_ended):
-            return without_alert(state.body)  # the one before has rung
-        return without_opening(state.body)
 
     def _landed(self, now: float) -> None:
         """Take what came of a request."""
@@ -441,45 +291,33 @@ class Activity(Succession):
             self.life = moved(self.life, to)
 
     def _answered(self, answer: StreamAnswer, may_be_hit: bool, sending: Sending, now: float) -> None:
-        self._failures, self._unknown, self._refused = 0, None, None
+        self._failures, screen, is_over = 0, self.screen, self.end_delivery is not None
+        screen.know()
         if answer.operation == "paused":
             self._paused(now)
             return
         if sending.confirms:
-            self._was_confirmed(sending)
+            screen.was_confirmed(sending, is_over=is_over)
         if sending.begins or sending.rotates or answer.operation in ("started", "rotated"):
             self._has_begun(answer, may_be_hit, sending, now)
         else:
-            self._has_changed(answer, sending, now)
-        unanswered = self.unanswered
-        self.pace.withhold(*unanswered.kept)
-        late = unanswered.may_change_until
-        if sending.at < late:
-            self.certainty.check(max(now, late))
-            self.certainty.may_have_ended |= sending.at < unanswered.may_end_until and self.end_delivery is None
+            screen.has_changed(answer, sending, now)
+        screen.check_behind(sending, now, is_over=is_over)
         if answer.warning:
             self._warned(answer.warning, now)
         if self.on_phone is not OnPhone.YES:
             self.appear()
             self.dispatcher.wake_waiting(self.account)
         self._move(Life.SHOWN)
-        self.sent = sending.state
+        screen.sent = sending.state
         if self.account.answered():
             self.dispatcher.retry_all(self.account)
         self.dispatcher.settle(self)
 
-    def _was_confirmed(self, sending: Sending) -> None:
-        """Note that the card was made sure of: once more where an older run's requests may yet come behind that."""
-        certainty = self.certainty
-        certainty.settle()
-        if sending.at < certainty.hit_until and self.end_delivery is None:
-            certainty.may_have_ended = True
-            certainty.check(certainty.hit_until)
-
     def _has_begun(self, answer: StreamAnswer, may_be_hit: bool, sending: Sending, now: float) -> None:
         """Note a card that has appeared, by this request or by one before of which nobody knew."""
         is_fresh = answer.operation in ("started", "rotated")
-        self._count_start(answer, sending, now, is_fresh=is_fresh)
+        self.screen.count_start(answer, sending, now, is_fresh=is_fresh)
         if sending.begins:
             self._has_appeared(answer, sending, now, is_fresh=is_fresh)
             may_be_hit |= self.is_in_doubt
@@ -488,47 +326,30 @@ class Activity(Succession):
         # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
         # although this one had begun, something has ended it.
         is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
-        goes_on = self.certainty.revives(is_revived=is_fresh and not is_as_expected)
+        goes_on = self.screen.certainty.revives(is_revived=is_fresh and not is_as_expected)
         if (may_be_hit or not is_as_expected) and goes_on:
             self._check_after_others(now)
 
     def _has_appeared(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
         """Note since when the card is there, and look later whether an older run has met it."""
-        begun_at = self._lost_starts.begun_at
+        begun_at = self.screen.lost_starts.begun_at
         if not is_fresh and begun_at is not None:
-            self.pace.started = begun_at
+            self.screen.pace.started = begun_at
         self.took_over_at = float("-inf") if answer.operation == "started" else now
         self.dispatcher.look_after(Aftermath(self, sending.at if begun_at is None else begun_at))
 
     def _check_after_others(self, now: float) -> None:
         """Make sure of the card when nothing of an older run can come any more."""
-        self.certainty.may_have_ended |= self.end_delivery is None  # else it was this one's own end
+        certainty = self.screen.certainty
+        certainty.may_have_ended |= self.end_delivery is None  # else it was this one's own end
         attempt_seconds = self.dispatcher.runtime.attempt_seconds
-        self.certainty.check(landed_by(now, attempt_seconds))
-        self.certainty.hit_until = through_by(now, attempt_seconds)
-
-    def _count_start(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
-        """Count from here on, and what iOS may have counted of starts without an answer."""
-        lost_starts, fraction = self._lost_starts, sending.state.mark.fraction
-        is_own = lost_starts.is_own or (answer.operation == "noop" and lost_starts.count > 0)
-        self.pace.start(now, fraction, fresh=is_fresh or is_own)
-        lost = max(0, lost_starts.count - 1) if is_own else 0  # each of which may have changed it
-        updates = lost + (is_own and answer.operation == "updated")
-        self.pace.sent(now, fraction, updates=updates + self.unanswered.began(sending.body, sending.at))
-        lost_starts.forget()
-
-    def _has_changed(self, answer: StreamAnswer, sending: Sending, now: float) -> None:
-        """Note an update of a card that is there."""
-        self.certainty.revives(is_revived=False)
-        before, mark = self.sent, sending.state.mark
-        is_transition = before is not None and before.mark.transitions != mark.transitions
-        updates = self.unanswered.answered(sending.body, sending.at, changed=answer.operation != "noop")
-        self.pace.sent(now, mark.fraction, transition=is_transition, updates=updates)
+        certainty.check(landed_by(now, attempt_seconds))
+        certainty.hit_until = through_by(now, attempt_seconds)
 
     def _warned(self, warning: str, now: float) -> None:
         """Heed the service's warning of too many updates."""
-        if self.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
-            self.pace.warned(now)
+        if self.screen.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
+            self.screen.pace.warned(now)
         self.dispatcher.runtime.warn_once(
             "warning", "ActivitySmith warns about updates of %s: %s", self.stream_key, warning
         )
@@ -538,9 +359,8 @@ class Activity(Succession):
         self.dispatcher.runtime.warn_once(
             "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
         )
-        self.on_phone, self.sent = OnPhone.NO, None
-        self.certainty.settle()
-        self._lost_starts.forget()
+        self.on_phone = OnPhone.NO
+        self.screen.clear()
         self._retry_at = now + PAUSED_RETRY
         self._move(Life.WAITING)
         if self.account.release(self):
@@ -564,9 +384,10 @@ class Activity(Succession):
             if not self.end_delivery.repeats:  # which has looked for itself
                 self.end_delivery.doubt()
         elif self.on_phone is OnPhone.YES:
-            self.certainty.may_have_ended = True
-            self.certainty.hit_until = max(self.certainty.hit_until, until)
-            self.certainty.check(now)
+            certainty = self.screen.certainty
+            certainty.may_have_ended = True
+            certainty.hit_until = max(certainty.hit_until, until)
+            certainty.check(now)
             self.dispatcher.scheduler.wake(self)
 
     @property
@@ -599,17 +420,18 @@ class Activity(Succession):
         if again is None and sending.change.is_begun:
             again = now + ROTATION_RETRY
         elif again is None and sending.rotates:  # until then the old card goes on
-            again, self._stays_until = now, now + ROTATION_RETRY
+            again, self.screen.stays_until = now, now + ROTATION_RETRY
         if again is not None:
             self._retry_at = again
             self._move(self._life_between_requests)
         elif self._is_missing(error, sending):
             self._move(Life.SHOWN)
-            self.certainty.may_have_ended = True
-            self.certainty.check(now)
+            self.screen.certainty.may_have_ended = True
+            self.screen.certainty.check(now)
         elif self.on_phone is OnPhone.YES:
             self._move(Life.SHOWN)
-            self._note_refusal(error, sending, now)
+            if self.screen.refuse(error, sending, now + REFUSAL_RETRY):
+                self._retry_at = now + REFUSAL_RETRY
             self.dispatcher.settle(self)
         else:
             self._refuse()
@@ -617,21 +439,36 @@ class Activity(Succession):
 
     def _note_failure(self, error: Exception, sending: Sending, now: float) -> None:
         """Note what may be on the screen after a request that failed."""
+        screen, may_have_arrived = self.screen, retry.may_have_arrived(error)
         if sending.change.is_begun:
-            self.on_phone, self._unknown, self._lost_starts.is_own = OnPhone.NO, None, True
-        elif sending.rotates and retry.may_have_arrived(error):
-            self.certainty.may_have_ended = True
+            self.on_phone, screen.unknown, screen.lost_starts.is_own = OnPhone.NO, None, True
+        elif sending.rotates and may_have_arrived:
+            screen.certainty.may_have_ended = True
         if isinstance(error, BadRequest):
-            self._unknown = None  # it cannot be what is shown
+            screen.unknown = None  # it cannot be what is shown
         elif isinstance(error, ServerError) and not error.foreign:
             # The service may be unable to take just this; fewer and fewer others are tried, since each may count.
-            self._gives_way = self._failures >= 4 and self._failures & (self._failures - 1) == 0
-        if retry.may_have_arrived(error):
+            screen.gives_way = self._failures >= 4 and self._failures & (self._failures - 1) == 0
+        if may_have_arrived:
             self._count(sending, now, may_be_late=retry.may_arrive_late(error))
+
+    def _count(self, sending: Sending, now: float, *, may_be_late: bool) -> None:
+        """Note a request that may have been carried out, although nobody knows what is shown."""
+        if may_be_late and sending.rotates:
+            self.unanswered.note(None, now)
+        if self.on_phone is OnPhone.YES:
+            self.screen.count_unknown(sending, now, may_be_late=may_be_late)
+            return
+        if may_be_late:
+            self.unanswered.note(sending.body, now)
+        begun_at = now - self.dispatcher.runtime.attempt_seconds
+        self.screen.lost_starts.note(sending.state, begun_at, is_first=self.on_phone is OnPhone.NO)
+        if self.on_phone is OnPhone.NO:
+            self.on_phone = OnPhone.MAYBE
 
     def _refuse(self) -> None:
         """Note that the service will not show the card: it is left to its end, where there may be one."""
-        self.certainty.settle()
+        self.screen.certainty.settle()
         self._move(Life.REFUSED)
         if self.end_delivery is not None:
             self.end_delivery.refuse()
@@ -641,40 +478,11 @@ class Activity(Succession):
         elif self.account.release(self):  # it may be on the screen, so that its end must be sent
             self.dispatcher.wake_waiting(self.account)
         self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, which this was to replace
-        self.sent = None
-
-    def _note_refusal(self, error: Exception, sending: Sending, now: float) -> None:
-        """Note that the service would not show a state on a card that is there: it is asked again after a while."""
-        again = now + REFUSAL_RETRY
-        self._refused, self._refused_until = sending.state, again
-        if isinstance(error, BadRequest):
-            self.certainty.settle()  # as little as this can it be made sure of
-        elif sending.confirms:
-            self.certainty.check_at = again
-        if self.sent is None or self._unknown is not None:
-            self._retry_at = again
-
-    def _count(self, sending: Sending, now: float, *, may_be_late: bool) -> None:
-        """Note a request that may have been carried out, although nobody knows what is shown."""
-        unanswered = self.unanswered
-        if may_be_late and sending.rotates:
-            unanswered.note(None, now)
-        if self.on_phone is OnPhone.YES:
-            updates = unanswered.failed(sending.body, sending.at, now, may_be_late=may_be_late)
-            self.pace.sent(now, self.pace.shown, updates=updates)
-            self.pace.withhold(*unanswered.kept)
-            self._unknown = None if sending.rotates else sending.state
-            return
-        if may_be_late:
-            unanswered.note(sending.body, now)
-        begun_at = now - self.dispatcher.runtime.attempt_seconds
-        self._lost_starts.note(sending.state, begun_at, is_first=self.on_phone is OnPhone.NO)
-        if self.on_phone is OnPhone.NO:
-            self.on_phone = OnPhone.MAYBE
+        self.screen.sent = None
 
     def _is_missing(self, error: Exception, sending: Sending) -> bool:
         """Tell whether a card was refused what changes it because it is not there: what begins one is tried then."""
-        opens = self._body_of(sending.state, begins=False, rotates=True, confirms=True)
+        opens = self.screen.body_of(sending.state, begins=False, rotates=True, confirms=True)
         return isinstance(error, BadRequest) and self.on_phone is OnPhone.YES and sending.body != opens
 
     @property
@@ -685,7 +493,8 @@ class Activity(Succession):
         """Return when a request that failed is tried again, with what is true by then; `None` for never."""
         if isinstance(error, ActivityLimitReached):
             if self.on_phone is OnPhone.MAYBE and now >= self.unanswered.may_appear_until():
-                self.on_phone, self._lost_starts.count = OnPhone.NO, 0  # else this had been an update
+                self.on_phone = OnPhone.NO  # else this had been an update
+                self.screen.lost_starts.lapse()
             self.dispatcher.look_for_owed(self.account, again=True)  # an older run's end need not wait for that
             return self.account.slots_full(self, now, error.limit)
         if isinstance(error, TooManyRequests):

@@ -155,8 +155,8 @@ class EndDelivery(Delivery):
     def _try(self, now: float) -> float | None:
         """Send it, after its card where that is to appear; or wait for a slot, or the rate."""
         activity = self.activity
-        self._may_be_hit |= activity.certainty.may_have_ended
-        activity.certainty.may_have_ended = False  # which this makes sure of now
+        self._may_be_hit |= activity.screen.certainty.may_have_ended
+        activity.screen.certainty.may_have_ended = False  # which this makes sure of now
         can_open = activity.on_phone is not OnPhone.YES and not activity.is_in_flight
         opens = can_open and self._takes_slot(now)
         if activity.on_phone is OnPhone.NO and can_open and not opens:
@@ -291,7 +291,7 @@ class EndDelivery(Delivery):
             Until when something of that may come, 0 where nothing was sent.
         """
         attempt, now = self._attempted, self.dispatcher.clock()
-        since = attempt.at if attempt.opens else max(self._opened_at, self.activity.pace.started)
+        since = attempt.at if attempt.opens else max(self._opened_at, self.activity.screen.pace.started)
         if now >= since + OLDER_SECONDS:
             return 0.0
         later = through_by(0.0, self.dispatcher.runtime.attempt_seconds)
@@ -395,7 +395,7 @@ class EndDelivery(Delivery):
             self.activity.appear()
             self._opened_at, self._has_tried = attempt.at, False
         self._may_be_hit |= attempt.may_be_hit
-        recent = max(self.activity.pace.started + OLDER_SECONDS, self.activity.unanswered.may_change_until)
+        recent = max(self.activity.screen.pace.started + OLDER_SECONDS, self.activity.unanswered.may_change_until)
         is_others = not self._has_tried and (self._opened_at > float("-inf") or attempt.at < recent)
         self._is_overruled = attempt.is_ignored and (self._may_be_hit or is_others)
         self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))

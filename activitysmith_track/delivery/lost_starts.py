@@ -45,6 +45,10 @@ class LostStarts:
         """Note that it is known what is on the screen."""
         self.is_own, self.count, self._first = False, 0, None
 
+    def lapse(self) -> None:
+        """Note that none of them was carried out, nor can be any more."""
+        self.count, self._first = 0, None
+
     def again(self, now: float) -> ActivityState | None:
         """Return what goes once more as it was, so that its answer tells whose card is there; `None` for nothing.
 

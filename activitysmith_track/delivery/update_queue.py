@@ -40,7 +40,7 @@ class UpdateQueue:
         found: list[tuple[float, Activity, ActivityState]] = []
         for activity in list(self._ready):
             state = activity.state_to_send()
-            stale = None if state is None else activity.staleness(state, now)
+            stale = None if state is None else activity.screen.staleness(state, now)
             if state is None or stale is None:
                 del self._ready[activity]
                 self._dispatcher.scheduler.schedule(activity, now)  # it listens again

@@ -1,0 +1,265 @@
+"""What is known of one card on the screen, and what follows from it: when a state goes, and which, and as what.
+
+It sends nothing, and knows nothing of slots, rates and other cards.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._pacing import Pacer, Range
+from ..errors import BadRequest
+from .bodies import without_alert, without_opening
+from .certainty import Certainty
+from .lost_starts import LostStarts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._pacing import Budget
+    from ..client.answers import StreamAnswer
+    from .account import Account
+    from .state import ActivityState, Mark, StateProvider
+    from .unanswered import Unanswered
+    from .update_request import Sending
+
+
+class Screen:
+    """What is known of one card on the screen.
+
+    Args:
+        account: which knows what was given up of its stream.
+        stream_key: the stream.
+        reserve: see `Pacer`.
+        budget: the same.
+
+    Attributes:
+        pace: when the next update may go.
+        sent: what the card shows.
+        unknown: what was sent last, where nobody knows whether it is shown.
+        gives_way: whether that gives way to a newer state, since the service seems to be unable to take it.
+        certainty: whether the card is still what was sent.
+        lost_starts: starts of which nobody knows.
+        stays_until: until when it is not changed for a fresh one, since the service refused to end it.
+    """
+
+    __slots__ = (
+        *("_account", "_ranges", "_refused", "_refused_until", "_stream_key", "certainty", "gives_way"),
+        *("lost_starts", "pace", "sent", "stays_until", "unknown"),
+    )
+
+    def __init__(self, account: Account, stream_key: str, reserve: int, budget: Budget) -> None:
+        self._account, self._stream_key = account, stream_key
+        self.pace = Pacer(reserve, budget)
+        self.certainty, self.lost_starts = Certainty(), LostStarts()
+        self.sent: ActivityState | None = None
+        self.unknown: ActivityState | None = None
+        self.gives_way = False
+        self.stays_until = 0.0
+        self._refused: ActivityState | None = None  # by the service
+        self._refused_until = 0.0  # when that is tried again
+        self._ranges: dict[str, Range] | None = None  # of the numbers on it
+
+    def unanswered(self, now: float) -> Unanswered:
+        """Return what was given up under the stream key, by whatever run."""
+        return self._account.unanswered(self._stream_key, now)
+
+    @property
+    def rotate_at(self) -> float:
+        """When the card is changed for a fresh one."""
+        return max(self.pace.rotate_at, self.stays_until)
+
+    def update_at(self, now: float, mark: Mark, source: StateProvider) -> float | None:
+        """Return when a state goes; `None` for not by itself. It is built where that would be now."""
+        sent = self.sent
+        if sent is None or now >= self.rotate_at:
+            return now
+        if self.unknown is not None:
+            is_as_it_was = self._goes_as_it_was(now) and mark == self.unknown.mark
+            return now if is_as_it_was else max(now, self.pace.transition_at())
+        confirm = self._confirm_due(now)
+        if confirm is not None and confirm <= now:
+            return confirm
+        change = self._visible_change_at(now, mark, sent, source)
+        return min((due for due in (confirm, change) if due is not None), default=None)
+
+    def _visible_change_at(self, now: float, mark: Mark, sent: ActivityState, source: StateProvider) -> float | None:
+        """Return when a state goes that differs from the one on the screen in what is seen of it."""
+        change = self._change_at(now, mark, sent.mark)
+        if change is None or change > now:
+            return change
+        state = source.snapshot()
+        if state is None or state.body == sent.body:
+            return None
+        return self._refused_until if self._is_refused(state, now) else change
+
+    def _goes_as_it_was(self, now: float) -> bool:
+        """Tell whether what was sent last, and may be shown, goes once more: it is no further update.
+
+        What is true by then follows at once. A card that may have to begin anew is built anew.
+        """
+        unknown = self.unknown
+        if unknown is None or self.gives_way or self._may_begin_anew(now):
+            return False
+        return self.unanswered(now).is_free(without_opening(unknown.body))
+
+    def _is_refused(self, state: ActivityState, now: float) -> bool:
+        """Tell whether the service has refused just this, and is not asked again by now."""
+        return self._refused is not None and now < self._refused_until and state.body == self._refused.body
+
+    def _confirm_due(self, now: float) -> float | None:
+        """Return when the card is shown once more to be sure of it; `None` for not by now.
+
+        Where only an older state may have come late, that is an update, for which the budget must allow. A card that
+        may have been ended begins anew.
+        """
+        if not self.certainty.is_due(now):
+            return None
+        return now if self.certainty.may_have_ended else self.pace.transition_at()
+
+    def _may_begin_anew(self, now: float) -> bool:
+        """Tell whether it is time to make sure of a card that may have been ended."""
+        return self.certainty.may_have_ended and self.certainty.is_due(now)
+
+    def _change_at(self, now: float, mark: Mark, sent: Mark) -> float | None:
+        """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
+        if mark.transitions != sent.transitions:
+            return self.pace.transition_at()
+        if mark.fraction is not None and mark.fraction != sent.fraction:
+            return self.pace.progress_at(now, mark.fraction)
+        change = self._change(mark, sent)
+        return self.pace.reading_at(change) if change else None  # what else has changed rides with the next update
+
+    def _change(self, mark: Mark, sent: Mark) -> float:
+        """Return how far the readings are from those on the screen, 0 to 1 of the range seen; 1 for another text."""
+        if mark.detail != sent.detail:
+            return 1.0
+        changes = [0.0]
+        for label, value in mark.numbers.items():
+            self._ranges = self._ranges or {}
+            seen = self._ranges.setdefault(label, Range())
+            changes.append(seen.change(sent.numbers.get(label, value), value))
+        return max(changes)
+
+    def staleness(self, state: ActivityState, now: float) -> float | None:
+        """Return how wrong the screen is, 0 to 1, and more where a start or a transition is missing.
+
+        `None` means that there is nothing to send any more.
+        """
+        sent = self.sent
+        if sent is None or self.unknown is not None:
+            return 2.0
+        is_due = now >= self.rotate_at or self.certainty.is_due(now)
+        if not is_due and (state.body == sent.body or self._is_refused(state, now)):
+            return None
+        if state.mark.transitions != sent.mark.transitions:
+            return 2.0
+        if state.mark.fraction is None or sent.mark.fraction is None:
+            return self._change(state.mark, sent.mark)
+        return abs(state.mark.fraction - sent.mark.fraction)
+
+    def choose(
+        self, state: ActivityState | None, now: float, source: StateProvider, *, begins: bool, rotates: bool
+    ) -> ActivityState | None:
+        """Return which state goes: that of this moment, or one that was sent before, which is no update.
+
+        Args:
+            state: that of this moment.
+            now: on the runtime's clock.
+            source: whose state it is, where a card begins.
+            begins: whether the card is to appear by it.
+            rotates: whether the card is changed for a fresh one.
+        """
+        if not rotates and self._goes_as_it_was(now):
+            return self.unknown
+        before = self.lost_starts.again(now) if begins else None
+        if before is not None:
+            return before
+        confirms = begins or self.certainty.is_due(now)
+        is_fresh = begins or rotates
+        if confirms and not is_fresh and self._may_go_again(now):
+            return self.sent  # which is no update where it still stands there
+        if is_fresh or (confirms and self.certainty.may_have_ended):
+            self.sent = None if is_fresh else self.sent
+            source.opening()
+            return source.snapshot()  # what a card opens with
+        return state
+
+    def _may_go_again(self, now: float) -> bool:
+        """Tell whether the card is made sure of by what it shows, since the budget allows no update by now."""
+        is_timed = self.sent is not None and "duration_seconds" in self.sent.body["content_state"]
+        return self.sent is not None and not is_timed and now < self.pace.transition_at()
+
+    def body_of(self, state: ActivityState, *, begins: bool, rotates: bool, confirms: bool) -> Mapping[str, Any]:
+        """Return what is sent of a state: all of it where the card begins, or may have to begin anew."""
+        if begins and not self.lost_starts.is_own:
+            return state.body
+        if begins or rotates or (confirms and self.certainty.may_have_ended):
+            return without_alert(state.body)  # the one before has rung
+        return without_opening(state.body)
+
+    def was_confirmed(self, sending: Sending, *, is_over: bool) -> None:
+        """Note that the card was made sure of: once more where an older run's requests may yet come behind that."""
+        certainty = self.certainty
+        certainty.settle()
+        if sending.at < certainty.hit_until and not is_over:
+            certainty.may_have_ended = True
+            certainty.check(certainty.hit_until)
+
+    def count_start(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
+        """Count from here on, and what iOS may have counted of starts without an answer."""
+        lost_starts, fraction = self.lost_starts, sending.state.mark.fraction
+        is_own = lost_starts.is_own or (answer.operation == "noop" and lost_starts.count > 0)
+        self.pace.start(now, fraction, fresh=is_fresh or is_own)
+        lost = max(0, lost_starts.count - 1) if is_own else 0  # each of which may have changed it
+        updates = lost + (is_own and answer.operation == "updated")
+        self.pace.sent(now, fraction, updates=updates + self.unanswered(now).began(sending.body, sending.at))
+        lost_starts.forget()
+
+    def has_changed(self, answer: StreamAnswer, sending: Sending, now: float) -> None:
+        """Note an update of a card that is there."""
+        self.certainty.revives(is_revived=False)
+        before, mark = self.sent, sending.state.mark
+        is_transition = before is not None and before.mark.transitions != mark.transitions
+        updates = self.unanswered(now).answered(sending.body, sending.at, changed=answer.operation != "noop")
+        self.pace.sent(now, mark.fraction, transition=is_transition, updates=updates)
+
+    def refuse(self, error: Exception, sending: Sending, until: float) -> bool:
+        """Note that the service would not show a state on a card that is there: it is asked again after a while.
+
+        Returns:
+            Whether nothing else can be shown by then.
+        """
+        self._refused, self._refused_until = sending.state, until
+        if isinstance(error, BadRequest):
+            self.certainty.settle()  # as little as this can it be made sure of
+        elif sending.confirms:
+            self.certainty.check_at = until
+        return self.sent is None or self.unknown is not None
+
+    def count_unknown(self, sending: Sending, now: float, *, may_be_late: bool) -> None:
+        """Note an update that may have been carried out: nobody knows what the card shows."""
+        unanswered = self.unanswered(now)
+        updates = unanswered.failed(sending.body, sending.at, now, may_be_late=may_be_late)
+        self.pace.sent(now, self.pace.shown, updates=updates)
+        self.pace.withhold(*unanswered.kept)
+        self.unknown = None if sending.rotates else sending.state
+
+    def know(self) -> None:
+        """Note that the service has answered: what is on the screen is known."""
+        self.unknown = self._refused = None
+
+    def check_behind(self, sending: Sending, now: float, *, is_over: bool) -> None:
+        """Make sure of the card when what was given up can come behind this no more."""
+        unanswered = self.unanswered(now)
+        self.pace.withhold(*unanswered.kept)
+        late = unanswered.may_change_until
+        if sending.at < late:
+            self.certainty.check(max(now, late))
+            self.certainty.may_have_ended |= sending.at < unanswered.may_end_until and not is_over
+
+    def clear(self) -> None:
+        """Note that nothing is on the screen, nor can be."""
+        self.sent = None
+        self.certainty.settle()
+        self.lost_starts.forget()
