@@ -175,11 +175,10 @@ class Screen:
         before = self.lost_starts.again(now) if begins else None
         if before is not None:
             return before
-        confirms = begins or self.certainty.is_due(now)
         is_fresh = begins or rotates
-        if confirms and not is_fresh and self._may_go_again(now):
+        if not is_fresh and self._may_go_again(now):
             return self.sent  # which is no update where it still stands there
-        if is_fresh or (confirms and self.certainty.may_have_ended):
+        if is_fresh or self._may_begin_anew(now):
             self.sent = None if is_fresh else self.sent
             source.opening()
             return source.snapshot()  # what a card opens with
@@ -187,8 +186,9 @@ class Screen:
 
     def _may_go_again(self, now: float) -> bool:
         """Tell whether the card is made sure of by what it shows, since the budget allows no update by now."""
-        is_timed = self.sent is not None and "duration_seconds" in self.sent.body["content_state"]
-        return self.sent is not None and not is_timed and now < self.pace.transition_at()
+        if self.sent is None or "duration_seconds" in self.sent.body["content_state"]:
+            return False
+        return self.certainty.is_due(now) and now < self.pace.transition_at()
 
     def body_of(self, state: ActivityState, *, begins: bool, rotates: bool, confirms: bool) -> Mapping[str, Any]:
         """Return what is sent of a state: all of it where the card begins, or may have to begin anew."""
