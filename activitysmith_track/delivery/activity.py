@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 REFUSAL_RETRY = 300.0  # until a state is tried again that the service refused to show
-AS_IT_WAS_SECONDS = 30.0  # in which a start without an answer goes once more as it was
 ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
 PAUSED_RETRY = 300.0  # until it is looked whether a paused stream has been resumed
-MOST_REVIVED = 3  # times in a row that a card is made sure of that somebody else goes on to end
 YOUNG_SECONDS = 30.0  # of a process, in which the watchdog of an earlier one may still end that one's cards
 
 

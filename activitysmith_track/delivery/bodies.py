@@ -24,7 +24,7 @@ def as_end(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in without_alert(body).items() if name != "target"}
 
 
-def plain(body: Mapping[str, Any]) -> dict[str, Any]:
+def words_alone(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the words of a push and to whom they go, without what else there may be to object to."""
     return {name: body[name] for name in ("title", "message", "target") if name in body}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..client import retry
 from ..errors import ActivityLimitReached, BadRequest, NotFound, TooManyRequests
 from .account import Urgency
-from .bodies import as_end, plain
+from .bodies import as_end, words_alone
 from .state import CopyOwner, Hold, Stage, moved
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ class Delivery:
         must come goes without more than its words.
         """
         if self.kind == "push":
-            words = plain(body)
+            words = words_alone(body)
             return words if isinstance(error, BadRequest) and words != body else None
         if (
             self.kind == "keep"
