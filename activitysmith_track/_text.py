@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONGEST_MESSAGE = 300  # characters of an exception's message on the phone
 LONGEST_TEXT = 150  # characters of a title or subtitle: a Lock Screen shows fewer
 LONGEST_PUSH = 4 * LONGEST_TEXT  # characters of a push's message; a push holds 4 KB in all
-CRASH_REASON = "Ended without a goodbye: killed, crashed or out of memory"
+CRASH_REASON = "Process gone: killed, crashed or out of memory"
 ANNOTATED_DELAY = 60.0  # seconds: what arrives later than this says when it happened
 
 _LONGEST_DELAY = 1e9  # seconds, some 30 years: more than that is no delay, but a clock that was wrong

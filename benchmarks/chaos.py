@@ -451,7 +451,7 @@ class Run:
         arrived &= not self.job.dies and self.job.exit_timeout >= 2  # else it may have left before an answer came
         log = self.place / "job.log"
         lines = log.read_text(errors="replace") if log.exists() else ""
-        too_late = ("could not deliver a push", "were not delivered")
+        too_late = ("could not deliver a push", "not delivered in time")
         arrived &= not any(words in lines for words in too_late)
         for title, count in told.items():
             wanted = self.job.pushes.get(title, 0)

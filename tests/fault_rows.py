@@ -66,7 +66,7 @@ SERVICES: dict[str, Service] = {
     "not asked: no key": Service(),
 }
 
-WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
+WITHOUT_GOODBYE = "Process gone: killed, crashed or out of memory"
 RUNNING = "blue, 42 %, running"
 DONE = "green, 100 %, Done in …, ended"
 SHORT = "green, 42 %, Done, 42 of 100, ended"

@@ -34,7 +34,7 @@ from activitysmith_track.errors import InvalidRequest
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
 
-WITHOUT_GOODBYE = "Ended without a goodbye: killed, crashed or out of memory"
+WITHOUT_GOODBYE = "Process gone: killed, crashed or out of memory"
 
 
 def kept(job: Job) -> list[Path]:

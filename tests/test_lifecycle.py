@@ -886,7 +886,7 @@ def test_a_handle_that_is_never_opened(phone: Simulator, kind: str, caplog: pyte
     handle.update(subtitle="x")
     handle.finish()
     make().fail("x")
-    assert caplog.text.count("'job': it was never opened: use it in a with block") == 1
+    assert caplog.text.count("'job': it shows nothing before its block has begun: use it in a with statement") == 1
     assert at.flush(60)
     assert phone.requests == []
 

@@ -259,7 +259,7 @@ def note(handle: Handle, kind: str, message: str, *details: object) -> None:
 def _tell_unopened(handle: Handle) -> None:
     """Say of a handle that is used but was never entered why nothing is seen of it."""
     if handle._opened < 0 and not handle._options.get("disable") and handle._tracker.account() is not None:
-        note(handle, "unopened", "it was never opened: use it in a with block")
+        note(handle, "unopened", "it shows nothing before its block has begun: use it in a with statement")
 
 
 def _adopt(handle: Handle, inner: Handle) -> None:

@@ -222,12 +222,13 @@ class Shutdown:
         counts = [each.count_left() for each in dispatchers]
         timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in dispatchers)])
         kept = leave_all([each.part(timeout) for each in dispatchers], timeout, self._runtime)
-        left = dict.fromkeys(("they are kept for the next run", "they are lost"), 0)
+        left = dict.fromkeys(("kept for the next run", "lost"), 0)
         for count, is_kept in zip(counts, kept, strict=True):
-            left["they are kept for the next run" if is_kept else "they are lost"] += count
+            left["kept for the next run" if is_kept else "lost"] += count
         for fate, count in left.items():
             if count and tells:
-                logger.warning("activitysmith_track: %d ends and pushes were not delivered: %s", count, fate)
+                what = "1 end or push was" if count == 1 else f"{count} ends and pushes were"
+                logger.warning("activitysmith_track: %s not delivered in time: %s", what, fate)
         self._close_connections(dispatchers)
         return tells and any(left.values())
 
