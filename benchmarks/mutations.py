@@ -107,7 +107,7 @@ ORDERS = Check(
         "-n0",
         *(
             f"tests/test_{each}.py"
-            for each in ("retry", "unanswered", "orders", "orders_of_answers", "two_processes")
+            for each in ("retry", "unanswered", "orders", "orders_of_answers", "orders_of_doubt", "two_processes")
         ),
     ),
 )
@@ -125,14 +125,18 @@ PURE = {
     for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
 }
 SIMULATED = (
-    *("account", "activity", "aftermath", "bodies", "deliveries", "dispatcher", "end_delivery", "older_ends"),
-    *("persistence", "push_delivery", "recovery", "scheduler"),
-    *("shutdown", "state", "unanswered"),
+    *("account", "activity", "aftermath", "bodies", "certainty", "deliveries", "dispatcher", "end_delivery"),
+    *("lost_starts", "older_ends", "persistence", "push_delivery", "recovery", "scheduler", "screen"),
+    *("shutdown", "state", "succession", "unanswered", "update_queue", "update_request"),
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
+ON_DISK = ("entries", "outbox", "outbox_file")
+WATCHDOG = ("job_record", "line", "pids", "process", "protocol", "supervisor")
 DELIVERY = {
     **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "watchdog/successor")},
     **{f"delivery/{name}": [QUICK, SLOW] for name in NOT_SIMULATED},
+    **{f"delivery/{name}": [own_tests("test_outbox"), ORDERS, QUICK, SLOW] for name in ON_DISK},
+    **{f"delivery/watchdog/{name}": [real_tests("watchdog", "watchdog"), *WORLD, SLOW] for name in WATCHDOG},
     "client/retry": [*WORLD, QUICK, LONG_WORLD],
 }
 CHECKS = {**PURE, **DELIVERY}
