@@ -156,7 +156,10 @@ def settled(before: Mapping[str, Mapping[Any, Any]]) -> dict[str, Mapping[Any, A
     """Return what there is when the new threads have ended, and when what nobody refers to any more is closed."""
     until = time.monotonic() + SETTLING_SECONDS
     for thread in set(threading.enumerate()) - before["thread"].keys():
-        thread.join(max(0.0, until - time.monotonic()))
+        while not thread.is_alive() and thread in threading.enumerate() and time.monotonic() < until:
+            time.sleep(0.001)  # another thread is just starting it, and it cannot be joined yet
+        with contextlib.suppress(RuntimeError):
+            thread.join(max(0.0, until - time.monotonic()))
     found = look()
     if found["descriptors"] != before["descriptors"]:
         gc.collect()
