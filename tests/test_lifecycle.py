@@ -520,6 +520,27 @@ def test_a_callable_that_fails_or_says_nothing(phone: Simulator, caplog: pytest.
     assert "my own bug" in caplog.text
 
 
+def test_a_callable_that_repeats_what_the_exception_says(phone: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    """What it makes of that is scrubbed, be it a text or a push, and so is what it raises."""
+
+    def broken(outcome: Any, error: Any) -> Any:
+        raise ValueError("password=hunter2")
+
+    for wanted in (
+        lambda outcome, error: f"broke: {error}",
+        lambda outcome, error: at.Push(title=f"broke: {error}", subtitle=f"{error}"),
+        broken,
+    ):
+        with contextlib.suppress(Boom), at.live_progress("job", on_failure=wanted):
+            raise Boom("password=hunter2 " + "and so on " * 40 + "at the end token=hunter2")
+    assert at.flush(60)
+    said = "".join(f"{push.title} {push.subtitle} {push.message}\n" for push in phone.pushes)
+    assert said.count("broke: password=***") == 2
+    assert said.count("token=***") >= 2
+    assert "hunter2" not in said + caplog.text
+    assert "password=***" in caplog.text
+
+
 def test_on_success(phone: Simulator) -> None:
     """A good end is pushed where that is asked for; the callable gets the result."""
     got: list[Any] = []

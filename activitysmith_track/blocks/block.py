@@ -7,11 +7,11 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import _exceptions, _redaction, _text
+from .. import _exceptions
 from .._lazy import Lazy
 from .context import enter, explain_loops, leave
 from .outcome import Outcome, judge
-from .pushes import tell
+from .pushes import scrubbed, tell
 from .values import fit
 
 if TYPE_CHECKING:
@@ -186,12 +186,6 @@ def outcome_of(block: Block, kind: Kind, error: BaseException | None, reason: st
 def _words(block: Block, error: BaseException) -> str:
     said = _exceptions.describe_exit(error) if isinstance(error, SystemExit) else _exceptions.describe(error)
     return scrubbed(block, said)
-
-
-def scrubbed(block: Block, text: str) -> str:
-    """Take the secrets out of a text: the account's key, what looks like one, and what the user's own hook knows."""
-    secret = block._account.secret if block._account is not None else None
-    return fit(_redaction.scrub(text, (secret,), block._tracker.settings.redact), _text.LONGEST_MESSAGE)
 
 
 def _tell_late(block: Block, error: BaseException) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._lazy import Lazy
 from ..errors import InvalidRequest
-from .block import Block, decide, scrubbed
+from .block import Block, decide
 from .context import open_blocks
 from .key import stream_key
 from .option_table import COUNTED, OPTIONS, SHOWN, card_of, check_options, shows
+from .pushes import scrubbed
 from .stall import Stall
 from .states import open_children
 from .values import fit

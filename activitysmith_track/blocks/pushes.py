@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import _exceptions, _redaction
 from .._lazy import Lazy
-from .._text import LONGEST_PUSH
+from .._text import LONGEST_MESSAGE, LONGEST_PUSH
 from .option_table import check_told
 from .outcome import message
 from .values import fit
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
         def _tracker(self) -> CoreTracker: ...
 else:
     payloads = Lazy("payloads")
+
+
+def scrubbed(block: Telling, text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Take the secrets out of a text: the account's key, what looks like one, and what the user's own hook knows."""
+    secret = block._account.secret if block._account is not None else None
+    return fit(_redaction.scrub(text, (secret,), block._tracker.settings.redact), longest)
 
 
 def tell(block: Telling, outcome: Outcome, error: BaseException | None) -> None:
@@ -74,8 +81,9 @@ def _asked(block: Telling, wanted: Any, outcome: Outcome, subject: object) -> An
         answer = wanted(outcome, subject)
         return None if answer is None else check_told(f"on_{which}", answer)
     except Exception as problem:
+        why = scrubbed(block, _exceptions.describe(problem))
         block._tracker.dispatcher.runtime.warn_once(
-            ("callable", block.name), "on_%s of %r failed: %r", which, block.name, problem
+            ("callable", block.name), "on_%s of %r failed: %s", which, block.name, why
         )
         return failed
 
@@ -102,8 +110,9 @@ def push_body(block: Telling, outcome: Outcome, wanted: Any) -> dict[str, Any] |
     if isinstance(wanted, payloads.Push):
         body.update(payloads.with_target(wanted.given()))
     for name in ("title", "message", "subtitle"):
-        if name in body:
-            body[name] = fit(body[name], LONGEST_PUSH)
+        if name in body:  # a callable may have composed it of what the exception says
+            is_own = wanted is True or not isinstance(body[name], str)
+            body[name] = fit(body[name], LONGEST_PUSH) if is_own else scrubbed(block, body[name], LONGEST_PUSH)
     return body
 
 
