@@ -1,6 +1,6 @@
 """The threads: one that decides and never waits for the network, and workers that carry requests for it.
 
-An `Agenda` runs short tasks when they are due, and a `Scheduler` is the thread that turns it. What may take long, a
+An `Agenda` runs short tasks when they are due, and a `Scheduler` is an agenda with a thread. What may take long, a
 task hands to a `WorkerPool` as a `Job`; when that is done, the task is looked at again. So a request that hangs keeps
 nothing else waiting, and what tasks know is touched by the scheduler's thread alone. User threads only put into an
 `Inbox`, which nobody waits for, so that a signal handler may call a handle as well.
@@ -106,7 +106,7 @@ class WorkerPool:
         is_ours()
         while (job := self._jobs.get()) is not None:
             self._do(job)
-            del job  # which would keep alive what it was for, until there is another one
+            del job  # else it would keep its task alive until the next job comes
         self._jobs.put(None)  # for the other threads, and for one that the scheduler has yet to start
 
     def _do(self, job: Job) -> None:
@@ -126,7 +126,7 @@ class WorkerPool:
 
 
 class Agenda:
-    """What is to be done, and when: short tasks, run one after the other by whoever turns the wheel.
+    """What is to be done, and when: short tasks, run one after the other by whoever calls `run_due`.
 
     Args:
         name: how the log calls it.
@@ -146,7 +146,7 @@ class Agenda:
     # -- for any thread
 
     def wake(self, task: Task) -> None:
-        """Have a task looked at; never blocks."""
+        """Have a task run soon; never blocks."""
         self._inbox.put(task)
 
     def report(self, job: Job) -> None:
@@ -156,7 +156,7 @@ class Agenda:
     # -- for its tasks, and for whoever runs them
 
     def schedule(self, task: Task, due: float) -> None:
-        """Have a task looked at at a time, and at no other."""
+        """Have a task run at a time, and at no other."""
         self.forget(task)
         self._due[task] = entry = [due, next(self._order), task]
         heapq.heappush(self._heap, entry)
@@ -165,18 +165,18 @@ class Agenda:
             heapq.heapify(self._heap)
 
     def forget(self, task: Task) -> None:
-        """Have a task looked at no more, and keep it alive no longer."""
+        """Run a task no more, and drop the reference to it."""
         entry = self._due.pop(task, None)
         if entry is not None:
             entry[2] = None
 
     def send(self, pool: WorkerPool, task: Task, work: Callable[[], Any]) -> Job:
-        """Have a pool do what may take long, and the task looked at again when it is done."""
+        """Have a pool do what may take long, and run the task again when it is done."""
         self.outstanding += 1
         return pool.send(task, work)
 
     def at_rest(self, task: Task) -> bool:
-        """Tell whether nothing could be run and nothing is on its way; else the task is woken then."""
+        """Tell whether nothing is due and no job is in flight; if not, run the task again when that is so."""
         if self.outstanding:
             self._resting.append(task)
         elif self.seconds_until_due() == 0.0:
@@ -251,7 +251,7 @@ class Scheduler(Agenda):
         super().__init__(name, clock)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._serving: dict[str, int] = {}  # the one thread that serves, should the start of one be interrupted
+        self._serving: dict[str, int] = {}  # the one thread that serves, even if noting its start was interrupted
         self.too_late = False  # True once the interpreter has refused a thread because it leaves
 
     def start(self) -> bool:
@@ -315,6 +315,6 @@ class Scheduler(Agenda):
         is_ours()
         thread = threading.get_ident()
         if self._serving.setdefault("thread", thread) != thread:
-            return  # an earlier one serves, whose start a KeyboardInterrupt kept from being noted
+            return  # an earlier thread serves; a KeyboardInterrupt kept `start` from noting it
         while self.take_in(self.seconds_until_due()):
             self.run_due()
