@@ -317,8 +317,8 @@ class Outbox(OutboxFile):
 
         Returns:
             The ids of these entries, each with the seconds for which at least nobody has sent it. `None` where
-            another process is sending one of them at this moment, or was when it left, so that it may yet end the newer run's
-            card: ask again when that is over.
+            another process is sending one of them at this moment, or was when it left, so that it may yet end the
+            newer run's card: ask again when that is over.
         """
         if not self.exists():
             return {}

@@ -48,7 +48,7 @@ class RecoveredDelivery(PushDelivery):
         at_least_once = entry.at_least_once or entry.kind != "push"
         super().__init__(dispatcher, account, entry.body, at_least_once=at_least_once, entry=entry)
         self.kind, self.stream_key = entry.kind, entry.stream_key or ""
-        # An update of a process that has just gone may arrive after its end and bring the card back: so it ends again.
+        # An update of a process that has just gone may arrive after its end and bring the card back: it ends again.
         self._ends_left = 2 if is_recent and entry.kind == "end" else 0
         self._sure_from = through_by(dispatcher.clock(), dispatcher.runtime.attempt_seconds)
         self._tries_until = float("inf")

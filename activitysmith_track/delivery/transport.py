@@ -21,7 +21,7 @@ def load() -> None:
 
 
 class _Connections:
-    """A client and the requests that use it: it is closed when the last of them is over, no earlier.
+    """A client and the requests that use it, which is closed only when the last of them is over.
 
     A connection that is being opened while its client is closed would stay open, with nobody left to close it.
     """
@@ -34,9 +34,9 @@ class _Connections:
         self._is_left = False
 
     def enter(self) -> object | None:
-        """Begin a request; `None` where they are about to be closed, else what to `leave` with."""
+        """Begin a request; returns what to `leave` with, or `None` where the client is to be closed."""
         user = object()
-        self._users.add(user)  # before the look: either `close` sees it, or it sees that `close` was called
+        self._users.add(user)  # first: either `close` sees this user, or this sees that `close` was called
         if not (self._is_left or self.client.is_closed):
             return user
         self.leave(user)
@@ -92,7 +92,7 @@ class HttpTransport:
         """Return connections that can be used, other than those that were found closed."""
         try:
             load()
-        except Exception as error:  # the interpreter leaves, and refuses what a module wants to begin
+        except Exception as error:  # the interpreter exits, and refuses what a module needs
             what = f"what sending needs cannot be imported: {error!r}"
             raise ConnectionFailed(what, delivered=False) from error
         with certificates, importing():  # in this order: who waits at a gate holds no lock

@@ -43,7 +43,7 @@ class UpdateQueue:
             stale = None if state is None else activity.screen.staleness(state, now)
             if state is None or stale is None:
                 del self._ready[activity]
-                self._dispatcher.scheduler.schedule(activity, now)  # it listens again
+                self._dispatcher.scheduler.schedule(activity, now)  # so that it listens again
             else:
                 found.append((stale, activity, state))
         found.sort(key=lambda each: -each[0])

@@ -3,9 +3,9 @@
 `supervisor` starts it in a session of its own and feeds it over a pipe with frames; see `protocol`. It knows the
 crash state of each open card, and sleeps until the job says `bye`, the pipe closes, or the job's pidfd says that it
 is gone. Then it delivers what is left to say, for up to an hour, and exits. All of it is put into the outbox before
-the first attempt: a newer run of the same card takes its end away there, and what it has to give up a next process
-finds there. What the job has put there itself it takes over: what is gone by then was delivered, or a newer run has
-the card. While it waits it holds next to nothing: httpx is imported when there is something to send.
+the first attempt: there a newer run of the same card can take the end away, and a next process finds what this one
+has to give up. It also takes over what the job itself has put there; an entry that is gone by then was delivered, or
+a newer run has the card. While it waits it holds next to nothing: httpx is imported when there is something to send.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run_watchdog() -> None:  # pragma: no cover  # its process is without site, 
     process = WatchdogProcess()
     _keep_to_itself(process)
     try:
-        with contextlib.suppress(Exception):  # whatever it is, there is a duty
+        with contextlib.suppress(Exception):  # whatever goes wrong, what is owed is delivered
             process.wait()
         process.deliver()
     finally:
@@ -160,7 +160,7 @@ class WatchdogProcess:
         os.environ.update(hello["environment"])
         from importlib.util import find_spec
 
-        if not all(find_spec(name) for name in ("httpx", "platformdirs")):  # found by more than their path
+        if not all(find_spec(name) for name in ("httpx", "platformdirs")):  # they are not found by a path alone
             import site
 
             site.main()
