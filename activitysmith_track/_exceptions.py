@@ -36,7 +36,7 @@ _FLOW = (
     GeneratorExit,
     KeyboardInterrupt,
     SystemExit,
-)  # as a context they explain nothing
+)  # explain nothing as a context
 
 
 def describe(error: BaseException) -> str:

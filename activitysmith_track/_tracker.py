@@ -47,9 +47,7 @@ class CoreTracker:
     def __init__(self, **settings: Any) -> None:
         layers: Layers[Settings, Dispatcher] = Layers(changed("Tracker", Settings(), settings))
         self._layers = layers
-        self._dispatcher = self._make_dispatcher(
-            lambda: layers.current.exit_timeout
-        )  # it must not keep this tracker alive
+        self._dispatcher = self._make_dispatcher(lambda: layers.current.exit_timeout)  # keeps no tracker alive
         self._has_told_rank = False
         self._is_closed = self._has_delivered = False
         self._finalizer = weakref.finalize(self, self._dispatcher.drop)

@@ -60,7 +60,7 @@ class RecoveredDelivery(PushDelivery):
 
     @property
     def _beside(self) -> Iterator[Activity]:
-        """This process's activities under the same stream key, the newest first; none for a push."""
+        """The activities of this process under the same stream key, the newest first; none for a push."""
         newest = self.account.activities.get(self.stream_key) if self.stream_key else None
         if newest is not None:
             yield newest
