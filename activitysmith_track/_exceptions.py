@@ -30,13 +30,7 @@ _CAUSE, _CONTEXT, _SUPPRESSED, _TRACE = (
     for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__")
 )
 _TYPE_NAME = vars(type)["__name__"].__get__
-_FLOW = (
-    StopIteration,
-    StopAsyncIteration,
-    GeneratorExit,
-    KeyboardInterrupt,
-    SystemExit,
-)  # explain nothing as a context
+_FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInterrupt, SystemExit)  # no explanation
 
 
 def describe(error: BaseException) -> str:

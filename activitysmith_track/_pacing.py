@@ -389,7 +389,7 @@ class Pacer:
         return now + min(max(LEAST_LOOK_SECONDS, age / LOOKS_PER_AGE), MOST_LOOK_SECONDS)
 
     def _stalled_until(self, now: float, fraction: float) -> float:
-        """Return when this fraction goes if it stays as it is."""
+        """Return when this fraction is sent if it stays as it is."""
         early, late = now, now + LEAST_LOOK_SECONDS
         horizon = now + max(now - (self._begun or 0.0), 60.0) * LONGEST_STALL
         while late < horizon and not self._is_due(late, fraction):

@@ -125,7 +125,7 @@ class CoreTracker:
             timeout: seconds to wait at most, 0 or more.
 
         Returns:
-            True when everything was delivered; False when something is still on its way, or was refused since the
+            True when everything was delivered; False when something is still undelivered, or was refused since the
             last flush.
         """
         return self.dispatcher.flush(check_seconds("timeout", timeout), self.account())

@@ -290,7 +290,7 @@ class Provider:
         return self._handle._builder.mark(self._handle)
 
     def transitions(self) -> int:
-        """Return how many transitions there have been by now."""
+        """Return how many transitions there have been so far."""
         return self._handle._builder.transitions(self._handle)
 
     def crash_state(self) -> CrashState | None:

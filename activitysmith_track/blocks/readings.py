@@ -145,10 +145,7 @@ class Metrics(Sampled):
                 self._put(changed, fit(label), value)
         except Exception as problem:
             note(self, "set", "readings that cannot be read are skipped: %r", problem)
-        self._readings = {
-            **self._readings,
-            **changed,
-        }  # last: other threads set other labels meanwhile
+        self._readings = {**self._readings, **changed}  # last: other threads set other labels meanwhile
         self._touch()
 
     def _put(self, changed: dict[str, dict[str, Any]], label: str, value: Any) -> None:

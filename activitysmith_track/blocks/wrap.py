@@ -37,7 +37,7 @@ if TYPE_CHECKING:
             """Open the block."""
 
         def settle(self, error: BaseException | None) -> None:
-            """End the block as an exception, or its absence, says."""
+            """End the block: well, or by the exception that has left it."""
 
         def __enter__(self) -> Self: ...
 

@@ -27,7 +27,7 @@ SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot i
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
 LONGEST_FOREIGN = 60.0  # seconds of silence at most after a 429 that came from something before the service
 OUTAGE_AFTER = 3  # failures in a row after which one request at a time asks whether the service is back
-DEBTS_AT_ONCE = 2  # requests for earlier processes that may be on their way at the same time
+DEBTS_AT_ONCE = 2  # deliveries for earlier processes that may be in flight at the same time
 
 
 class Urgency(Enum):
@@ -165,7 +165,7 @@ class Account:
             found = self._unanswered[stream_key] = Unanswered()
         return found
 
-    # -- what earlier processes owe goes a little at a time
+    # -- what earlier processes owe is sent a little at a time
 
     def take_debt(self, delivery: RecoveredDelivery) -> bool:
         """Return whether a delivery of an earlier process may go now; otherwise it is woken later to ask again."""

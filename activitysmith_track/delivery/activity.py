@@ -109,7 +109,7 @@ class Activity(Succession):
 
     @property
     def is_in_flight(self) -> bool:
-        """True while a request that shows it is on its way."""
+        """True while a request that shows it is in flight."""
         return self._sending is not None
 
     @property
@@ -385,7 +385,7 @@ class Activity(Succession):
             now: the time now, on the same clock.
         """
         if self.end_delivery is not None:
-            if not self.end_delivery.repeats:  # an end that goes once more has looked into the outbox itself
+            if not self.end_delivery.repeats:  # an end that is repeated has looked into the outbox itself
                 self.end_delivery.doubt()
         elif self.on_phone is OnPhone.YES:
             certainty = self.screen.certainty
@@ -396,7 +396,7 @@ class Activity(Succession):
 
     @property
     def is_in_doubt(self) -> bool:
-        """True while a request of an earlier process may still arrive of which this process does not know.
+        """True while a request may still arrive that an earlier process sent, and that this one does not know of.
 
         If a watchdog guards this run, one has guarded the earlier runs too, and a watchdog takes a moment to end the
         cards of a job that was killed.

@@ -104,7 +104,7 @@ class Dispatcher:
             self.scheduler.wake(self._retirement)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
-        """Stop the threads and forget what is on its way; the dispatcher can be used again.
+        """Stop the threads and forget what is in flight; the dispatcher can be used again.
 
         Args:
             timeout: seconds to wait at most until the threads have ended; those that have not will end by themselves.
@@ -399,7 +399,7 @@ class Dispatcher:
 
     @property
     def owes(self) -> bool:
-        """True while something is on its way that must not be lost."""
+        """True while something is owed: an end, a push, a card that is to appear, or a look into the outbox."""
         return bool(self._owed or self._debts)
 
     @property
@@ -501,7 +501,7 @@ class Dispatcher:
 
     @property
     def is_idle(self) -> bool:
-        """True while no activity is open, and nothing is on its way that must not be lost."""
+        """True while no activity is open and nothing is owed."""
         return not self._open and not self.owes
 
     @property

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .state import EndState
 
 OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it unnoticed; see `Aftermath`
-OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is on its way
+OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is in flight
 PROMPT_FAILURES = 2  # what counts as failures in the backoff of an end that a newer run waits for
 
 
@@ -470,5 +470,5 @@ class EndDelivery(Delivery):
         activity.life = Life.ENDED
         self.persistence.disarm(activity.number)
         dispatcher.release(activity)
-        dispatcher.settle(self)  # last: an exit that waits for this relies on all that stands above
+        dispatcher.settle(self)  # last: an exit that waits for this relies on all of the above
         return None

@@ -1,4 +1,4 @@
-"""Starts of which nobody knows whether they were carried out: the connection broke, or no answer came."""
+"""Starts that may or may not have been carried out: the connection broke, or no answer came."""
 
 from __future__ import annotations
 

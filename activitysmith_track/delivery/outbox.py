@@ -141,7 +141,7 @@ class Outbox(OutboxFile):
     def inherit(
         self, key_fingerprint: str, base_url: str, gone: str, owner: str, lease_seconds: float
     ) -> list[Entry]:
-        """Take under a lease what a process that is gone had under one, or has left to whoever comes next.
+        """Take under a lease what a process that is gone had under a lease, or had left without one.
 
         What it was sending when it went may still arrive; a push among that which must not come twice is dropped.
 

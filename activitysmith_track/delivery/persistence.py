@@ -452,7 +452,7 @@ class Persistence:
 
     @property
     def watched(self) -> bool:
-        """True while a watchdog stands guard."""
+        """True while there is a watchdog process."""
         return self._watchdog is not None and self._watchdog.alive
 
     @property
@@ -506,8 +506,8 @@ class Persistence:
 class Parting:
     """What a process that leaves has to see to for one persistence, in this order.
 
-    What is `left` goes into the outbox. Then the watchdog is told, also of the ends that the disk does not take. What
-    it could not be told goes into the outbox after all.
+    What is `left` goes into the outbox. Then the watchdog is told, and given the ends that the disk does not take.
+    What it could not be told goes into the outbox after all.
 
     Args:
         persistence: who keeps it.
@@ -536,7 +536,7 @@ class Parting:
         self._heard: Callable[[float], bool] = lambda _: True
 
     def tell(self) -> None:
-        """Begin to tell the watchdog; what was left is in the outbox by now, or could not be put there."""
+        """Begin to tell the watchdog; what was left is in the outbox already, or could not be put there."""
         self.left = [each for each in self.left if not self.persistence.entrust(*each)]
         self._heard = self._farewell()
 

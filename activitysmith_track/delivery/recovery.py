@@ -97,7 +97,7 @@ class RecoveredDelivery(PushDelivery):
         try:
             return super().run(now)
         finally:
-            if self._job is None:  # nothing is on its way any more
+            if self._job is None:  # nothing is in flight any more
                 for other in self.account.give_debt_back(self):
                     self.dispatcher.scheduler.wake(other)
 
@@ -118,7 +118,7 @@ class RecoveredDelivery(PushDelivery):
         return self._done(Stage.WITHDRAWN)
 
     def _is_late(self, now: float) -> bool:
-        """Tell whether an end that goes once more, to be sure, has been tried for long enough."""
+        """Tell whether an end that is repeated only to be sure has been tried for long enough."""
         return now >= self._tries_until
 
     def _is_owed_after(self, error: Exception) -> bool:

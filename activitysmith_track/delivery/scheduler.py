@@ -140,7 +140,7 @@ class Agenda:
         self._due: dict[Task, list[Any]] = {}  # the entry of each
         self._order = itertools.count()
         self._resting: list[Task] = []
-        self.outstanding = 0  # jobs on their way
+        self.outstanding = 0  # jobs that are not done yet
         self.ran = 0  # tasks, so that a test can tell whether anything happens
 
     # -- for any thread

@@ -1,4 +1,4 @@
-"""What is known of one card on the screen, and what follows from it: when a state goes, and which, and as what.
+"""What is known of one card on the screen, and what follows: when to send a state, which one, and in which form.
 
 It sends nothing, and knows nothing of slots, rates and other cards.
 """

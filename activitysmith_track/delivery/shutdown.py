@@ -47,7 +47,7 @@ class Shutdown:
     def after_in_child(self) -> None:
         """Begin anew in a forked child, except for `has_left`: if the parent's exit was over, so is the child's."""
         self._finalizes = False
-        self._spent = 0.0  # seconds that the exit has waited by now
+        self._spent = 0.0  # seconds that the exit has waited so far
         self._has_told = False  # it was logged that something came after the exit and was not delivered
         self._stopped = float("-inf")  # when a signal last ended the cards
         self._turn = self._runtime.lock()
@@ -92,7 +92,7 @@ class Shutdown:
     def leave(self, *, ends_open: bool = False) -> None:
         """Deliver what all dispatchers owe, each within its `exit_timeout`, and keep what is left.
 
-        Called again, it goes on with the time that is left: nothing else waits for what comes that late.
+        A second call has the time that is left: nothing else waits for what is handed in that late.
 
         Args:
             ends_open: True to end what is open as stopped.

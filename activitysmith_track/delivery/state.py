@@ -68,7 +68,7 @@ class StateProvider(Protocol):
         """Return what tells this state from the next."""
 
     def transitions(self) -> int:
-        """Return how many transitions there have been by now."""
+        """Return how many transitions there have been so far."""
 
     def crash_state(self) -> CrashState | None:
         """Return what is to be sent if the process dies now, or `None` where no watchdog was asked for."""
@@ -115,9 +115,9 @@ class Life(Enum):
     """Where an activity is in its life."""
 
     WAITING = "waiting"  # to appear: for its time, a slot, or another run's end
-    STARTING = "starting"  # the request that has it appear is on its way
+    STARTING = "starting"  # the request that has it appear is in flight
     SHOWN = "shown"
-    UPDATING = "updating"  # a newer state is on its way
+    UPDATING = "updating"  # a newer state is in flight
     ENDING = "ending"  # the block is over; from here on its `EndDelivery` decides
     ENDED = "ended"
     REFUSED = "refused"  # the service will not show it

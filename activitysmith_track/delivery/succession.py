@@ -57,7 +57,7 @@ class Succession:
 
     @property
     def is_in_flight(self) -> bool:
-        """True while a request that shows it is on its way."""
+        """True while a request that shows it is in flight."""
         raise NotImplementedError
 
     @property

@@ -48,7 +48,7 @@ class _Connections:
         self._close_if_unused()
 
     def close(self) -> None:
-        """Have no more requests begin, and close the client after those that are on their way."""
+        """Have no more requests begin, and close the client after those that are in flight."""
         self._is_left = True
         self._close_if_unused()
 
@@ -105,7 +105,7 @@ class HttpTransport:
             return connections
 
     def close(self) -> None:
-        """Close the connections, after the requests that are on their way; a next request opens new ones."""
+        """Close the connections, after the requests that are in flight; a next request opens new ones."""
         connections, self._connections = self._connections, None
         if connections is not None:
             connections.close()

@@ -1,4 +1,4 @@
-"""Requests of which nobody knows what became: what they may do to a card, and how many updates iOS counts at most.
+"""Requests without an answer: what they may still do to a card, and as how many updates iOS may count them.
 
 A request that was given up is carried out at once, a little later, behind newer ones, or never. So an update counts
 as soon as it may have arrived. What is sent once more as it was changes nothing on the card, and does not count,

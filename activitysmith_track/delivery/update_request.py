@@ -28,7 +28,7 @@ class Change:
 
 
 class Sending(NamedTuple):
-    """A request on its way.
+    """A request in flight.
 
     Attributes:
         at: when it was sent, on the runtime's clock.

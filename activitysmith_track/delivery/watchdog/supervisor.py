@@ -255,7 +255,7 @@ class Watchdog:
 
     @property
     def alive(self) -> bool:
-        """True while a process stands guard, as far as is known."""
+        """True while there is a process, as far as is known."""
         return self.pid is not None
 
     @property
@@ -265,7 +265,7 @@ class Watchdog:
 
     @property
     def pid(self) -> int | None:
-        """The number of the process that stands guard."""
+        """The pid of the process, or `None`."""
         line = self._line  # which the thread may let go of at any moment
         return None if line is None else line.pid
 
@@ -381,7 +381,7 @@ class Watchdog:
         self._line = line = Line(self._outbox, self._now)
         try:
             line.start(self._interpreter or interpreter(), self._timing, seconds)
-        except Exception as error:  # from no processes left to no shell: the job goes on without
+        except Exception as error:  # no shell, no more processes, or whatever: the job goes on without
             self._give_up(f"activitysmith_track: the watchdog could not be started: {error}")
             return
         self._busy_at = self._now()
