@@ -30,7 +30,8 @@ _CAUSE, _CONTEXT, _SUPPRESSED, _TRACE = (
     for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__")
 )
 _TYPE_NAME = vars(type)["__name__"].__get__
-_FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInterrupt, SystemExit)  # no explanation
+# As the context of another exception these explain nothing.
+_FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 
 def describe(error: BaseException) -> str:

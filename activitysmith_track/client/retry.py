@@ -42,7 +42,7 @@ def is_transient(error: Exception) -> bool:
     """Tell whether a failure may pass by itself, so that a repeatable request is worth another try.
 
     A failure of this machine may pass, too: no memory, no thread, a client that was closed meanwhile. So may an
-    answer that came from something before the service, which was not asked then.
+    answer of something in front of the service, such as a proxy: the service itself was not asked then.
     """
     if isinstance(error, StatusError) and error.foreign:
         return True

@@ -25,7 +25,7 @@ REQUESTS_PER_MINUTE = 60  # the account's rate
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
-LONGEST_FOREIGN = 60.0  # seconds of silence at most after a 429 that came from something before the service
+LONGEST_FOREIGN = 60.0  # seconds of silence at most after a 429 that a proxy or the like sent, not the service
 OUTAGE_AFTER = 3  # failures in a row after which one request at a time asks whether the service is back
 DEBTS_AT_ONCE = 2  # deliveries for earlier processes that may be in flight at the same time
 

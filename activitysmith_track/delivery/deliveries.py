@@ -130,7 +130,7 @@ class Delivery:
 
     @property
     def kind(self) -> str:
-        """What it is in the outbox; see `Entry`."""
+        """The kind of its entry in the outbox: `end`, `keep` or `push`; see `Entry`."""
         raise NotImplementedError
 
     @property
@@ -172,7 +172,7 @@ class Delivery:
         raise NotImplementedError
 
     def _failed(self, error: Exception, now: float) -> float | None:
-        """Return when it is tried again; `None` for never."""
+        """Handle a failure; returns when it is tried again, `None` for never."""
         raise NotImplementedError
 
     def _done(self, stage: Stage) -> float | None:
@@ -280,7 +280,7 @@ class Delivery:
         return self.account.rate_limited(now, error)
 
     def _is_owed_after(self, error: Exception) -> bool:
-        """Tell whether it is tried again after a failure."""
+        """Tell whether it is still owed, and so tried again, after a failure."""
         return self._may_pass(error)
 
     def _instead(self, error: Exception, body: Mapping[str, Any]) -> Mapping[str, Any] | None:

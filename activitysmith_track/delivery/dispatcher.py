@@ -1,4 +1,4 @@
-"""What carries states, ends and pushes to the service, so that the user's code never does.
+"""The dispatcher, which sends states, ends and pushes to the service, so that the user's code never does.
 
 A handle is given an `Activity`: its mailbox. The activity asks the handle for its state when something may be sent,
 so only the latest state is ever sent. One scheduler decides; workers carry the requests: one pool the states,
@@ -137,7 +137,7 @@ class Dispatcher:
 
     @property
     def schedulers(self) -> tuple[Scheduler, Scheduler]:
-        """The schedulers, in the order in which one hands to the next."""
+        """The schedulers: that of the samples first, since it hands work to the other."""
         return self.sampling, self.scheduler
 
     # -- the user's side
@@ -298,7 +298,7 @@ class Dispatcher:
             self.scheduler.wake(self._retirement)
 
     def release(self, activity: Activity) -> None:
-        """Forget an activity that is through, and wake those that waited for it."""
+        """Forget an activity that has ended, and wake those that waited for it."""
         with self._lock:
             self._open.pop(activity, None)
             others = [*activity.older, *activity.newer]
@@ -337,7 +337,7 @@ class Dispatcher:
             self.scheduler.wake(activity.end_delivery)
 
     def retry_all(self, account: Account) -> None:
-        """Have everything tried again at once that has waited for an account's outage to end."""
+        """Have everything tried again at once that waits for the end of an account's outage."""
         for activity in list(self._open):
             if activity.account is account:
                 activity.retry_now()
@@ -353,7 +353,7 @@ class Dispatcher:
         self.send_ready(now)
 
     def send_ready(self, now: float) -> None:
-        """Have what is ready sent, as far as it may go."""
+        """Have the states that are ready sent, as far as rate and workers allow."""
         self.scheduler.schedule(self._updates, now)
 
     def attempt_seconds(self) -> float:
@@ -394,7 +394,7 @@ class Dispatcher:
         return {delivery.entry.id for delivery in self._deliveries() if delivery.entry is not None}
 
     def _deliveries(self) -> list[Delivery]:
-        """Return what must not be lost, this process's own first."""
+        """Return the deliveries that are owed, this process's own first."""
         return [task for task in [*list(self._owed), *list(self._debts)] if isinstance(task, Delivery)]
 
     @property

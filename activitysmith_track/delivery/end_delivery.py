@@ -216,7 +216,7 @@ class EndDelivery(Delivery):
 
     @property
     def kind(self) -> str:
-        """An end, or the last state of a card that stays up."""
+        """`end`, or `keep` for the last state of a card that stays up."""
         return "keep" if self.state.keep else "end"
 
     @property

@@ -13,7 +13,7 @@ AS_IT_WAS_SECONDS = 30.0  # in which a start without an answer is sent once more
 
 
 class LostStarts:
-    """The starts of one card, until one is answered.
+    """The starts of one card that got no answer, until one is answered.
 
     Attributes:
         count: how many there were.
@@ -30,7 +30,7 @@ class LostStarts:
         self._first: ActivityState | None = None
 
     def note(self, state: ActivityState, begun_at: float, *, is_first: bool) -> None:
-        """Note one more.
+        """Note one more start without an answer.
 
         Args:
             state: what it shows.

@@ -39,7 +39,7 @@ _ROUNDS = 20  # queries of one claim at most: odd entries are dropped, and other
 
 
 class Outbox(OutboxFile):
-    """What is owed, on disk. Making one does nothing; no method raises."""
+    """What is owed, on disk. Making an instance does nothing; no method raises."""
 
     def load(self) -> None:
         """Import what a transaction needs, before it begins and while nothing is forked."""

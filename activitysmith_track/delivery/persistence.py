@@ -1,4 +1,4 @@
-"""Who delivers what the job cannot: the outbox on disk, for a next process, and the watchdog beside this one.
+"""Keeps copies of ends and pushes for others to deliver: in the outbox on disk, and with the watchdog.
 
 While all goes well nothing is written, and only a look at the outbox's file is taken, unless the watchdog was asked
 for. What touches the disk is called on a worker's thread, or at the exit; what feeds the watchdog waits for nothing.
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
         @property
         def kind(self) -> str:
-            """What it is in the outbox; see `Entry`."""
+            """The kind of its entry in the outbox; see `Entry`."""
 
         @property
         def entry(self) -> Entry | None:
@@ -75,7 +75,7 @@ LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to 
 
 
 class Claimed(NamedTuple):
-    """What was taken over of what earlier processes owe.
+    """What was claimed of that which earlier processes owe.
 
     Attributes:
         entries: the first of it.
@@ -203,7 +203,7 @@ class Persistence:
         return hold
 
     def over(self, delivery: Kept, *, sent: bool = True) -> None:
-        """Note that an attempt is over, and that another one follows: from now on there is a copy.
+        """Note that an attempt is over and another one will follow; a copy is made if there is none.
 
         Args:
             delivery: what was attempted.
@@ -240,7 +240,7 @@ class Persistence:
     # -- what is under a lease of this process
 
     def _note_leases(self, account: AccountKey, ids: Iterable[str]) -> None:
-        """Note what this process has under a lease, and tell the watchdog that there is something."""
+        """Note what this process has under a lease, and tell the watchdog that there are leases."""
         noted = set(ids)
         self._leased |= noted
         if noted:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
             """Do what is due; return when to come back, or `None` to wait for a wake-up."""
 
         def give_up(self) -> None:
-            """Owe nothing any more: something unforeseen happened in `run`."""
+            """Give up what the task had to do, since `run` has raised something unforeseen."""
 
 
 logger = logging.getLogger("activitysmith_track")
@@ -61,7 +61,7 @@ class Job:
 
 
 class WorkerPool:
-    """Daemon threads that run jobs, started one by one while all the others are busy.
+    """Daemon threads that run jobs; another one is started while all are busy.
 
     Args:
         name: of the threads.
@@ -219,7 +219,7 @@ class Agenda:
         return job.task
 
     def run_due(self) -> None:
-        """Run what is due, until something else was woken."""
+        """Run what is due, until another task is woken or all of it was run."""
         now = self._clock()
         while self._heap and self._heap[0][0] <= now:
             *_, task = heapq.heappop(self._heap)

@@ -218,7 +218,7 @@ class Shutdown:
         return has_told
 
     def _keep(self, dispatchers: list[Dispatcher], *, tells: bool) -> bool:
-        """Have kept what was not delivered; returns whether something was logged."""
+        """Leave to others what was not delivered; returns whether something was logged."""
         counts = [each.count_left() for each in dispatchers]
         timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in dispatchers)])
         kept = leave_all([each.part(timeout) for each in dispatchers], timeout, self._runtime)
@@ -233,7 +233,7 @@ class Shutdown:
         return tells and any(left.values())
 
     def _close_connections(self, dispatchers: list[Dispatcher]) -> None:
-        """Close what nobody uses any more, unless another thread may yet have something sent."""
+        """Close the connections that nobody uses, unless another thread may still have something sent."""
         if self._interpreter.has_other_threads():
             return
         for each in dispatchers:
@@ -264,7 +264,7 @@ def _deliver(dispatchers: list[Dispatcher]) -> list[BaseException]:
 def _with_each(
     dispatchers: list[Dispatcher], act: Callable[[Dispatcher], None], *, at_once: bool = False
 ) -> list[BaseException]:
-    """Do something with each dispatcher; returns what went wrong, with all of them or up to the first."""
+    """Do something with each dispatcher; returns the errors of all of them or, with `at_once`, the first."""
     errors: list[BaseException] = []
     for each in dispatchers:
         try:

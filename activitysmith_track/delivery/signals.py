@@ -137,7 +137,7 @@ _forking = threading.local()  # its `masks`: what was blocked before each fork t
 
 
 def _hold_before_fork() -> None:
-    """Hold back the signals that are ours: Python forgets what reaches a child before that is ready to handle it.
+    """Block the signals that have our handlers: Python forgets one that reaches a child before that can handle it.
 
     Another signal's handler may fork in the middle of a fork, so each has a mask of its own to go back to.
     """

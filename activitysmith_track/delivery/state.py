@@ -84,7 +84,7 @@ class StateProvider(Protocol):
 
 
 class _Nothing:
-    """Takes the place of a handle that has ended, which the delivery then keeps alive no more."""
+    """Takes the place of a handle that has ended, so that the delivery holds no reference to it."""
 
     def snapshot(self) -> ActivityState | None:
         return None
@@ -112,7 +112,7 @@ NOTHING = _Nothing()
 
 
 class Life(Enum):
-    """Where an activity is in its life."""
+    """The states of an activity's life."""
 
     WAITING = "waiting"  # to appear: for its time, a slot, or another run's end
     STARTING = "starting"  # the request that has it appear is in flight
@@ -195,10 +195,10 @@ S = TypeVar("S", Life, Stage)
 
 
 def moved(state: S, to: S) -> S:
-    """Return the state that follows another.
+    """Return the next state, if the tables above allow the change.
 
     Raises:
-        RuntimeError: where it cannot follow: a fault of this library's own.
+        RuntimeError: where they do not, which is a bug of this library.
     """
     table: Any = _LIVES if isinstance(state, Life) else _STAGES
     if to not in table[state]:

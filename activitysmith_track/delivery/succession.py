@@ -19,7 +19,7 @@ class Ending(Protocol):
 
     @property
     def is_in_flight(self) -> bool:
-        """True while nobody can tell whether it has arrived."""
+        """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
 
     @property
     def repeats(self) -> bool:

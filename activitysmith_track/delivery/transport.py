@@ -89,7 +89,7 @@ class HttpTransport:
             connections.leave(user)
 
     def _connect(self, closed: _Connections | None = None) -> _Connections:
-        """Return connections that can be used, other than those that were found closed."""
+        """Return connections that can be used, other than the ones that were found closed."""
         try:
             load()
         except Exception as error:  # the interpreter exits, and refuses what a module needs

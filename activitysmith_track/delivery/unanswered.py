@@ -50,7 +50,7 @@ class _Late:
 
 
 class Unanswered:
-    """What was given up of one stream, whatever run sent it.
+    """The requests of one stream that were given up without an answer, whichever run sent them.
 
     Only the scheduler's thread changes it; a worker may ask until when something may arrive.
     """
@@ -88,7 +88,7 @@ class Unanswered:
         return max(self.may_appear_until(), self.may_end_until)
 
     def is_over(self, now: float) -> bool:
-        """Tell whether nothing may come any more."""
+        """Tell whether none of them can arrive any more."""
         return now >= self.may_change_until
 
     # -- how many updates iOS counts at most
@@ -149,7 +149,7 @@ class Unanswered:
 
     @property
     def kept(self) -> tuple[int, float]:
-        """How many updates are kept in hand, and until when, for what counts if another state comes before it."""
+        """How many updates to keep in hand, and until when, for late requests that count if another state comes."""
         kept = [late.until for late in self._late if late.body is not None and not late.counts]
         return len(kept), max(kept, default=0.0)
 

@@ -1,4 +1,4 @@
-"""One watchdog process, started so that it is no child of the job, and the pipe to it, which the job never waits for.
+"""One watchdog process, started so that it is no child of the job, and the pipe to it, on which the job never waits.
 
 The API key travels over the pipe too, never in the arguments or the environment.
 """
@@ -33,7 +33,7 @@ BLOCKED_SECONDS = 0.1  # between two looks at a pipe that is full
 
 
 class QueuedFrame(NamedTuple):
-    """A frame on its way to the process; one that does not live takes back an earlier one of its key."""
+    """A frame on its way to the process; one with `lives=False` takes back an earlier one of its key."""
 
     key: tuple[str, int]
     frame: bytes

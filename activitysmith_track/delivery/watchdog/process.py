@@ -59,7 +59,7 @@ def _keep_to_itself(process: WatchdogProcess) -> None:  # pragma: no cover  # as
 
 
 class WatchdogProcess:
-    """The process: it waits for the job to go, and then delivers what is left to say.
+    """The process: it waits for the job to go, and then delivers what the job owes.
 
     Args:
         pipe: the descriptor that frames come from.
@@ -81,7 +81,7 @@ class WatchdogProcess:
         self._until = min(self._until, time.monotonic() + TERM_SECONDS)
 
     def wait(self) -> None:
-        """Return when the job is gone: by its bye, its closed pipe, or its pidfd."""
+        """Wait until the job is gone, as its bye, its closed pipe or its pidfd tells."""
         os.set_blocking(self._pipe, False)
         watched = select.poll()
         watched.register(self._pipe, select.POLLIN)
@@ -137,10 +137,10 @@ class WatchdogProcess:
         hello = self.record.hello
         return hello is not None and is_gone(hello["pid"], hello["started"])
 
-    # -- what is left to say
+    # -- what the job owes
 
     def deliver(self) -> None:
-        """Deliver what is left to say, or leave it to a next process when the time is over."""
+        """Deliver what the job owes, or leave it to a next process when the time is over."""
         hello = self.record.hello
         if hello is None or not self.record.owes:
             return
@@ -155,7 +155,7 @@ class WatchdogProcess:
 
     @staticmethod
     def _make_importable(hello: Mapping[str, Any]) -> None:
-        """Have what the library needs found as it was in the job."""
+        """Make importable what the library needs, as it was in the job."""
         sys.path += [each for each in hello["sys_path"] if each not in sys.path]
         os.environ.update(hello["environment"])
         from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Delivers what a job owes that is gone: what the watchdog's process does then.
+"""Delivers what a job owes that is gone; this runs in the watchdog's process.
 
 It stores everything in the outbox first: there a newer run of the job finds an end that would hit its card, and a
 next process finds what cannot be delivered in time. It also takes over what the job itself has put there. From then
@@ -32,14 +32,14 @@ LOOK_SECONDS = 1.0  # seconds between two looks at the time that is left, which 
 
 
 class _Unheard(Interpreter):
-    """An interpreter whose exit nobody waits for: the process ends when all is said."""
+    """An interpreter whose exit nobody waits for: the process ends when all is delivered."""
 
     def call_at_exit(self, handler: Callable[[], None]) -> bool:
         return False
 
 
 class PacedRuntime(Runtime):
-    """The world outside of the watchdog's process, with a patience of its own.
+    """The world outside of the watchdog's process, with its own waits between attempts.
 
     Args:
         attempt: seconds that one request may take.

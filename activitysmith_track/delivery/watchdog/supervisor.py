@@ -34,7 +34,7 @@ logger = logging.getLogger("activitysmith_track")
 
 
 class _Farewell:
-    """The last thing that the thread is told."""
+    """Tells the thread to say bye to the process and to end."""
 
     def __init__(self, until: float) -> None:
         self.until, self.heard = until, False
@@ -107,7 +107,7 @@ class Watchdog:
         push: Mapping[str, Any] | None,
         began_at: float,
     ) -> None:
-        """Say what is to be told about a card if the job dies now; the newest call counts.
+        """Say how a card ends, and what is pushed, if the job dies now; the newest call counts.
 
         Args:
             card: a number of the caller's own.
@@ -123,7 +123,7 @@ class Watchdog:
         self._feed(("card", card), True, "card", id=card, account=account, stream_key=stream_key, **words)
 
     def disarm(self, card: int) -> None:
-        """Say that a card was ended, or is left up on purpose: there is nothing to tell about it any more."""
+        """Say that a card was ended, or is left up on purpose: the process need not end it any more."""
         self._feed(("card", card), False, "disarm", id=card)
 
     def entrust(
@@ -344,7 +344,7 @@ class Watchdog:
 
     @property
     def _calls(self) -> bool:
-        """True where there is something for which a process is started: what is on the disk is safe without."""
+        """True where there is something for which a process is started; what is on disk needs none."""
         return any(kind not in ("account", "leases") for kind, _ in list(self._live))  # `begin_close`: on any thread
 
     def _note(self, queued: QueuedFrame) -> None:
