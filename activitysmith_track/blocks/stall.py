@@ -61,7 +61,7 @@ class Stall:
             self._mark, self._moved = mark, now
         stood = now - self._moved
         if stood >= self._said * 2 if self.words else stood >= self._after:
-            self._said = stood  # said again when it has doubled
+            self._said = stood  # the card says it again when the time has doubled
             self._say(f"No progress for {_text.format_duration(stood)}")
         elif self.words and stood < self._after:
             self._say("")

@@ -59,7 +59,7 @@ class Attempt:
         self._clock, self._until = clock, clock() + seconds
         self._unzip: Any = None
         self._stream: Any = None
-        self.delivered: bool | None = None  # False while a connection is being made for it
+        self.delivered: bool | None = None  # False while its connection is being made, else `None`
         self.status, self.retry_after = 0, ""
         self.content = bytearray()
         self.part = b""  # not in a local: an answer may repeat the key, and a traceback print locals

@@ -30,7 +30,7 @@ RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received
 REFUSAL_RETRY = 300.0  # until a state is tried again that the service refused to show
 ROTATION_RETRY = 300.0  # until the service is asked again to replace a card by a fresh one, which it refused
 PAUSED_RETRY = 300.0  # until a paused stream is tried again, which the user may have resumed
-YOUNG_SECONDS = 30.0  # of this process, in which the watchdog of an earlier process may still end its cards
+YOUNG_SECONDS = 30.0  # of this process, in which an earlier process's watchdog may still end that process's cards
 
 
 class Activity(Succession):

@@ -174,7 +174,7 @@ class Dispatcher:
             activity.predecessor = older
             if older is not None and older.end_delivery is not None:
                 older.successor = activity
-                self.scheduler.wake(older.end_delivery)  # it is tried again at once: the newer run waits for it
+                self.scheduler.wake(older.end_delivery)  # it is tried at once: the newer run waits for it
             account.activities[key] = activity
             self._open[activity] = None
         return activity

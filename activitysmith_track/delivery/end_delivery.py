@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it unnoticed; see `Aftermath`
 OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is in flight
-PROMPT_FAILURES = 2  # what counts as failures in the backoff of an end that a newer run waits for
+PROMPT_FAILURES = 2  # the failures that the backoff assumes for an end that a newer run waits for
 
 
 class _EndAttempt:
@@ -369,7 +369,7 @@ class EndDelivery(Delivery):
         )
 
     def _is_owed_after(self, error: Exception) -> bool:
-        if isinstance(error, NotFound):  # nothing is on the screen, yet
+        if isinstance(error, NotFound):  # nothing is on the screen, or not yet
             self._attempted.repeats_at = self._repeat_at()
             return self._attempted.repeats_at is not None
         if self._ends_unseen or self._instead(error, self.state.body) is not None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-DEAF_SECONDS = 2.0  # for which Ctrl-C does not cut short what is kept on disk at the exit
-MAKING_SECONDS = 1.0  # that the exit waits at most for a client that is being made; it takes some 30 ms
+DEAF_SECONDS = 2.0  # seconds in which Ctrl-C cannot cut short what the exit puts on disk
+MAKING_SECONDS = 1.0  # seconds that the exit waits at most for a client that is being made, which takes some 30 ms
 
 
 class Interpreter:
@@ -39,7 +39,7 @@ class Interpreter:
         process = sys.modules.get("multiprocessing.process")
         if util is None or process is None or process.parent_process() is None:
             return False
-        begun = bool(util.is_exiting())  # its finalizers are called already, and no new ones any more
+        begun = bool(util.is_exiting())  # its finalizers run already, and a new one would never be called
         util.Finalize(None, handler, exitpriority=0)
         return begun
 
@@ -167,4 +167,4 @@ def _dies_of_interrupt() -> bool:
     trace = getattr(sys, "last_traceback", None)
     if trace is None or _is_interactive() or getattr(sys, "last_type", None) is not KeyboardInterrupt:
         return False
-    return trace.tb_frame.f_back is None  # it has left the outermost frame
+    return trace.tb_frame.f_back is None  # nothing has caught it, not even the outermost frame

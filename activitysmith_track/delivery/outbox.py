@@ -29,7 +29,7 @@ from .state import Hold
 if TYPE_CHECKING:
     import sqlite3
 
-KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
+KEPT_SECONDS = 24 * 3600.0  # older entries are dropped: they are no news any more
 KEPT_ENTRIES = 1_000
 ATTEMPT_SECONDS = 7.0  # after which another process's attempt is over, even if it could not note so
 MARK_SECONDS = 300.0  # for which a mark tells what became of an end

@@ -42,7 +42,7 @@ MARKS = """CREATE TABLE marks (
     sent REAL, before REAL, answered REAL, settled INTEGER NOT NULL, until REAL NOT NULL)"""
 _ENTRIES = frozenset({("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)})
 _MARKED = frozenset({("table", "marks", MARKS), ("index", "sqlite_autoindex_marks_1", None)})
-_SCHEMAS = (frozenset[object](), _ENTRIES, _MARKED, _ENTRIES | _MARKED)  # marks are there while there are any
+_SCHEMAS = (frozenset[object](), _ENTRIES, _MARKED, _ENTRIES | _MARKED)  # a table exists while it has rows
 _LOCKED = "database is locked"
 _READ_ONLY = "attempt to write a readonly database"  # because of the file's own header, or of its permissions
 _PASSING = frozenset(  # SQLite's messages, since Python 3.10 does not pass on its error codes
@@ -63,10 +63,10 @@ _PRAGMAS = (
     "secure_delete = ON",
     "synchronous = FULL",
     "journal_mode = DELETE",
-    "cache_spill = OFF",  # only the commit needs the file for itself
+    "cache_spill = OFF",  # so that nothing but the commit locks readers out
 )
 
-_busy: set[int] = set()  # the thread that is in a call
+_busy: set[int] = set()  # the thread that is in a call of `transact`, if any
 
 Result = TypeVar("Result")
 

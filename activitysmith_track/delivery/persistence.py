@@ -69,9 +69,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("activitysmith_track")
 
 _OUTBOX = "activitysmith_track.delivery.outbox"
-RETRY_SECONDS = 1.0  # within which what could not be left in an outbox is tried once more
-CLAIMED = 10  # entries at most that are taken over at once: soon delivered, long before the lease runs out
-LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver
+RETRY_SECONDS = 1.0  # seconds within which an outbox that did not take what was left is tried once more
+CLAIMED = 10  # entries that are claimed at once at most: few, so that all are delivered before the lease runs out
+LEASE_SECONDS = 180.0  # seconds for which nobody else takes what this process tries to deliver
 
 
 class Claimed(NamedTuple):
@@ -199,7 +199,7 @@ class Persistence:
             elif hold is not Hold.UNKNOWN:
                 self._forget_leases([entry.id])
         if hold is Hold.GONE and _comes_once(entry):
-            return Hold.SETTLED  # it may have been delivered, long ago
+            return Hold.SETTLED  # it may have been delivered long ago
         return hold
 
     def over(self, delivery: Kept, *, sent: bool = True) -> None:

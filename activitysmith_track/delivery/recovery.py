@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .entries import Entry
     from .scheduler import Job
 
-END_AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
-FEW = 10  # deliveries for earlier processes under way, below which more are taken over
-CLAIM_POLL = 1.0  # seconds between two looks whether there are few
-RENEWAL_SECONDS = 60.0  # between two renewals of the leases of what is tried
+END_AGAIN_SECONDS = 30.0  # seconds for which it tries to repeat an end that has arrived
+FEW = 10  # unfinished deliveries of earlier processes, below which more are claimed
+CLAIM_POLL = 1.0  # seconds between two looks whether there are so few
+RENEWAL_SECONDS = 60.0  # seconds between two renewals of this process's leases
 LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
 
 
@@ -174,7 +174,7 @@ class OutboxRecovery:
         self._persistence = dispatcher.persistence  # a dispatcher that is closed begins with another one
         self._job: Job | None = None
         self._under_way: set[RecoveredDelivery] = set()
-        self._is_asked = False  # to look once more, whatever it is doing
+        self._is_asked = False  # to look once more, even if it is looking now
         self.looked_at = dispatcher.clock()
 
     def ask(self) -> None:
@@ -214,7 +214,7 @@ class OutboxRecovery:
         owed = dispatcher.owed_ids() if claimed.entries else set()
         for entry in claimed.entries:
             if entry.id in owed:
-                continue  # it is this process's own, and the lease has run out meanwhile
+                continue  # this process delivers it already; its lease had run out
             delivery = RecoveredDelivery(dispatcher, self._account, entry)
             if entry.stream_key is not None:
                 self._account.recovered[entry.stream_key] = delivery

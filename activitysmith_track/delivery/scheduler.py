@@ -85,7 +85,7 @@ class WorkerPool:
         job = Job(task, self, work)
         self.busy += 1
         if self.busy > len(self._threads) and not self._start() and not self._threads:
-            self._do(job)  # the interpreter leaves and lets no thread start any more
+            self._do(job)  # the interpreter exits and lets no thread start any more
         else:
             self._jobs.put(job)
         return job
@@ -160,7 +160,7 @@ class Agenda:
         self.forget(task)
         self._due[task] = entry = [due, next(self._order), task]
         heapq.heappush(self._heap, entry)
-        if len(self._heap) > 2 * len(self._due) + 64:  # mostly times that later ones have replaced
+        if len(self._heap) > 2 * len(self._due) + 64:  # most entries are obsolete, replaced by later ones
             self._heap = list(self._due.values())
             heapq.heapify(self._heap)
 
@@ -252,7 +252,7 @@ class Scheduler(Agenda):
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._serving: dict[str, int] = {}  # the one thread that serves, even if noting its start was interrupted
-        self.too_late = False  # True once the interpreter has refused a thread because it leaves
+        self.too_late = False  # True once the interpreter has refused a thread because it exits
 
     def start(self) -> bool:
         """Start the thread if it does not run yet; False where the interpreter no longer lets threads start."""

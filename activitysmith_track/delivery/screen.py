@@ -56,9 +56,9 @@ class Screen:
         self.unknown: ActivityState | None = None
         self.gives_way = False
         self.stays_until = 0.0
-        self._refused: ActivityState | None = None  # by the service
+        self._refused: ActivityState | None = None  # the state that the service has refused
         self._refused_until = 0.0  # when that state is tried again
-        self._ranges: dict[str, Range] | None = None  # of the numbers on it
+        self._ranges: dict[str, Range] | None = None  # of the numbers on the card, by their labels
 
     def unanswered(self, now: float) -> Unanswered:
         """Return the unanswered requests under the stream key, whichever run has sent them."""

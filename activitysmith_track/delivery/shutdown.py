@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("activitysmith_track")
 
-FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
+FAREWELL_SECONDS = 0.5  # seconds that the exit waits at least until a watchdog is told of it, which takes a few ms
 
 
 class Shutdown:

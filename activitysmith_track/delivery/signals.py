@@ -85,7 +85,7 @@ class Signals:
 
     def _take_away(self, number: int) -> None:
         ours = self._installed[number]
-        with contextlib.suppress(ValueError):  # another thread: a later one does it
+        with contextlib.suppress(ValueError):  # not on the main thread, where a later call does it
             current: Any = signal.getsignal(number)
             if current is ours:
                 signal.signal(number, ours.before)

@@ -127,7 +127,7 @@ class OnPhone(Enum):
     """Whether the phone shows an activity, as far as is known."""
 
     NO = "no"
-    MAYBE = "maybe"  # a start may have been carried out, and no answer told
+    MAYBE = "maybe"  # a start without an answer may have been carried out
     YES = "yes"
 
 

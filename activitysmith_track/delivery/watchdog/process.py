@@ -128,7 +128,7 @@ class WatchdogProcess:
             self._pidfd = os.dup(self._lent)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, self._lent)
-        with contextlib.suppress(OSError):  # the job has not waited
+        with contextlib.suppress(OSError):  # the job does not wait any more
             os.write(self._listener, b"\n%d\n%s" % (os.getpid(), READY))
         os.dup2(null, self._listener)
         os.close(null)
