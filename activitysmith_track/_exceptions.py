@@ -1,7 +1,7 @@
 """An exception as one line and a place: what failed, why, and where in the user's own code.
 
 Everything here runs while the job's own exception is on its way. So nothing raises, whatever an exception's `__str__`
-does, not even SystemExit; and of long texts a bounded part is looked at, so that it takes no time.
+does, not even SystemExit; and only a bounded part of long texts is read, so that it takes no noticeable time.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ if TYPE_CHECKING:
 UNREADABLE = "(its message cannot be read)"
 
 _LONGEST_LABEL = 80  # characters of a type, a function or a file
-_LONGEST_NOTE = 80  # characters; a longer note is for the traceback
-_MOST_MEMBERS, _DEEPEST = 4, 3  # of exception groups
-_MOST_LINKS, _SHOWN_LINKS = 100, 3  # of a chain of causes
+_LONGEST_NOTE = 80  # characters; a longer note belongs in a traceback
+_MOST_MEMBERS, _DEEPEST = 4, 3  # members shown, and levels, of exception groups
+_MOST_LINKS, _SHOWN_LINKS = 100, 3  # read, and shown, of a chain of causes
 _ROOM = {1: LONGEST_READ, 2: 150, 3: 90}  # characters of each link, so that all of them fit on the phone
 
-# A subclass, or a metaclass, may have put anything in the place of these.
+# Read from BaseException and type: a subclass, or a metaclass, may have overridden these.
 _CAUSE, _CONTEXT, _SUPPRESSED, _TRACE = (
     vars(BaseException)[name].__get__
     for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__")
 )
 _TYPE_NAME = vars(type)["__name__"].__get__
-_FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInterrupt, SystemExit)  # say nothing as a context
+# As the context of another exception these explain nothing.
+_FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 
 def describe(error: BaseException) -> str:
     """Say what an exception is, on one line; never raises.
 
-    Its type and message; of a group the first errors; then what it came from: `X: x (because of Y: y)`. What is
-    shortened so that all of it finds room is scrubbed before the cut; the whole still has to be, for the key.
+    That is its type and message, or the first errors of a group; then what it came from: `X: x (because of Y: y)`.
+    Parts that are shortened are scrubbed before the cut. The caller still has to scrub the whole, for the API key.
     """
     try:
         return _describe_chain(error)
-    except Exception:  # such as a RecursionError, where the stack is nearly full
+    except Exception:  # such as a RecursionError, if the stack is nearly full
         return str(_TYPE_NAME(type(error)))[:_LONGEST_LABEL]
 
 
@@ -60,13 +61,13 @@ def _describe_chain(error: BaseException) -> str:
 
 
 def _contains(before: str, text: str) -> bool:
-    """Tell whether a message is repeated, as `raise X(str(error)) from error` does."""
+    """Tell whether a message says what was said before, as after `raise X(str(error)) from error`."""
     message = text.partition(": ")[2].rstrip("…")
     return bool(message) and message in before
 
 
 def _links(error: BaseException) -> Iterator[tuple[str, BaseException]]:
-    """Yield an exception and what it came from; a chain that bites its own tail ends there."""
+    """Yield an exception and what it came from; a chain that comes back to itself ends there."""
     how, seen = "", set[int]()
     link: BaseException | None = error
     for _ in range(_MOST_LINKS):
@@ -84,7 +85,7 @@ def _links(error: BaseException) -> Iterator[tuple[str, BaseException]]:
 
 
 def _describe_one(error: BaseException, room: int, depth: int = 0) -> str:
-    """Say what one exception is, or what the group holds."""
+    """Say what one exception is, or what is in a group."""
     members = _members(error)
     if members is None:
         text = _line(error)
@@ -102,7 +103,7 @@ def _describe_one(error: BaseException, room: int, depth: int = 0) -> str:
 
 
 def _members(error: BaseException) -> Sequence[BaseException] | None:
-    """Return what a group holds; those of the backport and of other libraries look alike."""
+    """Return the members of a group, also of one from the backport or another library; else `None`."""
     members = _ask(error, "exceptions")
     if isinstance(members, (tuple, list)) and members:
         return members if all(isinstance(each, BaseException) for each in members[:_MOST_MEMBERS]) else None
@@ -139,7 +140,7 @@ def _line(value: object) -> str:
     """Return what a value says of itself, on one line."""
     try:
         text = str.__str__(str(value))  # a str, whatever a subclass of it would do
-    except BaseException:  # an exception whose __str__ exits must not take the place of the job's own
+    except BaseException:  # a SystemExit from __str__ must not take the place of the job's own exception
         return UNREADABLE
     return _clean(text)
 
@@ -150,7 +151,7 @@ def _clean(text: str) -> str:
 
 
 def _fit(text: str, room: int) -> str:
-    """Shorten a part of a longer text; scrubbed first, since half a secret is not recognised."""
+    """Shorten a part of a longer text; it is scrubbed first, since half a secret is not recognised."""
     if len(text) <= room:
         return text
     text = hide(text)

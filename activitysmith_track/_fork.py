@@ -1,11 +1,12 @@
-"""What a fork and the interpreter's exit wait for, and what begins anew in a forked child.
+"""What a fork and the interpreter's exit wait for, and what starts afresh in a forked child.
 
-A child has one thread and a copy of everything, in the state that the other threads left it in: modules that are
-imported by half, with nobody to finish them, and locks inside SQLite that nobody releases. Whoever does such a thing
-does it under a `ForkLock`, so that no fork happens meanwhile; the wait is for a fraction of a second.
+A child has one thread and a copy of everything, in the state that the other threads left it in: half-imported modules
+that nobody finishes, and locks inside SQLite that nobody releases. So imports and uses of SQLite hold a `ForkLock`,
+which keeps forks from happening meanwhile; a fork waits a fraction of a second for it.
 
 While the interpreter is taken down, threads of this library must not begin certain things either. Each of these has
-a `Gate`, which the exit shuts. It waits for who is inside, and holds no lock then: exit handlers of others follow.
+a `Gate`, which the exit shuts. The exit waits until the threads inside have left. Afterwards it holds no lock, since
+the exit handlers of others follow.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ class ForkLock:
     """A lock that a fork waits for.
 
     Args:
-        make: the kind of lock.
-        fork_seconds: a fork waits no longer than this.
+        make: makes the lock.
+        fork_seconds: how long a fork waits at most.
 
     Attributes:
-        lock: of this process; a forked child gets another one.
+        lock: this process's; a forked child gets another one.
     """
 
     def __init__(self, make: Callable[[], Any], fork_seconds: float) -> None:
         self._make = make
         self.fork_seconds = fork_seconds
         self.lock = make()
-        self._forking: dict[int, int] = {}  # how often each thread holds the lock for a fork of its own
+        self._forking: dict[int, int] = {}  # how often each thread has taken the lock for its forks
 
     def before_fork(self) -> None:
-        """Wait until nobody holds the lock."""
+        """Take the lock before a fork, when nobody else holds it."""
         if self.lock.acquire(timeout=self.fork_seconds):
             thread = threading.get_ident()
             self._forking[thread] = self._forking.get(thread, 0) + 1
 
     def after_in_parent(self) -> None:
-        """Let the other threads go on."""
+        """Give the lock back after the fork."""
         thread = threading.get_ident()
         times = self._forking.pop(thread, 0)
         if times > 1:  # a signal handler has forked in the middle of a fork
@@ -54,13 +55,13 @@ class ForkLock:
             self.lock.release()
 
     def after_in_child(self) -> None:
-        """Begin with nothing."""
+        """Begin with a new lock."""
         self.lock = self._make()
         self._forking = {}
 
 
 class Gate:
-    """What the library's own threads pass to do something that the exit must not meet; other threads always pass.
+    """A gate before something that the library's own threads must not do during the exit; other threads always pass.
 
     Used as a `with` block, which may be entered again inside itself.
     """
@@ -90,14 +91,14 @@ class Gate:
             self._changed.notify_all()
 
     def shut(self, timeout: float) -> None:
-        """Let nobody of ours in any more, and wait at most so many seconds until all other threads have left."""
+        """Let none of our threads in any more, and wait at most so many seconds until all other threads have left."""
         thread = threading.get_ident()
         with self._changed:
             self._is_shut = True
             self._changed.wait_for(lambda: not self._inside.keys() - {thread}, timeout)
 
     def open(self) -> None:
-        """Let in who waits, and who comes."""
+        """Let in the threads that wait, and those that come."""
         with self._changed:
             self._is_shut = False
             self._changed.notify_all()
@@ -116,21 +117,21 @@ def on_own_thread() -> bool:
     return getattr(_thread, "is_ours", False)
 
 
-imports = Gate()  # an import that goes on makes CPython forget that Ctrl-C has ended the program
-certificates = Gate()  # the process crashes where OpenSSL reads certificates while OpenSSL is taken down
+imports = Gate()  # an import meanwhile makes CPython forget that Ctrl-C has ended the program
+certificates = Gate()  # the process crashes if certificates are read while OpenSSL is taken down
 loading = ForkLock(threading.RLock, fork_seconds=5.0)  # for imports; reentrant for signal handlers
-storing = ForkLock(threading.Lock, fork_seconds=1.0)  # for SQLite; who holds it never waits for `loading`
+storing = ForkLock(threading.Lock, fork_seconds=1.0)  # for SQLite; its holder never waits for `loading`
 children: list[Callable[[], None]] = []  # called in a forked child
 PATIENCE = 30.0  # seconds that an import waits for another one
-PATIENCE_OF_MAIN = 1.0  # the same on the main thread, which a signal handler may be keeping from ending the other one
+PATIENCE_OF_MAIN = 1.0  # the same on the main thread, where a signal handler may have interrupted the other import
 
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """Import something while no fork happens.
 
-    An import that another one keeps waiting for long goes on without the lock: a signal handler may have interrupted
-    an import of the user's that the other one waits for.
+    An import that waits long for another one's lock goes on without it: the other import may itself be waiting for
+    one that a signal handler has interrupted, and that cannot go on before this one is done.
     """
     with imports:
         lock = loading.lock
@@ -144,7 +145,7 @@ def importing() -> Iterator[None]:
 
 
 def module(name: str) -> Any:
-    """Return a module, imported while no fork happens; one that is there already waits for no other one's import."""
+    """Return a module, which is imported while no fork happens; if it is there already, nothing is waited for."""
     found = sys.modules.get(name)
     if found is None or getattr(found.__spec__, "_initializing", False):
         with importing():
@@ -171,5 +172,5 @@ def _after_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    # All at once and first of all: a hook that is registered while a fork waits already comes too late for that fork.
+    # One hook for all, registered first: one that is registered while a fork waits comes too late for that fork.
     os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

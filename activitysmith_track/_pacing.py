@@ -2,17 +2,17 @@
 
 The service's budget: the n-th update of an activity, `t` seconds after its start, is within budget when
 `n <= 12 or n <= t / 120`. It is `max(12, t / 120)`, not their sum: after 12 updates the 13th waits for minute 26. So
-percentages are spread over what the job is expected to take, and only transitions go at once.
+percentages are spread over the time that the job is expected to take, and only transitions go at once.
 
-The protocol: ask `progress_at(now, fraction)`. A time up to `now` means send, and tell `sent`; a later one means ask
-again then. Where `wakes` is True afterwards, ask again at the next change too, if that comes first: nothing moves, so
-nothing need be looked at until something does. Where it is False the job is moving, and no change is worth a wake-up
-before that time. So the looks at a job are few, however often it changes: see `LOOKS_PER_AGE`.
+The protocol: ask `progress_at(now, fraction)`. If it returns a time up to `now`, send an update and call `sent`; if
+it returns a later time, ask again then. If `wakes` is True afterwards, nothing moves at present: ask again at the
+next change, too, if that comes first. If it is False the job is moving, and no change before that time is worth a
+look. So the looks at a job are few, however often it changes: see `LOOKS_PER_AGE`.
 
-The rule for percentages (`docs/pacing.md` has its reasons) weighs two conditions. That of a job that moves all the
-time: the error on the screen, summed over time since the last update, reaches what an update is worth later on. That
-of a job of steps, whose lengths so far tell nothing: the error is an even share of what is still to come. The more
-steps the screen lacks, the more the first counts.
+The rule for percentages (`docs/pacing.md` has its reasons) weighs two conditions. One is for a job that moves all the
+time: the error on the screen, summed over the time since the last update, reaches what an update is worth later on.
+The other is for a job of few steps, whose lengths so far foretell nothing: the error reaches an even share of the
+progress still to come. The more steps the screen lacks, the more the first condition counts.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from .errors import InvalidRequest
 CARD_LIFE = 8 * 3600.0  # seconds after which iOS ends an activity
 ROTATE_AFTER = CARD_LIFE - 900.0  # seconds after which a card is best replaced by a fresh one
 
-INSTANT = 1e-6  # seconds; what happens within it takes no time
-LEAST_PROGRESS = 1e-12  # a fraction; what is less is no progress to forecast from
+INSTANT = 1e-6  # seconds; a change that follows another one sooner teaches nothing
+LEAST_PROGRESS = 1e-12  # a fraction; less progress than this allows no forecast
 FIRST_PENALTY = 600.0  # seconds of silence after a warning, doubled by each further one
 FIRST_DETAIL, DETAIL_GROWTH = 2.0, 1.8  # seconds before the second change of detail; each next waits that much longer
-MOST_GROWN = 50  # times that this wait grows: by then it is longer than any job
+MOST_GROWN = 50  # times that this wait grows at most; it is longer than any job then
 LEAST_LOOK_SECONDS, MOST_LOOK_SECONDS = 0.05, 30.0  # seconds between two looks at a job that moves
-LOOKS_PER_AGE = 300  # looks at a moving job are at least its age over this apart
+LOOKS_PER_AGE = 300  # looks at a moving job are apart by at least its age divided by this
 
-RECENCY = 3.0  # a change at age s counts s to this power in the speed, so that recent speed counts more
-FAR, NEAR = 0.7, 0.6  # exponents that draw a forecast of more, or less, time than has passed towards that
-FEW_STEPS = 4.0  # steps lacking on the screen at which the condition of steps and that of even jobs count alike
-SPARE = 0.5  # updates to have over where the steps still to come are shared out
-LONGEST_STALL = 4.0  # ages of the job after which what stands still goes anyway
-SLOWEST = 1e-3  # least recent speed by the average one, so that a stall has an end
+RECENCY = 3.0  # a change at age s counts with s to this power in the speed, so that recent changes count more
+FAR, NEAR = 0.7, 0.6  # exponents that draw a longer, or a shorter, forecast towards the job's age
+FEW_STEPS = 4.0  # steps that the screen lacks when both conditions of the rule count alike
+SPARE = 0.5  # updates that are not counted on when the steps to come are shared out
+LONGEST_STALL = 4.0  # ages of the job after which a percentage that stands still is sent anyway
+SLOWEST = 1e-3  # of the average speed: the least that a forecast assumes, so that a stall has an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Budget:
 
     Attributes:
         free: updates that may go at any time, 1 or more.
-        seconds_per_update: seconds to each update on average, more than 0, once there were more than the free ones.
-        min_interval: seconds, 0 or more, after which each change of a percentage or a reading goes; `None` spreads
-            them over the expected time instead.
+        seconds_per_update: seconds for each update on average, more than 0, once the free ones are spent.
+        min_interval: seconds, 0 or more, that are at least between two updates for changes of a percentage or a
+            reading; `None` spreads these over the expected time instead.
         every_change: True to send each change at once, for as long as the budget allows.
 
     Raises:
@@ -97,9 +97,9 @@ class Pacer:
         budget: how often the activity may be updated.
 
     Attributes:
-        updates: how many went.
+        updates: how many were sent.
         shown: the fraction on the screen, or `None`.
-        wakes: True where the last `progress_at` asks to be asked again at the next change.
+        wakes: True where `progress_at` is to be asked again at the next change.
     """
 
     __slots__ = (
@@ -140,12 +140,12 @@ class Pacer:
         self._forget(0.0, 0.0)
 
     def _forget(self, now: float, fraction: float) -> None:
-        """Begin to learn anew what the job does."""
+        """Forget what was learnt of the job's speed."""
         self._origin = self._seen = fraction
-        self._seen_at = self._changed = now  # of the last look, and of the last change seen
-        self._progress = self._changes = 0.0  # moments of progress and of changes over the job's age
+        self._seen_at = self._changed = now  # times of the last look, and of the last change seen
+        self._progress = self._changes = 0.0  # weighted sums of progress and of changes; see `RECENCY`
         self._area = 0.0  # error summed since the last update
-        self._flush = math.inf  # when the value goes if nothing moves
+        self._flush = math.inf  # when the percentage is sent if nothing moves
 
     # -- what happened
 
@@ -171,7 +171,7 @@ class Pacer:
             now: seconds.
             fraction: what the phone shows, 0 to 1.
             transition: whether it was one.
-            updates: as how many iOS may count it, 0 where it changed nothing.
+            updates: how many updates iOS may count for it, 0 where it changed nothing.
         """
         self.updates += updates
         self.transitions += transition
@@ -179,7 +179,7 @@ class Pacer:
         self._area, self._flush = 0.0, math.inf
 
     def warned(self, now: float) -> None:
-        """Note that the service warned of the budget: others have spent from it, so nothing saved is left."""
+        """Note that the service warned of the budget: others may have spent from it, so no saved updates are left."""
         self.updates = max(self.updates, self.budget.by(now - self.started) + 1)
         self.hold(now + self._penalty)
         self._penalty *= 2
@@ -190,7 +190,7 @@ class Pacer:
             self._not_before = until
 
     def withhold(self, updates: int, until: float) -> None:
-        """Keep updates in hand until a time, for what may have to be counted by then."""
+        """Keep updates in hand until a time, since late requests may still have to be counted."""
         self._withheld, self._withheld_until = updates, until
 
     # -- when may it go?
@@ -227,11 +227,11 @@ class Pacer:
 
     @property
     def rotate_at(self) -> float:
-        """When the card is best replaced by a fresh one, which has a budget of its own: before iOS ends it."""
+        """When the card is best replaced by a fresh one, with a budget of its own, before iOS ends the card."""
         return self.started + ROTATE_AFTER
 
     def _fixed_at(self) -> float | None:
-        """Return when any change may go where the budget names an interval, or each change."""
+        """Return when any change may go if the budget sets `min_interval` or `every_change`; else `None`."""
         if self.budget.every_change:
             return self.transition_at()
         if self.budget.min_interval is not None:
@@ -243,7 +243,7 @@ class Pacer:
 
         Args:
             now: seconds.
-            fraction: the true part done; what is no number changes nothing.
+            fraction: the true part done; NaN counts as no change.
         """
         if fraction != fraction:
             fraction = self._seen
@@ -293,7 +293,7 @@ class Pacer:
         return moved
 
     def _learn(self, now: float, change: float) -> None:
-        """Add a change to the moments, spread over the time since the one before."""
+        """Add a change to the weighted sums, spread evenly over the time since the change before."""
         begun = self._begun or 0.0
         early, late = self._changed - begun, now - begun
         if change < 0:
@@ -306,7 +306,7 @@ class Pacer:
             self._changed = now
 
     def _fall_back(self, now: float, change: float) -> None:
-        """Take a fall for a total that grew: what was done is less of the whole, in proportion."""
+        """Take a fall as a total that grew: scale what was learnt by how much less of the whole is done now."""
         done = self._seen - self._origin
         if done + change > 0:
             self._progress *= (done + change) / done
@@ -338,7 +338,7 @@ class Pacer:
         return True
 
     def _changes_seen(self) -> tuple[float, float]:
-        """Return the usual size of a change, and the usual seconds between two."""
+        """Return the recent average of a change's size, and of the seconds between two changes."""
         if not self._changes:
             return 0.0, 0.0
         power, age = RECENCY + 1, self._changed - (self._begun or 0.0)
@@ -356,9 +356,10 @@ class Pacer:
         return float(age * ratio ** (FAR if ratio > 1 else NEAR))
 
     def _horizons(self, now: float, left: float) -> list[tuple[float, int]]:
-        """Return for how many seconds how many updates must last.
+        """Return periods from now on, in seconds, each with the updates that must last for it.
 
-        Those that are legal until the job ends or its card is replaced; and the free ones until the next is legal.
+        One ends when the job ends or its card is replaced. Another, while free updates are left, ends when more than
+        these are legal.
         """
         age = max(0.0, now - self.started)
         used = self.updates + self._kept(age, left)
@@ -374,7 +375,7 @@ class Pacer:
         return self.budget.legal_at(self.budget.free + 1) - age
 
     def _kept(self, age: float, left: float) -> int:
-        """Return how many updates to keep: the reserve, and for transitions as often as so far, at most half."""
+        """Return how many updates to keep: the reserve, and at most half of the rest for transitions as so far."""
         if not self.transitions:
             return self.reserve
         expected = round(self.transitions * left / max(age, 1.0))
@@ -388,7 +389,7 @@ class Pacer:
         return now + min(max(LEAST_LOOK_SECONDS, age / LOOKS_PER_AGE), MOST_LOOK_SECONDS)
 
     def _stalled_until(self, now: float, fraction: float) -> float:
-        """Return when this fraction goes if it stays as it is."""
+        """Return when this fraction is sent if it stays as it is."""
         early, late = now, now + LEAST_LOOK_SECONDS
         horizon = now + max(now - (self._begun or 0.0), 60.0) * LONGEST_STALL
         while late < horizon and not self._is_due(late, fraction):
@@ -401,7 +402,7 @@ class Pacer:
 
 @dataclass(slots=True)
 class Range:
-    """The range of the numbers seen, to which a change is compared."""
+    """The range of the numbers seen so far, against which a change is measured."""
 
     low: float = math.inf
     high: float = -math.inf

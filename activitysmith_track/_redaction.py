@@ -1,7 +1,7 @@
-"""Secrets out of text: what is hidden from phones and logs, and what is left in its place.
+"""Takes secrets out of text: what is hidden from phones and logs, and what is put in its place.
 
 The scrubber runs while the job's own exception is on its way. So it never raises, whatever the user's hook does, not
-even SystemExit; and of a long text a bounded part is looked at, so that it takes no time.
+even SystemExit; and it reads only a bounded part of a long text, so that it takes no noticeable time.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-LONGEST_READ = 4_000  # characters that are looked at; the scrubbing of 1 MB would cost the job time
+LONGEST_READ = 4_000  # characters that are read; scrubbing 1 MB would cost the job time
 WITHHELD = "(message withheld: the redact hook failed)"
 
-_LONGEST_SECRET = 256  # characters that are dropped before a cut, lest half a secret is shown
+_LONGEST_SECRET = 256  # characters that may be dropped before a cut, so that no half of a secret is shown
 _HIDDEN = "***"
 
 _NAMES = r"""(?:
@@ -27,7 +27,7 @@ _NAMES = r"""(?:
 )
 (?![_-]?(?:count|expir|file|length|len\b|limit|name|path|size|type|ur[il]))
 (?:[_-][a-z0-9_-]{1,40} | (?-i:[A-Z])[a-z0-9]{1,40})?"""
-"""What a secret is called: the end of a longer name too, but not the name of something about one."""
+"""What a secret is called, also at the end of a longer name; `token_count` and its like name no secret."""
 
 _QUOTED = r"""[bru]{0,2}(?:"(?:[^"\\]|\\.)*(?:"|\Z) | '(?:[^'\\]|\\.)*(?:'|\Z))"""
 _ESCAPED = r"""\\{1,3}["'][^"']*["']?"""  # JSON in JSON
@@ -48,9 +48,9 @@ _SHAPES = r"""(?<![A-Za-z0-9])(?:
 
 @cache
 def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Return what is searched for and what is left of it; no pattern walks back over what it has matched.
+    """Return the patterns, each with its replacement; none of them backtracks over what it has matched.
 
-    They are compiled by the first failure, not by an import.
+    The first failure compiles them, not the import.
     """
     kept = rf"\1{_HIDDEN}"
     return (
@@ -99,7 +99,7 @@ def scrub(text: str, secrets: Sequence[str | None] = (), redact: Callable[[str],
 
 
 def hide(text: str, secrets: Sequence[str | None] = ()) -> str:
-    """Take secrets out of a text as `scrub` does, but for the hook; the text is known to be short."""
+    """Take secrets out of a text as `scrub` does, but without the hook; the text must be short."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, _HIDDEN).replace(quote(secret, safe=""), _HIDDEN)
@@ -109,7 +109,7 @@ def hide(text: str, secrets: Sequence[str | None] = ()) -> str:
 
 
 def cut_between_words(text: str, longest: int) -> str:
-    """Take at most `longest` characters, without the word through which the cut goes: it may be half a secret.
+    """Cut a text to at most `longest` characters, and drop a word that the cut would split: it may be a secret.
 
     A word that is longer than any secret, 256 characters, is cut all the same.
     """

@@ -16,9 +16,9 @@ LONGEST_MESSAGE = 300  # characters of an exception's message on the phone
 LONGEST_TEXT = 150  # characters of a title or subtitle: a Lock Screen shows fewer
 LONGEST_PUSH = 4 * LONGEST_TEXT  # characters of a push's message; a push holds 4 KB in all
 CRASH_REASON = "Process gone: killed, crashed or out of memory"
-ANNOTATED_DELAY = 60.0  # seconds: what arrives later than this says when it happened
+ANNOTATED_DELAY = 60.0  # seconds: a request that is sent later than this says when it happened
 
-_LONGEST_DELAY = 1e9  # seconds, some 30 years: more than that is no delay, but a clock that was wrong
+_LONGEST_DELAY = 1e9  # seconds, some 30 years: a longer delay is a clock that was wrong
 _LONGEST_HOST = 40  # characters of this machine's name
 _UNSHOWN = (  # compiled by the first text that needs it, not by an import
     "\x1b\\[[0-9;?]{0,20}[A-Za-z]|[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff]"
@@ -28,7 +28,7 @@ _UNSHOWN = (  # compiled by the first text that needs it, not by an import
 def one_line(text: str) -> str:
     """Write a text on one line, without what a phone cannot show: escape sequences, control characters.
 
-    It takes time in proportion to the text: whoever does not know its length shortens it before.
+    It takes time in proportion to the text, so callers cut a text of unknown length before.
     """
     return " ".join(re.sub(_UNSHOWN, "", text).split())
 
@@ -63,7 +63,7 @@ def format_duration(seconds: float) -> str:
 
 
 def annotate_delay(body: Mapping[str, Any], occurred_at: float, now: float, kind: str) -> dict[str, Any]:
-    """Have what arrives late say when it happened.
+    """Add to a request that is sent late when it happened.
 
     Args:
         body: the body of a push, of an end or of a last PUT; it is not changed.

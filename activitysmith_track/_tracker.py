@@ -47,7 +47,7 @@ class CoreTracker:
     def __init__(self, **settings: Any) -> None:
         layers: Layers[Settings, Dispatcher] = Layers(changed("Tracker", Settings(), settings))
         self._layers = layers
-        self._dispatcher = self._make_dispatcher(lambda: layers.current.exit_timeout)  # which keeps none alive
+        self._dispatcher = self._make_dispatcher(lambda: layers.current.exit_timeout)  # keeps no tracker alive
         self._has_told_rank = False
         self._is_closed = self._has_delivered = False
         self._finalizer = weakref.finalize(self, self._dispatcher.drop)
@@ -68,14 +68,14 @@ class CoreTracker:
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """What sends: the tracker's own dispatcher, or the one that `using` has put in its place for a while."""
+        """The dispatcher that sends: the tracker's own, or the one that `using` has put in its place."""
         return self._layers.dispatcher or self._dispatcher
 
     def configure(self, **settings: Any) -> None:
         """Change settings for good; those not named stay as they are. Raises as `Tracker` does.
 
-        Inside `override` the change lasts beyond its end. What the override itself names stays as that says until it
-        ends, and only then is what was configured meanwhile.
+        A change made inside `override` outlives it. Settings that the override itself names keep the override's
+        values until it ends, and take the configured ones then.
         """
         changed("configure", self.settings, settings)
         self._layers.change(settings)
@@ -88,11 +88,11 @@ class CoreTracker:
         """Deliver what is owed, keep what cannot be delivered, and let go of threads and connections.
 
         Blocks that are open end as stopped. Blocks that are opened later are off, after one line in the log. Closing
-        a second time does nothing, and returns what the first time has, or False while that is not known yet.
+        a second time does nothing, and returns what the first call returned, or False while that one is not over yet.
 
         Args:
-            timeout: seconds to wait at most, 0 or more; `None` for `exit_timeout`, of which trackers that are closed
-                in exit handlers have one in all.
+            timeout: seconds to wait at most, 0 or more; `None` for `exit_timeout`, which trackers that are closed in
+                exit handlers share.
 
         Returns:
             True when everything was delivered. What was not is kept for a next run, as at the interpreter's exit.
@@ -125,7 +125,7 @@ class CoreTracker:
             timeout: seconds to wait at most, 0 or more.
 
         Returns:
-            True when everything was delivered; False when something is still on its way, or was refused since the
+            True when everything was delivered; False when something is still undelivered, or was refused since the
             last flush.
         """
         return self.dispatcher.flush(check_seconds("timeout", timeout), self.account())
@@ -166,7 +166,7 @@ class CoreTracker:
         return None
 
     def _is_another_rank(self) -> bool:
-        """Tell whether this process is one of many and not the one that shows; the first time it is logged."""
+        """Tell whether this process has another rank than 0, and so shows nothing; the first time it is logged."""
         name, rank = _rank()
         if rank > 0 and not self._has_told_rank:
             self._has_told_rank = True
@@ -188,7 +188,7 @@ class Override:
         self, layers: Layers[Settings, Dispatcher], changes: Mapping[str, Any], dispatcher: Dispatcher | None = None
     ) -> None:
         self._layers, self._changes, self._dispatcher = layers, changes, dispatcher
-        self._entered: list[tuple[int, Layer[Dispatcher]]] = []  # with the thread that did it
+        self._entered: list[tuple[int, Layer[Dispatcher]]] = []  # each with the thread that entered
         changed("override", layers.current, changes)
 
     def __enter__(self) -> Settings:
@@ -234,7 +234,7 @@ _default: dict[str, CoreTracker] = {}
 def default_tracker() -> CoreTracker:
     """Return the tracker that the module's functions use, made on first use.
 
-    There is one, ever, and no lock, which a signal handler or a forked child might wait for in vain: where several
-    threads make one at once, the first one counts, and the others are dropped before anything was sent with them.
+    There is only ever one. It is made without a lock, for which a signal handler or a forked child might wait in
+    vain: if several threads make one at once, the first one counts, and the others are dropped before they are used.
     """
     return _default.get("tracker") or _default.setdefault("tracker", CoreTracker())

@@ -1,4 +1,4 @@
-"""The decorators: a fresh handle for every call; how the calls are run is said in `blocks.wrap`."""
+"""The decorators, which make a fresh handle for every call; `blocks.wrap` runs the calls."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def track_steps(name: Any = None, /, *, steps: Sequence[str] | int | None = None
     wrong = unknown_option("track_steps", options, {*OPTIONS, "steps"})
     if wrong:
         raise wrong
-    Steps(name or "job", steps=steps, options=options)  # what is wrong is said here, not at the first call
+    Steps(name or "job", steps=steps, options=options)  # so that an unusable value raises here, not at the first call
 
     def decorate(function: F) -> F:
         return wrap(function, Steps(name or name_of(function), steps=steps, options=options).again)
@@ -84,11 +84,11 @@ def notify(
 def notify(
     name: Any = None, /, *, on: Literal["failure", "success", "always"] = "failure", **options: Unpack[Options]
 ) -> Any:
-    """Tell how a function, or a `with` block, ended: a push, and no Live Activity.
+    """Tell by a push how a function, or a `with` block, ended; there is no Live Activity.
 
     Args:
         name: what the job is called; the function's name by default.
-        on: which end is told.
+        on: which ends are told.
         **options: of `Options` those that concern a push: `title`, `channels`, `tags`, `metadata`, `on_failure`,
             `on_success` (what to push; they overrule `on`), `cancelled`, `ignore`, `disable`, `wait`, `tracker`.
 

@@ -1,10 +1,10 @@
-"""`track(iterable)`: a loop on the Lock Screen, counted without a Python frame in it.
+"""`track(iterable)`: a loop on the Lock Screen, counted without running Python code for each item.
 
-An iterator cannot see the body of its loop, so how the loop ended is told from three sides. A link at the end of the
-chain of iterators sees exhaustion (done), and sees its own release when the loop is left earlier. A tracked block
-around the loop, `sys.excepthook` and `threading.excepthook` see an exception that came out of it: its traceback holds
-the loop's frame (failed). A release that nobody explains within a second was a `break` or a `return` (stopped), and
-so is what cannot be told apart from these: an exception that was caught around the loop, `sys.exit` in the main
+An iterator cannot see the body of its loop, so how the loop ended is found out in three ways. The last link of a
+chain of iterators notices exhaustion (done), and its own release when the loop is left earlier. A tracked block
+around the loop, `sys.excepthook` and `threading.excepthook` see an exception that left the loop: its traceback holds
+the loop's frame (failed). A release that no exception explains within a second is taken for a `break` or a `return`
+(stopped), and so is all that looks the same: an exception that was caught around the loop, `sys.exit` in the main
 thread, a generator around the loop that was closed.
 """
 
@@ -45,7 +45,7 @@ __all__ = ["Track", "track"]
 T = TypeVar("T")
 
 FIRST_LOOK, LONGEST_LOOK = 0.1, 10.0  # seconds between two looks at the counter of a loop
-SPEAK_SECONDS = 1.0  # how long a stopped loop waits for an exception to explain it
+SPEAK_SECONDS = 1.0  # seconds that the end of a stopped loop waits for an exception that explains it
 
 
 def track(
@@ -117,7 +117,7 @@ class Track(Generic[T]):
     ) -> None:
         self._iterable, self._name, self._total = iterable, name, total
         self._arguments: dict[str, Any] = {"initial": initial, "unit": unit, "options": options}
-        self._handle(total if total is not None else 0)  # what is wrong is said here, not in the loop
+        self._handle(total if total is not None else 0)  # so that an unusable value raises here, not in the loop
 
     def _handle(self, total: float | None) -> _ProgressLoop | _TimerLoop:
         if total is None:
@@ -164,7 +164,7 @@ def _length(*candidates: object) -> int | None:
 
 
 class _Tail:
-    """The last link of the chain: reached by exhaustion, released with the rest when the loop is left."""
+    """The last link of the chain: iterated when the loop is exhausted, released when it is left."""
 
     __slots__ = ("_loop",)
 
@@ -199,11 +199,11 @@ class _AsyncItems(AsyncIterator[T]):
 
 
 _SEQUENCES: dict[type, type] = {list: type(iter([])), tuple: type(iter(())), range: type(iter(range(0)))}
-"""Sequences whose iterator tells how much is left: counting costs their loops nothing."""
+"""Sequences whose iterator tells how many items are left, so that counting costs their loops nothing."""
 
 
 class _Counter:
-    """How far a loop is, and the frame that it runs in. It knows nothing of what shows it."""
+    """How far a loop is, and the frame that it runs in."""
 
     __slots__ = ("_frame", "_handed_out", "_is_exhausted")
 
@@ -217,25 +217,25 @@ class _Counter:
         self._frame = (id(frame), frame.f_code)
 
     def count(self, iterable: Any, items: Iterator[T]) -> Iterator[T]:
-        """Return the items again, counted without a Python frame: another thread can tell how many there were."""
+        """Return the items, counted without running Python code for each; any thread can read the count."""
         if type(items) is _SEQUENCES.get(type(iterable)):
             self._handed_out = lambda: len(iterable) - operator.length_hint(items)
             return items
         return itertools.compress(items, self.number())
 
     def number(self) -> Iterator[int]:
-        """Return a counter that tells how far it is: it does so in its repr alone."""
+        """Return an iterator of numbers; only its repr tells how far it is, and is read for the count."""
         numbers = itertools.count(1)
         self._handed_out = lambda: int(repr(numbers)[6:-1]) - 1
         return numbers
 
     def items(self) -> int:
-        """Return how many items are behind the loop: the one that it is at is not."""
+        """Return how many items are done; the one in whose body the loop is now does not count."""
         handed_out = self._handed_out()
         return handed_out if self._is_exhausted else max(0, handed_out - 1)
 
     def stop(self, *, exhausted: bool) -> None:
-        """Keep the count, and not what was counted."""
+        """Keep the count, and drop the references to what was counted."""
         if exhausted:
             self._is_exhausted = True
         handed_out = self._handed_out()
@@ -250,7 +250,7 @@ class _Counter:
         return False
 
     def surrounds(self) -> bool:
-        """True where what runs now is inside the loop; one in a generator goes on only while that is resumed."""
+        """True where the code that runs now is inside the loop; a loop in a generator runs only while that does."""
         code = self._frame[1]
         suspends = code is not None and code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR)
         return not suspends or self._is_running()
@@ -266,7 +266,7 @@ class _LoopBuilder(StateBuilder[H]):
     """What the states of a loop have beside those of a block."""
 
     def final(self, handle: Any, outcome: Outcome, not_before: float = 0.0) -> EndState:
-        """Hold a loop that was stopped back for a moment: an exception may explain it."""
+        """Hold back the end of a loop that was stopped for a moment: an exception may still explain it."""
         stopped = outcome.kind == "stopped" and handle._hold
         held = handle._tracker.dispatcher.clock() + handle._hold if stopped else not_before
         return super().final(handle, outcome, held)
@@ -284,7 +284,7 @@ class _ProgressLoopBuilder(_LoopBuilder["_ProgressLoop"], ProgressBuilder):
         return super().fraction(handle)
 
     def rest(self, handle: Any, looked: Mark | None) -> float | None:
-        """A loop wakes nobody: it is looked at again, ever less often."""
+        """Return when to look again, ever less often, since a loop wakes nobody."""
         return min(max(float(handle.elapsed) / 50, FIRST_LOOK), LONGEST_LOOK)
 
 
@@ -326,7 +326,7 @@ class _Loop(Handle):
         conclude(self, "stopped")
 
     def explain(self, error: BaseException) -> None:
-        """Hear of an exception: where it left this loop, that is how the loop ended."""
+        """Take an exception as the end of this loop, if it has left the loop."""
         late = self.elapsed + SPEAK_SECONDS < self._tracker.dispatcher.clock() - self._began
         if late or judge(error, self._options) != "failed" or not self.counter.was_left_by(error.__traceback__):
             return
@@ -353,7 +353,7 @@ class _TimerLoop(_Loop, Timer):
         super().__init__(name, options={each: options[each] for each in options if each not in self._left_out})
 
     def begin(self) -> None:
-        """Open the block, and say what of the options a clock cannot show."""
+        """Open the block, and log the options that a clock cannot show."""
         super().begin()
         if self._left_out and self._account is not None:
             left_out = ", ".join(self._left_out)
@@ -361,7 +361,7 @@ class _TimerLoop(_Loop, Timer):
 
 
 class _Hook:
-    """An excepthook that tells loops what left them, and then calls the one that was there before."""
+    """An excepthook that tells loops of the exception, and then calls the hook that was there before."""
 
     def __init__(self, previous: Callable[..., Any], error_of: Callable[..., BaseException | None]) -> None:
         self._previous, self._error_of = previous, error_of
@@ -374,7 +374,7 @@ class _Hook:
 
     @classmethod
     def install(cls) -> None:
-        """Put a hook in front of the interpreter's and the threads', where there is none of ours."""
+        """Install one for the interpreter and one for threads, unless they are installed already."""
         if not isinstance(sys.excepthook, cls):
             sys.excepthook = cls(sys.excepthook, operator.itemgetter(1))
         if not isinstance(threading.excepthook, cls):

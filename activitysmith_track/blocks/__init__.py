@@ -4,12 +4,12 @@ The rooms, from the lowest:
 
 - `values`, `key`: run-time data as texts and numbers that a phone can show; the stream's key.
 - `outcome`: how a block ended, and what is said of it.
-- `context`: the blocks of a context.
+- `context`: the open blocks of a context (`contextvars`).
 - `option_table`: what all kinds of blocks take, and how it is checked; `options` is the type of that.
 - `wrap`: functions that run inside a block.
 - `pushes`: what is pushed when a block ends.
-- `block`: a block whose end is told; `NotifyBlock`, of which nothing else is.
-- `stall`: the look-out for a job that makes no progress.
+- `block`: a block whose end is told; `NotifyBlock`, which shows no card.
+- `stall`: notices a job that makes no progress.
 - `states`: what a card shows, built from what its handle counts.
 - `handle`: what all kinds of handles share.
 - `progress`, `steps`, `timer`, `readings`: the kinds.

@@ -40,7 +40,7 @@ class Block:
         options: checked options.
     """
 
-    _first: Outcome | None = None  # how it ended: the first end stands
+    _first: Outcome | None = None  # how it ended; only the first end counts
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name: str = name
@@ -104,14 +104,14 @@ class Block:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the block was entered, or that it took."""
+        """Seconds since the block was entered; of one that has ended, how long it took."""
         if self._opened < 0:
             return 0.0
         first = self._first
         return self._tracker.dispatcher.clock() - self._began if first is None else first.elapsed
 
     def begin(self) -> None:
-        """Open the block; never blocks and never raises for what the network does."""
+        """Open the block. It never waits for the network, and never raises because of it."""
         dispatcher = self._tracker.dispatcher
         if self._first is not None:
             del self._first
@@ -122,13 +122,13 @@ class Block:
         if self._account is not None and self._tracker.settings.signals:
             self._signals = dispatcher.signals
             self._signals.acquire()
-        self._opened = next(dispatcher.order)  # from here on other threads and signals may end it
+        self._opened = next(dispatcher.order)  # from here on another thread or a signal may end it
 
     def settle(self, error: BaseException | None) -> None:
-        """End the block as an exception, or its absence, says; an outcome that was decided before stands."""
+        """End the block: well, or by the exception that has left it; an outcome that was decided before stays."""
         if self._opened < 0 or self._epoch != self._tracker.dispatcher.epoch:
             return
-        if sys.is_finalizing():  # a generator that nobody finished: told at the exit, and nothing can be sent now
+        if sys.is_finalizing():  # an unfinished generator: the exit has ended its block
             return
         try:
             if error is not None:
@@ -146,16 +146,16 @@ class Block:
         return {}
 
     def _end_card(self, outcome: Outcome) -> None:
-        """End what is shown of the block; of one without a card nothing is."""
+        """End the card of the block, if it has one."""
 
 
 def _waits(block: Block) -> float:
-    """Return the seconds to wait for the delivery, where that was asked for."""
+    """Return the seconds to wait for the delivery when the block is left, 0 for not at all."""
     return float(block._options.get("wait", 0.0)) if block._account is not None else 0.0
 
 
 def decide(block: Block, kind: Kind, error: BaseException | None = None, *, reason: str | None = None) -> bool:
-    """Decide the outcome; False where it was decided before."""
+    """Decide the outcome, end the card and push; returns False where the outcome was decided before."""
     outcome = outcome_of(block, kind, error, reason, block._tracker.dispatcher.clock() - block._began)
     if vars(block).setdefault("_first", outcome) is not outcome:  # atomic: threads and signals may race here
         return False
@@ -173,8 +173,8 @@ def outcome_of(block: Block, kind: Kind, error: BaseException | None, reason: st
     Args:
         block: what has ended.
         kind: how.
-        error: what it was left by, if anything.
-        reason: what failed, scrubbed; `None` to have the exception tell.
+        error: the exception that left it, or `None`.
+        reason: what failed, scrubbed; `None` takes it from the exception.
         elapsed: seconds.
     """
     if reason is None:
@@ -189,20 +189,20 @@ def _words(block: Block, error: BaseException) -> str:
 
 
 def _tell_late(block: Block, error: BaseException) -> None:
-    """Push an exception that came after the outcome had been decided."""
+    """Push an exception that left the block after its outcome had been decided."""
     if not block._pushed_failure:
         tell(block, outcome_of(block, "failed", error, None, block.elapsed), error)
 
 
 class NotifyBlock(Block):
-    """A block of which only the end is told, by a push: `notify`."""
+    """A block without a card, whose end is told by a push: `notify`."""
 
     def __init__(self, name: str | None, options: Mapping[str, Any]) -> None:
         super().__init__(name or "job", options)
         self._given = name
 
     def __call__(self, function: F) -> F:
-        """Decorate a function of any kind: each call is told for itself."""
+        """Decorate a function of any kind: the end of each call is told."""
         from .wrap import name_of, wrap
 
         name = self._given or name_of(function)

@@ -1,4 +1,4 @@
-"""The blocks of a context, and the loops in it that were left and not explained yet."""
+"""The open blocks of a context (`contextvars`), and the loops that were left for a reason not known yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class OpenBlock(Protocol):
-        """What a context knows of the blocks in it."""
+        """What a context needs of its blocks."""
 
         @property
         def is_open(self) -> bool:
@@ -38,11 +38,11 @@ def open_blocks() -> list[OpenBlock]:
     return [each for each in reversed(stack.get()) if each.is_open]
 
 
-left_loops: deque[Any] = deque(maxlen=64)  # weak references to loops that were left and not exhausted
+left_loops: deque[Any] = deque(maxlen=64)  # weak references to loops that were left before they were exhausted
 
 
 def explain_loops(error: BaseException) -> None:
-    """Tell the loops that were just left of an exception, which may be why."""
+    """Tell the loops that were just left of an exception, which may have left them."""
     for reference in list(left_loops):
         loop = reference()
         if loop is not None and loop.outcome.kind == "stopped":

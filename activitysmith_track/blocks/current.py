@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def current() -> Handle:
     """Return the innermost handle of this context, or a silent stand-in that takes every call.
 
-    The handle is of the kind that the block around has. A call that only another kind shows (`advance`, `step`,
-    `set`, `pause`, `update(completed=...)`) is left out, and the job goes on. A loop of `track` is never the current
+    The handle is of the kind of that block. A call that only another kind can show (`advance`, `step`, `set`,
+    `pause`, `update(completed=...)`) does nothing, and the job goes on. A loop of `track` is never the current
     handle. Threads of a pool do not inherit the context: start each of their tasks with
     `contextvars.copy_context().run`.
     """
@@ -26,7 +26,7 @@ def current() -> Handle:
 def step(name: str) -> StepBlock:
     """Begin a step of the innermost steps handle: as a call, or as a `with` block that finishes it.
 
-    The step before it is finished. Without a steps handle around it does nothing.
+    The step before it is finished. Without an open steps handle the call does nothing.
     """
     found = next((handle for handle in open_handles() if handle.type == "segmented_progress"), None)
     return found.step(name) if found is not None else StepBlock()
@@ -41,18 +41,18 @@ class Silent(Handle):
 
     def __init__(self) -> None:
         super().__init__("nothing", {})
-        self._options = {"disable": True}  # so that nothing is said of what it leaves out
+        self._options = {"disable": True}  # so that nothing is logged of what it leaves out
 
     def __call__(self, function: F) -> F:
         """Leave the function as it is."""
         return function
 
     def again(self) -> Self:
-        """Return the same: it holds nothing."""
+        """Return itself, since it holds nothing."""
         return self
 
     def begin(self) -> None:
-        """Open nothing: as a block it does nothing either."""
+        """Open nothing: as a block, too, it does nothing."""
 
     def update(self, **shown: Any) -> None:
         """Show nothing, and take whatever is given."""

@@ -49,10 +49,10 @@ class Handle(Block):
     """
 
     type: ClassVar[str] = ""
-    _own: ClassVar[tuple[str, ...]] = ()  # what its function takes beside a name and the shared options
+    _own: ClassVar[tuple[str, ...]] = ()  # of its `live_*` function, besides the name and the shared options
     _made_with: ClassVar[Mapping[str, str]] = MappingProxyType(
         {}
-    )  # the arguments of `again`, and where they are kept
+    )  # what `again` passes on, each with the attribute that keeps it
     _builder: ClassVar[StateBuilder[Any]]
     is_loop = False
 
@@ -65,7 +65,7 @@ class Handle(Block):
         self._given_options = options
         self._card: Activity | None = None
         self._parent: Handle | None = None
-        self._children: dict[Handle, None] | None = None  # the open ones
+        self._children: dict[Handle, None] | None = None  # the open blocks on this one's card
         self._resting: bool = False
         self._transitions: int = 0
         self._custom: Mapping[str, Any] = _NOTHING_YET
@@ -92,7 +92,7 @@ class Handle(Block):
         return fresh
 
     def begin(self) -> None:
-        """Open the block: on a card of its own, or as a line of the block around it."""
+        """Open the block: on a card of its own, or as a line on the card of the block around it."""
         super().begin()
         self._card = self._parent = None
         self._children = None
@@ -120,16 +120,16 @@ class Handle(Block):
                 budget=self._tracker.settings.pace,
             )
         if self._first is not None:
-            self._end_card(self._first)  # another thread, a signal or the exit has ended the block meanwhile
+            self._end_card(self._first)  # another thread, a signal or the exit has ended the block while it opened
         self._touch()
 
     def _reset(self) -> None:
-        """Begin the count anew."""
+        """Begin with nothing counted or shown."""
 
     # -- explicit ends
 
     def finish(self, subtitle: str | None = None) -> None:
-        """End well, now: green, with the time it took, or with a subtitle of one's own."""
+        """End well, now: green, with the time it took, or with the given subtitle."""
         conclude(self, "done", subtitle)
 
     def fail(self, reason: str = "") -> None:
@@ -164,9 +164,9 @@ class Handle(Block):
 
         Args:
             important: True for a transition: it goes at once while the budget allows.
-            **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`; `None` leaves one as
-                it is. What cannot be shown is logged once and left out, and so are `percentage`, `completed` and
-                `total` where this kind of handle counts nothing.
+            **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`; `None` changes
+                nothing. A value that cannot be shown is logged once and left out, and so are `percentage`,
+                `completed` and `total` where this kind of handle counts nothing.
 
         Raises:
             TypeError: for an option that no kind of handle has, naming the nearest one.
@@ -198,7 +198,7 @@ class Handle(Block):
 
     def _end_card(self, outcome: Outcome) -> None:
         if self._stall is not None:
-            self._tracker.dispatcher.look_after(self._stall)  # which looks no more, and lets go of this handle
+            self._tracker.dispatcher.look_after(self._stall)  # which ends it, and drops its reference to this handle
         if self._parent is not None:
             (self._parent._children or {}).pop(self, None)
             self._touch()
@@ -212,7 +212,7 @@ def open_handles() -> list[Handle]:
 
 
 def conclude(handle: Handle, kind: Kind, subtitle: str | None = None, reason: object = "") -> None:
-    """End a block by a call, and not by leaving it."""
+    """End a block by a call, before it is left."""
     if not handle.is_open:
         _tell_unopened(handle)
         return
@@ -228,10 +228,10 @@ def _abandon(handle: Handle, words: str | None) -> None:
     """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
     for child in open_children(handle):
         _abandon(child, words)
-    handle._pushed_failure = True  # an exception that comes of it alarms nobody
+    handle._pushed_failure = True  # an exception that follows from it pushes nothing
     conclude(handle, "stopped", words)
     if handle._first is not None and handle._card is not None and handle._card.end_delivery is None:
-        handle._end_card(handle._first)  # Ctrl-C came between the outcome and the card's end
+        handle._end_card(handle._first)  # Ctrl-C came after the outcome and before the card's end
 
 
 def _show(handle: Handle, name: str, value: Any) -> None:
@@ -246,25 +246,25 @@ def _show(handle: Handle, name: str, value: Any) -> None:
 
 
 def refuses(handle: Handle, labelled: Mapping[str, Any]) -> bool:
-    """Tell whether there are readings with labels, which only a grid can show."""
+    """Tell whether readings with labels were given, which only a grid can show; logs that they are skipped."""
     if labelled:
         note(handle, "labels", "labelled readings are skipped: %s shows none", card_of(handle.type))
     return bool(labelled)
 
 
 def note(handle: Handle, kind: str, message: str, *details: object) -> None:
-    """Log what was wrong with run-time data, once for each kind and name."""
+    """Log a problem with run-time data, once for each kind of problem and name of handle."""
     handle._tracker.dispatcher.runtime.warn_once((kind, handle.name), f"{handle.name!r}: {message}", *details)
 
 
 def _tell_unopened(handle: Handle) -> None:
-    """Say of a handle that is used but was never entered why nothing is seen of it."""
+    """Log why a handle shows nothing that is used but was never entered."""
     if handle._opened < 0 and not handle._options.get("disable") and handle._tracker.account() is not None:
         note(handle, "unopened", "it shows nothing before its block has begun: use it in a with statement")
 
 
 def _adopt(handle: Handle, inner: Handle) -> None:
-    """Have an inner block's line on the card."""
+    """Show an inner block as a line on a handle's card."""
     if handle._children is None:
         handle._children = {}
     handle._children[inner] = None
@@ -291,15 +291,15 @@ class Provider:
         return self._handle._builder.mark(self._handle)
 
     def transitions(self) -> int:
-        """Return how many transitions there have been by now."""
+        """Return how many transitions there have been so far."""
         return self._handle._builder.transitions(self._handle)
 
     def crash_state(self) -> CrashState | None:
-        """Return what is to be said if the process dies now, or `None` where nobody watches."""
+        """Return what is to be sent if the process dies now, or `None` where no watchdog was asked for."""
         return self._handle._builder.crash_state(self._handle)
 
     def rest(self, looked: Mark | None) -> float | None:
-        """Ask to be woken by the next change after that look; else return the seconds after which to look again."""
+        """Let the next change after a look wake the activity; returns in how many seconds to look without one."""
         return self._handle._builder.rest(self._handle, looked)
 
     def opening(self) -> None:
@@ -328,7 +328,7 @@ class StepBlock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._finish is not None and error is None:
-            self._finish()  # else the step that failed stays the one that was running
+            self._finish()  # else the failed step stays the running one
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ KEY_FIELD = r"\{(name|host)\}"
 
 
 def check_key(path: str, value: Any) -> str:
-    """Check a key of the user's own, in which `{name}` and `{host}` stand for these."""
+    """Check a key that the user gave, with `{name}` and `{host}` as placeholders."""
     if not isinstance(value, str):
         raise InvalidRequest(path, value, "a string")
     rest = re.sub(KEY_FIELD, "x", value)
@@ -22,9 +22,9 @@ def check_key(path: str, value: Any) -> str:
 
 
 def slug(text: str) -> str:
-    """Make a stream key of a name; where that loses characters, a short hash tells it from others.
+    """Make a stream key of a name; if that loses characters, a short hash is added to tell it from others.
 
-    Spaces, dots, slashes and capitals count as kept; accents and symbols do not.
+    Spaces, dots, colons, slashes and capitals do not count as lost; accents and symbols do.
     """
     kept = re.sub(r"[\s./:-]+", "-", text.lower()).strip("-")
     made = re.sub(r"[^a-z0-9_-]+", "", kept)[:200].strip("-")

@@ -1,7 +1,7 @@
 """The table of options: how each is checked, which cards show it, whether `notify` takes it, and what it means.
 
-The checks are made from it. The documentation of `Options` and the table in the README say the same, which a test
-holds. A mistake is told where it stands: when a handle or a decorator is made.
+The documentation of `Options` and the table in the README say the same, which a test ensures. An unusable option
+raises as soon as a handle or a decorator is made.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     payloads, settings, trackers = Lazy("payloads"), Lazy("settings"), Lazy("_tracker")
 
-WAIT_SECONDS = 10.0  # what wait=True waits at most
+WAIT_SECONDS = 10.0  # that `wait=True` waits at most
 SHOWN = ("title", "subtitle", "color", "icon", "badge", "action", "secondary_action")  # what `update` takes
 COUNTED = ("percentage", "completed", "total")  # what `update` of a percentage takes as well
 
@@ -68,7 +68,7 @@ def _check_alert(path: str, value: Any) -> Any:
 
 
 def check_told(path: str, value: Any) -> Any:
-    """Check what is to be pushed; a mapping becomes a `Push`."""
+    """Check what `on_failure` or `on_success` says to push; a mapping becomes a `Push`."""
     if isinstance(value, Mapping):
         wrong = settings.unknown_option("Push", value, payloads.Push.__dataclass_fields__)
         if wrong:
@@ -130,7 +130,7 @@ def _check_tracker(path: str, value: Any) -> CoreTracker:
 
 
 def _of(module: Any, name: str) -> Callable[[str, Any], Any]:
-    """Return a check of a module that need not be imported before there is something to check."""
+    """Return a check of a lazy module, which is imported when there is something to check."""
     return lambda path, value: getattr(module, name)(path, value)
 
 
@@ -140,8 +140,8 @@ class Option:
     Args:
         check: takes the name for its errors and the value, and returns the value as it is used.
         meaning: what stands in the documentation.
-        cards: the types of cards that show it, or heed it.
-        pushes: True where it concerns a push too, so that `notify` takes it.
+        cards: the types of cards that it has an effect on.
+        pushes: True where it has an effect on pushes, too, so that `notify` takes it.
     """
 
     __slots__ = ("cards", "check", "meaning", "pushes")
@@ -158,7 +158,7 @@ class Option:
 
     @property
     def shown_by(self) -> str:
-        """The cards in words: `all`, or which."""
+        """The cards in words, as in `all`, `all but stats` or `alert, steps`."""
         left_out = [CARDS[each] for each in CARDS if each not in self.cards]
         if not left_out:
             return "all"
@@ -290,13 +290,13 @@ OF_PUSHES = tuple(name for name, option in OPTIONS.items() if option.pushes)
 def check_options(
     function: str, given: Mapping[str, Any], kind: str | None = None, own: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Check shared options and return those that were given, as the service takes them.
+    """Check shared options, and return those that were given, in the form in which they are used.
 
     Args:
         function: how an error names the caller.
         given: the options.
         kind: the activity type, to refuse what it cannot show.
-        own: the caller's own parameters, which a misspelt option may have meant.
+        own: the caller's own parameters, which are suggested, too, for a misspelt option.
 
     Raises:
         TypeError: for an unknown option, naming the nearest one.

@@ -1,4 +1,4 @@
-"""The type of the shared options, for type checkers and readers; `option_table` says the same for the checks."""
+"""The type of the shared options, for type checkers and readers; `option_table` has the checks."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Outcome:
 
 
 def judge(error: BaseException | None, options: Mapping[str, Any]) -> Kind:
-    """Tell how a block ended from what it was left by, and from its options `ignore` and `cancelled`."""
+    """Tell how a block ended from the exception that left it, and from its options `ignore` and `cancelled`."""
     if error is None:
         return "done"
     if isinstance(error, options.get("ignore", ())):
@@ -64,7 +64,7 @@ def judge(error: BaseException | None, options: Mapping[str, Any]) -> Kind:
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    """Tell what stopped a block from what failed in it."""
+    """Tell whether an exception means that the block was stopped, and not that something failed in it."""
     if not isinstance(error, Exception):
         return True
     futures = sys.modules.get("concurrent.futures._base")
@@ -72,7 +72,7 @@ def _is_cancellation(error: BaseException) -> bool:
 
 
 def message(outcome: Outcome) -> str:
-    """Say what failed, where and after how long; or how long a good end took."""
+    """Say what failed, where and after how long; or, after a good end, how long the block took."""
     if outcome.kind == "done":
         return done_words(outcome)
     after = " ".join(each for each in (_text.format_duration(outcome.elapsed), stood(outcome)) if each)
@@ -80,14 +80,14 @@ def message(outcome: Outcome) -> str:
 
 
 def stood(outcome: Outcome) -> str:
-    """Say in which step or at which percentage it was; empty where neither is known."""
+    """Say in which step or at which percentage the block was; empty where neither is known."""
     if outcome.step:
         return f"in {outcome.step}"
     return f"at {outcome.percentage} %" if outcome.percentage else ""
 
 
 def done_words(outcome: Outcome) -> str:
-    """Say how long a good end took, or how much of it was done."""
+    """Say how long the block took, or how much was done if it ended well before its total."""
     took = f"Done in {_text.format_duration(outcome.elapsed)}"
     short = outcome.total is not None and outcome.completed is not None and outcome.completed < outcome.total
     if not short:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .outcome import Kind, Outcome
 
 ETA_AFTER = 2.0  # seconds before the first estimate
-_ONE = 1  # the default of `advance`, told from others by identity: the cheapest check that there is
+_ONE = 1  # the default of `advance`, compared by identity, which is the cheapest check
 
 
 class ProgressBuilder(StateBuilder["Progress"]):
@@ -48,7 +48,7 @@ class ProgressBuilder(StateBuilder["Progress"]):
         return {"percentage": self.percent(handle)}
 
     def detail(self, handle: Progress) -> object:
-        """Return what else changes: the count, where it is all that is known."""
+        """Return what else changes: the count, if there is no percentage."""
         counted = handle._count if handle._total is None and handle._percentage is None else None
         return super().detail(handle), counted
 
@@ -66,7 +66,7 @@ class ProgressBuilder(StateBuilder["Progress"]):
         return _estimate(handle, eta) if eta is not None else None
 
     def figures(self, handle: Progress, kind: Kind) -> dict[str, Any]:
-        """Return the percentage and the count of an `Outcome`; 100 where everything was done."""
+        """Return the percentage and the count of an `Outcome`; 100 % if everything was done."""
         counts = handle._percentage is None
         figures: dict[str, Any] = {"percentage": self.percent(handle)}
         if counts:
@@ -95,7 +95,7 @@ def _counted(handle: Progress) -> str | None:
 
 
 def _estimate(handle: Progress, eta: str) -> str | None:
-    """Say how long it still takes, from the speed so far."""
+    """Estimate from the speed so far how long the job still takes, or when it ends."""
     begun = handle._initial / handle._total if handle._total and handle._percentage is None else 0.0
     fraction, elapsed = handle._builder.fraction(handle), handle.elapsed
     if fraction <= begun or fraction >= 1 or elapsed < ETA_AFTER:
@@ -150,8 +150,8 @@ class Progress(Handle):
 
         Args:
             *given: nothing: a number needs a name, and tqdm's `update(1)` is `advance(1)` here.
-            percentage: 0 to 100; what is beyond is clamped, NaN is skipped. It stands until `completed` is given.
-            completed: how many are done by now.
+            percentage: 0 to 100; a number beyond is clamped, NaN is skipped. It counts until `completed` is given.
+            completed: how many are done in all.
             total: out of how many, more than 0.
             important: True for a transition: it goes at once while the budget allows.
             **shown: `title`, `subtitle`, `color`, `icon`, `badge`, `action`, `secondary_action`.
@@ -187,7 +187,7 @@ class Progress(Handle):
 
     @property
     def total(self) -> float | None:
-        """Out of how many, or `None`."""
+        """How many there are to count, or `None`."""
         return self._total
 
     @property

@@ -1,4 +1,4 @@
-"""What is pushed when a block ends: whether anything is, and in which words."""
+"""Whether a push is sent when a block ends, and what it says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .outcome import Outcome
 
     class Telling(Protocol):
-        """What a push needs of the block that it tells of."""
+        """What a push needs to know of its block."""
 
         name: str
         result: object
@@ -64,7 +64,7 @@ def tell(block: Telling, outcome: Outcome, error: BaseException | None) -> None:
 
 
 def push_stall(block: Telling, words: str) -> None:
-    """Tell that there is no progress."""
+    """Push that a job makes no progress."""
     if block._account is None or block._options.get("on_failure", True) is False:
         return
     body = {"title": fit(f"{block.title} stands still"), "message": words, **shared(block)}
@@ -72,7 +72,7 @@ def push_stall(block: Telling, words: str) -> None:
 
 
 def _asked(block: Telling, wanted: Any, outcome: Outcome, subject: object) -> Any:
-    """Call a callable for what to push; where it fails, the job does not, and a failure is still told."""
+    """Call the user's callable, if it is one, for what to push; if it raises, a failure is pushed all the same."""
     if not callable(wanted):
         return wanted
     failed = outcome.kind == "failed"
@@ -117,7 +117,7 @@ def push_body(block: Telling, outcome: Outcome, wanted: Any) -> dict[str, Any] |
 
 
 def shared(block: Telling) -> dict[str, Any]:
-    """Return what a card and a push carry alike: channels, tags and metadata."""
+    """Return the fields that cards and pushes share: channels, tags and metadata."""
     settings, options = block._tracker.settings, block._options
     both: dict[str, Any] = {}
     channels = options.get("channels") or payloads.split_channels(settings.channels)
@@ -131,7 +131,7 @@ def shared(block: Telling) -> dict[str, Any]:
 
 
 def _marks(error: BaseException) -> object:
-    """Know an exception again without holding it: holding it would keep the failed frames' objects alive."""
+    """Return what identifies an exception without a reference to it, which would keep the failed frames alive."""
     last = trace = error.__traceback__
     while trace is not None:
         last, trace = trace, trace.tb_next

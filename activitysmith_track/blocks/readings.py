@@ -23,7 +23,7 @@ else:
 
 
 class Sampled(Handle):
-    """A handle that may be fed by a callable, on the one thread that all of them share."""
+    """A handle that can call a function for its values, on one thread that all such handles share."""
 
     _own: ClassVar[tuple[str, ...]] = ("sample", "every")
     _made_with: ClassVar[Mapping[str, str]] = MappingProxyType({"sample": "_sample", "every": "_every"})
@@ -37,7 +37,7 @@ class Sampled(Handle):
         self._sampling: _Sampling | None = None
 
     def begin(self) -> None:
-        """Open the block, and have it sampled."""
+        """Open the block, and have its function called from then on."""
         super().begin()
         self._sampling = None
         if self._sample is not None and self._account is not None:
@@ -47,7 +47,7 @@ class Sampled(Handle):
     def _end_card(self, outcome: Outcome) -> None:
         super()._end_card(outcome)
         if self._sampling is not None:
-            self._tracker.dispatcher.sample(self._sampling)  # which samples no more, and lets go of this handle
+            self._tracker.dispatcher.sample(self._sampling)  # which ends it, and drops its reference to this handle
 
 
 class _Sampling:
@@ -94,14 +94,14 @@ class _MetricsBuilder(StateBuilder["Metrics"]):
 
 
 class _StatsBuilder(_MetricsBuilder):
-    """Builds the states of readings in a grid, which has no colour of its own."""
+    """Builds the states of readings in a stats card, which has no colour of its own."""
 
     def look(self, handle: Metrics, kind: str) -> dict[str, Any]:
         return {"icon": _tinted(handle, kind)}
 
 
 def _tinted(handle: Handle, kind: str) -> dict[str, Any]:
-    """Return the icon in the colour of how it ended."""
+    """Return the card's icon, in the colour of how the block ended."""
     color, symbol = LOOKS[kind]
     icon = handle._custom.get("icon") or handle._options.get("icon") or {"symbol": symbol}
     return {**icon, "color": color}
@@ -145,7 +145,7 @@ class Metrics(Sampled):
                 self._put(changed, fit(label), value)
         except Exception as problem:
             note(self, "set", "readings that cannot be read are skipped: %r", problem)
-        self._readings = {**self._readings, **changed}  # at the end: other threads set other labels meanwhile
+        self._readings = {**self._readings, **changed}  # last: other threads set other labels meanwhile
         self._touch()
 
     def _put(self, changed: dict[str, dict[str, Any]], label: str, value: Any) -> None:
@@ -185,7 +185,7 @@ def _declared(label: Any, value: Any) -> Any:
 
 
 def _as_set(metric: Any) -> Any:
-    """Give a declared number the form that `set` gives it; what is none is left to the check."""
+    """Give a declared number the form that `set` would give it; anything else is left to the check."""
     value = metric.get("value") if isinstance(metric, Mapping) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return metric
@@ -193,7 +193,7 @@ def _as_set(metric: Any) -> Any:
 
 
 def _reading(value: Any) -> dict[str, Any] | None:
-    """Turn a run-time value into what a grid can show; `None` where that is nothing."""
+    """Turn a run-time value into the fields of a reading; `None` where it cannot be shown."""
     if isinstance(value, payloads.Metric):
         return {name: each for name, each in value.given().items() if name != "label"}
     if isinstance(value, str) or (value is not None and not hasattr(value, "__float__")):
@@ -206,12 +206,12 @@ def _reading(value: Any) -> dict[str, Any] | None:
 
 
 def _written(number: float) -> str:
-    """Write a number that can only travel as a text: a grid takes no negative one."""
+    """Write a negative number as text: the service takes none below 0 in a grid."""
     return str(number) if isinstance(number, int) else f"{number:.15g}"
 
 
 def _number(value: Any) -> int | float | None:
-    """Read a finite number, keeping whole ones whole; of others the 15 digits that a float is sure of."""
+    """Read a finite number: a whole one stays whole, others are rounded to the 15 digits that a float is sure of."""
     if isinstance(value, int) and abs(value) < 10**15:
         return int(value)
     number = finite(value)

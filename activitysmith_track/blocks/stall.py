@@ -1,4 +1,4 @@
-"""The look-out for a job that makes no progress."""
+"""Notices a job that makes no progress, and says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .pushes import Telling
 
     class Watched(Telling, Protocol):
-        """What is read of a handle that may stall."""
+        """What is needed of a handle that may stall."""
 
         _builder: ClassVar[Any]
         _began: float
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
         def _touch(self, *, transition: bool = False) -> None: ...
 
 
-STALL_LOOKS = 10  # looks at what may have stalled, in the time after which it has
+STALL_LOOKS = 10  # how often the progress is looked at in the time of `stall_after`
 
 
 class Stall:
-    """The task that tells a job which makes no progress.
+    """The task that says on the card, and by a push, that a job makes no progress.
 
     Args:
-        handle: the job's.
-        after: seconds without progress.
+        handle: the job's handle.
+        after: seconds without progress after which the job has stalled.
     """
 
     __slots__ = ("_after", "_handle", "_mark", "_moved", "_opened", "_said", "_told", "turns", "words")
@@ -61,7 +61,7 @@ class Stall:
             self._mark, self._moved = mark, now
         stood = now - self._moved
         if stood >= self._said * 2 if self.words else stood >= self._after:
-            self._said = stood  # said again when it has doubled
+            self._said = stood  # the card says it again when the time has doubled
             self._say(f"No progress for {_text.format_duration(stood)}")
         elif self.words and stood < self._after:
             self._say("")
@@ -80,6 +80,6 @@ class Stall:
 
 
 def _progress_of(handle: Watched) -> object:
-    """Return what changes with every progress."""
+    """Return a value that changes with every progress."""
     builder = handle._builder
     return builder.fraction(handle), handle._transitions, builder.detail(handle), builder.numbers(handle)

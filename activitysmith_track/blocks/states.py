@@ -1,6 +1,6 @@
 """What a card shows: its states, built from what a handle has counted. Nothing here changes what is counted.
 
-Each kind of handle has one builder, which holds nothing: it is given the handle with each question.
+Each kind of handle has one builder, which has no state of its own: each method is given the handle.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class StateBuilder(Generic[H]):
 
     Attributes:
         keeps_readings: True where `keep=True` leaves the card with its readings as they were.
-        standing: what is said with `keep=True` beside the last state, for the card to stand still.
+        standing: fields that `keep=True` adds to the last state, so that the card stands still.
     """
 
     keeps_readings = False
@@ -71,15 +71,15 @@ class StateBuilder(Generic[H]):
     # -- what each kind answers for itself
 
     def running(self, handle: H) -> dict[str, Any] | None:
-        """Return the fields of the type while it runs, or `None` where there is nothing to show yet."""
+        """Return the fields of this type of card while it runs, or `None` where there is nothing to show yet."""
         raise NotImplementedError
 
     def last(self, handle: H, outcome: Outcome) -> dict[str, Any] | None:
-        """Return the fields of the type at the end."""
+        """Return the fields of this type of card at the end."""
         return self.running(handle)
 
     def fraction(self, handle: H) -> float | None:
-        """Return the part done, 0 to 1, where there is such a thing."""
+        """Return the part done, 0 to 1, or `None` where this kind has none."""
         return None
 
     def numbers(self, handle: H) -> Mapping[str, float]:
@@ -87,7 +87,7 @@ class StateBuilder(Generic[H]):
         return {}
 
     def brief(self, handle: H) -> str:
-        """Say in a few words how far it is."""
+        """Say in a few words how far the block is."""
         return ""
 
     def subtitle(self, handle: H) -> str | None:
@@ -99,24 +99,24 @@ class StateBuilder(Generic[H]):
         return {}
 
     def look(self, handle: H, kind: str) -> dict[str, Any]:
-        """Return the colours of a card that ended, or stands still."""
+        """Return the fields that colour a card that has ended or stalled."""
         return {"color": LOOKS[kind][0]}
 
     def place(self, handle: H, outcome: Outcome) -> str:
-        """Say where it failed or was stopped."""
+        """Say where the block failed or was stopped."""
         return f"after {_text.format_duration(outcome.elapsed)}"
 
     def opening(self, handle: H) -> None:
-        """Hear that the card is about to appear."""
+        """Note that the card is about to appear."""
 
     def holds(self, handle: H, inner: Shown) -> bool:
-        """True where a block that starts now belongs on this one's card."""
+        """True where an inner block that starts now is shown as a line on this handle's card."""
         return handle._account is not None and handle._account is inner._account and self.running(handle) is not None
 
     # -- while it runs
 
     def detail(self, handle: H) -> object:
-        """Return what is worth an update of its own when it changes."""
+        """Return what is worth an update of its own when it changes, besides the fraction and the numbers."""
         custom = {name: value for name, value in handle._custom.items() if name != "subtitle"}
         return custom, self._line_of_children(handle)
 
@@ -131,7 +131,7 @@ class StateBuilder(Generic[H]):
 
     def snapshot(self, handle: H) -> ActivityState | None:
         """Return the state to show, or `None` where there is nothing to show yet."""
-        mark = self.mark(handle)  # first: what changes after that is seen to have changed
+        mark = self.mark(handle)  # first: a change after this is noticed as a new one
         state = self.running(handle)
         if state is None:
             return None
@@ -141,12 +141,12 @@ class StateBuilder(Generic[H]):
         return states.ActivityState(body, mark)
 
     def rest(self, handle: H, looked: Mark | None) -> float | None:
-        """Ask to be woken by the next change after that look; else return the seconds after which to look again."""
+        """Let the next change after a look wake the activity; returns in how many seconds to look without one."""
         handle._resting = True
         waits = [child._builder.rest(child, None) for child in open_children(handle)]
         again = min((wait for wait in waits if wait is not None), default=None)
         if looked is None or looked == self.mark(handle):
-            return again  # what changes after this asks for another look
+            return again  # a change after this wakes the activity
         return 0.0
 
     def _line_of_children(self, handle: H) -> str | None:
@@ -162,7 +162,7 @@ class StateBuilder(Generic[H]):
         return fit(f"{child.title} · {brief}" if brief else child.title)
 
     def _body(self, handle: H, state: dict[str, Any], look: str, **final: Any) -> dict[str, Any]:
-        """Build the body of a request from the fields of the type and what all types share."""
+        """Build the body of a request from the fields of the type and those that all types share."""
         options = {**handle._options, **handle._custom}
         line = self._line_of_children(handle) if look == "running" else None
         subtitle = line or options.get("subtitle") or self.subtitle(handle)
@@ -192,7 +192,7 @@ class StateBuilder(Generic[H]):
         Args:
             handle: what has ended.
             outcome: how.
-            not_before: the time until which it is held back, for a better one to take its place.
+            not_before: until when it is held back, since a better one may take its place.
         """
         state = self.last(handle, outcome)
         if state is None:
@@ -210,7 +210,7 @@ class StateBuilder(Generic[H]):
         return states.EndState(body, self._opening_of(handle, look), show=is_worth_showing, not_before=not_before)
 
     def _opening_of(self, handle: H, last: dict[str, Any]) -> dict[str, Any]:
-        """Return the last state as a body that starts the activity, which needs more than an update."""
+        """Return the last state as a body that starts the activity, which takes more fields than an update."""
         return {**last, "content_state": {**(self.running(handle) or {}), **last["content_state"]}}
 
     def _conclusion(self, handle: H, outcome: Outcome) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class StateBuilder(Generic[H]):
         return fit(f"{verb} {self.place(handle, outcome)}{reason}")
 
     def crash_state(self, handle: H) -> CrashState | None:
-        """Return how the card ends, and the push, if the process dies now, or `None` where nobody watches."""
+        """Return how the card ends, and the push, if the process dies now; `None` where no watchdog was asked for."""
         asked = handle._options.get("watchdog")
         if not (handle._tracker.watches if asked is None else asked):
             return None
@@ -242,5 +242,5 @@ class StateBuilder(Generic[H]):
 
 
 def open_children(handle: Shown) -> list[Any]:
-    """Return the blocks on a handle's card that are open."""
+    """Return the open blocks that are lines on a handle's card."""
     return [child for child in list(handle._children) if child.is_open] if handle._children else []

@@ -22,8 +22,8 @@ RUNNING_STEP = "cyan"  # tells the running step from the finished ones
 class _Plan(tuple[Any, ...]):
     """The steps of a handle: their names, the current one (-1: none yet), and whether it is running.
 
-    It is never changed: another one follows it. Of two threads that would each have one follow, the second finds the
-    first one's there, and begins again with that; see `Layers`.
+    A plan is never changed: a new one follows it. If two threads make a follower at the same time, the second one
+    finds the first one's there, and starts again from that; see `Layers`.
     """
 
     _followers: dict[str, _Plan]
@@ -38,11 +38,11 @@ class _Plan(tuple[Any, ...]):
     running = property(lambda self: self[2])
 
     def follow(self, made: _Plan) -> bool:
-        """Have another one follow, in one step; False where one does already."""
+        """Have another plan follow this one, in one step; returns False where another one follows already."""
         return self._followers.setdefault("next", made) is made
 
     def newest(self) -> _Plan:
-        """Return the one that nothing follows yet."""
+        """Return the newest of the plans that follow this one."""
         plan = self
         while plan._followers:
             plan = plan._followers["next"]
@@ -107,7 +107,7 @@ class Steps(Handle):
         listed = isinstance(given, tuple)
         names: tuple[str | None, ...] = given if isinstance(given, tuple) else (None,) * (given or 0)
         self._known = _Plan(names, 0 if listed else -1, listed)
-        self._implied = listed  # the first listed step runs without having been named
+        self._implied = listed  # the first listed step runs although no call has named it
 
     def step(self, name: str) -> StepBlock:
         """Begin a step: as a call, or as a `with` block that finishes it; the step before it is finished.
@@ -143,7 +143,7 @@ class Steps(Handle):
         return plan
 
     def _go(self, go: Callable[[tuple[str | None, ...], int], _Plan]) -> StepBlock:
-        """Go to another step; every thread that does so at the same time goes on from where the others are."""
+        """Go to another step; a thread that does so while others do goes on from their step."""
         plan = self._plan
         while not plan.follow(made := go(plan.names, plan.at)):
             plan = plan.newest()
@@ -158,7 +158,7 @@ class Steps(Handle):
         self._touch(transition=True)
 
     def _finish_step(self, plan: _Plan) -> None:
-        """Finish the step that began with this plan, unless another has begun."""
+        """Finish the step that began with this plan, unless another step has begun since."""
         if plan.follow(_Plan(plan.names, plan.at, False)):
             self._has_moved()
 
@@ -169,13 +169,13 @@ class Steps(Handle):
 
     @property
     def number_of_steps(self) -> int:
-        """How many steps there are: one more than the running one where that was not said."""
+        """How many steps there are; if that was not given, one more than the running one."""
         names, at, running = self._plan
         return int(max(1, len(names) + (1 if running and self._given is None else 0), at + 1))
 
 
 def _place_of(handle: Steps, names: tuple[str | None, ...], at: int, text: str) -> tuple[tuple[str | None, ...], int]:
-    """Find where a name belongs: listed ahead, in the next place that has no name, or after the current step."""
+    """Find where a step belongs: where it is listed ahead, in the next place without a name, or after this step."""
     if text in names[at + 1 :]:
         return names, names.index(text, at + 1)
     if at + 1 < len(names) and names[at + 1] is None:

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from .outcome import Outcome
 
-NOTICEABLE_SECONDS = 5.0  # after which a clock that appears late says so
+NOTICEABLE_SECONDS = 5.0  # that a card may appear late before its clock makes up for it
 
 
 class TimerBuilder(StateBuilder["Timer"]):
     """Builds the states of a clock."""
 
-    standing = MappingProxyType({"is_running": False})  # an end freezes it by itself
+    standing = MappingProxyType({"is_running": False})  # an end stops the clock anyway
 
     def opening(self, handle: Timer) -> None:
-        """Note how late the card appears: what is left is counted down from, what passed stands in words."""
+        """Note how late the card appears: a countdown begins with less, a count up names the missing time."""
         handle._missed = handle._elapsed_clock()
 
     def running(self, handle: Timer) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class TimerBuilder(StateBuilder["Timer"]):
         return state if handle._paused is None else {**state, "is_running": not handle._paused}
 
     def subtitle(self, handle: Timer) -> str | None:
-        """Say what passed before the clock appeared, where it counts up."""
+        """Say how much time had passed when the card appeared, if the clock counts up."""
         late = handle._duration is None and handle._missed >= NOTICEABLE_SECONDS
         return f"plus {_text.format_duration(handle._missed)}" if late else None
 

@@ -1,4 +1,4 @@
-"""Functions that run inside a block, and stay what they were.
+"""Decorates functions so that each call runs inside a block.
 
 A decorated function keeps its name, signature, kind and place: coroutine functions, generators and async generators
 stay so, methods bind, and it is pickled by name. One small driver for each kind runs the call inside its block.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
             """Open the block."""
 
         def settle(self, error: BaseException | None) -> None:
-            """End the block as an exception, or its absence, says."""
+            """End the block: well, or by the exception that has left it."""
 
         def __enter__(self) -> Self: ...
 
@@ -120,7 +120,7 @@ def _called(make: Make, wrapped: Callable[..., Any], _: object, args: Any, kwarg
 def _named(
     drive: Callable[..., Any], make: Make, wrapped: Callable[..., Any], _: object, args: Any, kwargs: Any
 ) -> Any:
-    """Give a coroutine or generator the name of the function that it runs."""
+    """Run a function by its driver, and give the coroutine or generator the function's name."""
     made = drive(wrapped, args, kwargs, make)
     for name in ("__name__", "__qualname__"):
         setattr(made, name, getattr(wrapped, name, getattr(made, name)))
@@ -174,7 +174,7 @@ def _inside(block: Wrapping, function: Callable[[], Any]) -> Any:
 
 
 def _without_frame(error: BaseException) -> BaseException:
-    """Take the frame of ours out of a traceback that an exception gained where it was thrown in."""
+    """Remove our own frame from a traceback, which an exception has gained where it was thrown in."""
     trace = error.__traceback__
     return error.with_traceback(trace.tb_next if trace is not None else None)
 

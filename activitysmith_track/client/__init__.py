@@ -1,7 +1,7 @@
 """The whole of the service's API, for those who want to speak to it directly.
 
 `ActivitySmith` and `AsyncActivitySmith` have the method names of the official SDK. What they share does no I/O:
-building a request (`requests`), reading an answer (`answers`), deciding whether and when to try again (`retry`). The
+`requests` builds a request, `answers` reads an answer, `retry` decides whether and when to try again. The
 two clients only carry bytes; httpx is imported with them, and not before.
 """
 

@@ -13,8 +13,8 @@ from ..errors import InvalidAnswer, status_error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONGEST_RETRY_AFTER = 3600.0  # seconds; an answer that asks for a year of silence is not obeyed
-MAX_DIGITS = 400  # of an integer in an answer: no float holds more, and reading 100,000 takes time
+LONGEST_RETRY_AFTER = 3600.0  # seconds; an answer that asks for a longer wait is not obeyed
+MAX_DIGITS = 400  # of an integer in an answer: no float holds more, and reading 100,000 takes long
 
 A = TypeVar("A", bound="Answer")
 
@@ -163,7 +163,7 @@ def _integer(digits: str) -> int:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """Raise what is wrong with a number that JSON does not have; see `json.loads`."""
+    """Refuse NaN and the infinities, which are no JSON: the `parse_constant` of `json.loads`."""
     raise ValueError(f"{name} is no JSON")
 
 

@@ -47,7 +47,7 @@ class Request(Generic[A]):
 
     @property
     def repeatable(self) -> bool:
-        """True where sending it twice does no harm, or less harm than not at all."""
+        """True where sending it twice does no harm, or less harm than losing it."""
         return self.at_least_once or self.method in ("PUT", "DELETE")
 
 
@@ -55,7 +55,7 @@ _STATE_NAMES = frozenset(CONTENT_STATE)
 
 
 def _merged(request: Object | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay keywords over a request given as one object, as the official SDK takes it."""
+    """Merge a request given as one object, as the official SDK takes it, with keywords, which win."""
     if request is not None and not isinstance(request, Mapping):
         raise InvalidRequest("request", request, "an object, or the fields as keywords")
     return {**(request or {}), **{name: value for name, value in given.items() if value is not None}}
@@ -109,7 +109,7 @@ def end_stream_request(stream_key: str, request: Object | None, given: Object) -
 
 
 def owed_request(kind: str, stream_key: str, body: Object, *, at_least_once: bool = False) -> Request[Any]:
-    """Build what a job still owes.
+    """Build the request for an end or a push that a job still owes.
 
     Args:
         kind: `end` of a stream, `keep` for the last state of a card that stays up, or `push`.

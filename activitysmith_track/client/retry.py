@@ -1,7 +1,7 @@
-"""The one policy of trying again: what may be repeated, what may pass by itself, and how long to wait.
+"""The one retry policy: which requests may be repeated, which failures may pass by themselves, how long to wait.
 
-The clients go by it, and so do the delivery and the watchdog's process. It imports nothing of its own when something
-has failed: what could not be imported may be the failure.
+The clients follow it, and so do the delivery and the watchdog's process. It imports nothing once a request has
+failed, since the failure may be that something cannot be imported.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from .requests import Request
 
 FIRST_SECONDS = 2.0  # before the second attempt
-STEADY_SECONDS, LONGEST_SECONDS = 4.0, 60.0  # between two attempts, in the first minute and later
-CALL_FIRST_SECONDS, CALL_LONGEST_SECONDS = 0.5, 8.0  # the same of a call that somebody waits for
-STEADY_FAILURES = 15  # for which it stays at the steady seconds
+STEADY_SECONDS, LONGEST_SECONDS = 4.0, 60.0  # between two attempts: for about a minute, and at most
+CALL_FIRST_SECONDS, CALL_LONGEST_SECONDS = 0.5, 8.0  # the same for a call that somebody waits for: first, longest
+STEADY_FAILURES = 15  # before the wait grows beyond the steady seconds
 
 
 def may_repeat(request: Request[Any], error: BaseException) -> bool:
     """Decide whether a request that failed may be sent again.
 
-    A request that surely did not reach the service, or that the rate limit turned away, may always be; what may have
-    been carried out only where a repetition does no harm.
+    One that surely did not reach the service, or that the rate limit turned away, may always be. One that may have
+    been carried out may be only if it is `repeatable`.
     """
     if isinstance(error, DeliveryError):
         return request.repeatable or error.delivered is False
@@ -41,8 +41,8 @@ def may_repeat(request: Request[Any], error: BaseException) -> bool:
 def is_transient(error: Exception) -> bool:
     """Tell whether a failure may pass by itself, so that a repeatable request is worth another try.
 
-    So may what the machine could not do for it: no memory, no thread, a client that was closed meanwhile. Where
-    something on the way has answered in the service's place, the service has not been asked.
+    A failure of this machine may pass, too: no memory, no thread, a client that was closed meanwhile. So may an
+    answer of something in front of the service, such as a proxy: the service itself was not asked then.
     """
     if isinstance(error, StatusError) and error.foreign:
         return True
@@ -84,15 +84,16 @@ def backoff(
 ) -> float:
     """Return the seconds before the next attempt, half of it jitter.
 
-    It is exponential, but what a short outage held up is not to stay wrong for long: for about 15 attempts, a minute,
-    it stays where it is, and from there it grows by a tenth each time, which is a tenth of the outage.
+    The wait grows exponentially up to `steady` seconds and stays there until 15 attempts have failed, which takes
+    about a minute: so nothing stays wrong for long after a short outage. From then on it grows by a tenth each time,
+    up to `longest`, so that it stays about a tenth of the outage.
 
     Args:
         failures: how many attempts have failed by now, 1 or more.
         uniform: draws a number between two others.
         first: seconds before the second attempt.
         steady: seconds at which it stays for a while.
-        longest: seconds between two attempts.
+        longest: seconds between two attempts at most.
     """
     late = min(max(0, failures - STEADY_FAILURES), 30)
     whole = min(longest, first * 2.0 ** min(failures - 1, 9), steady * 1.1**late)
@@ -102,7 +103,7 @@ def backoff(
 def wait(state: RetryCallState) -> float:
     """Return the seconds before the next attempt of a call that somebody waits for: the `wait` of tenacity.
 
-    What `Retry-After` asks for counts where it is longer.
+    A longer `Retry-After` counts instead.
     """
     error = state.outcome.exception() if state.outcome else None
     longest = CALL_LONGEST_SECONDS

@@ -1,4 +1,4 @@
-"""The service's API, called and waited for."""
+"""The service's API for code without asyncio: each call waits for its answer."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ActivitySmith(Configured):
     Args:
         api_key: the key; `None` takes it from `ACTIVITYSMITH_API_KEY`.
         base_url: `None` takes `ACTIVITYSMITH_BASE_URL`, or the service's own address. https, or http to loopback.
-        timeout: seconds for one attempt in all: connecting, sending, and the whole of its answer. Only what the
-            operating system does not bound is left out: looking up the host's name, and trying its next address.
+        timeout: seconds for one whole attempt: connecting, sending, and reading the answer. Two things are not
+            bounded by it: looking up the host's name, and trying the host's next address.
         max_attempts: how often one request is tried, 1 or more, within 60 s in all. PUT and DELETE are tried again
             after connection failures, timeouts, rate limits, 502, 503, 504 and answers of others than the service
             (`StatusError.foreign`); POST only where the request surely was not carried out, unless the call says
@@ -153,7 +153,7 @@ class Notifications:
         """Replace what a delivered push shows (`PUT /push-notification/{notification_id}`).
 
         It arrives silently and keeps its id. Everything visible is overwritten, so `title` is required; tags and
-        metadata stay where they are left out. Raises as `send` does.
+        metadata stay as they are if they are left out. Raises as `send` does.
         """
         return self._client.perform(requests.replace_request(notification_id, request, given))
 

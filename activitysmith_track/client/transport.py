@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .requests import Request
 
-MAX_ANSWER_BYTES = 1024 * 1024  # answers are a few hundred bytes; more than this is not the service
+MAX_ANSWER_BYTES = 1024 * 1024  # answers are a few hundred bytes; a longer one is not the service's
 TOTAL_SECONDS = 60.0  # all the attempts of one request and the waits between them
 
 
@@ -40,29 +40,29 @@ def explained(attempt: Attempt) -> Iterator[None]:
         raise RequestTimedOut(words, delivered=attempt.delivered) from _bare(error)
     except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError) as error:
         raise ConnectionFailed(f"no connection to the service: {error}", delivered=False) from _bare(error)
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:  # the latter two from a user's transport
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:  # the last two from a user's transport
         raise ConnectionFailed(f"the connection to the service broke: {error}") from _bare(error)
     except OSError as error:  # from below httpx: the job has closed descriptors that are not its own
         raise ConnectionFailed(f"the connection to the service was closed: {error}") from _bare(error)
 
 
 def _bare(error: BaseException) -> BaseException:
-    """Take away the frames in which the libraries underneath hold the request's headers, and so the key."""
+    """Remove the traceback: in its frames the libraries underneath hold the request's headers, and so the key."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 class Attempt:
-    """One attempt at a request: what it may take in all, of time and of memory."""
+    """One attempt at a request, within a limit of time and of memory."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._until = clock, clock() + seconds
         self._unzip: Any = None
         self._stream: Any = None
-        self.delivered: bool | None = None  # False while a connection is being made for it
+        self.delivered: bool | None = None  # False while its connection is being made, else `None`
         self.status, self.retry_after = 0, ""
         self.content = bytearray()
-        self.part = b""  # no local of a frame: an answer may repeat the key, and a traceback may print locals
+        self.part = b""  # not in a local: an answer may repeat the key, and a traceback print locals
 
     def left(self) -> float:
         """Return how many seconds are left; raises httpx's own timeout if there are none."""
@@ -74,8 +74,8 @@ class Attempt:
     def begin(self, response: httpx.Response) -> bool:
         """Note the head of the answer, and tell whether its body is still to be read from the connection.
 
-        Some transports have read it by then, as httpx.MockTransport does: it is taken as it is, decoded. One that is
-        zipped although nobody asked for it is unzipped while it is read, within bounds.
+        Some transports, such as httpx.MockTransport, have read the body by then, decoded: it is taken as it is. A
+        body that is zipped although nobody asked for that is unzipped while it is read, within bounds.
         """
         self.status = response.status_code
         self.retry_after = response.headers.get("retry-after", "")
@@ -89,7 +89,7 @@ class Attempt:
         return False
 
     def gather(self) -> None:
-        """Take `part` to the answer's body."""
+        """Append `part` to the answer's body."""
         self.left()
         if self._unzip is not None:
             self._unzip_part()
@@ -106,24 +106,24 @@ class Attempt:
     def see(self, event: str, info: Mapping[str, Any]) -> None:
         """Follow what happens underneath; this is httpx's `trace` extension.
 
-        httpx gives every read a timeout of its own, so that a header that comes byte by byte could take for ever:
-        from here on each new connection reads and writes within what its attempt has left.
+        httpx gives every read a timeout of its own, so that a header that comes byte by byte could take for ever. So
+        each new connection is changed to read and write within the time that the running attempt has left.
         """
         self._note(event)
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             stream = info["return_value"]
-            with suppress(AttributeError):  # rather no deadline than no request, should httpcore close the class
+            with suppress(AttributeError):  # should httpcore forbid this: rather no deadline than no request
                 for name in ("read", "write"):
                     setattr(stream, name, partial(_within, getattr(stream, name)))
 
     async def see_async(self, event: str, info: Mapping[str, Any]) -> None:
-        """Follow what happens underneath; there the event loop keeps the deadline."""
+        """Follow what happens underneath, as `see` does; here the event loop keeps the deadline."""
         self._note(event)
         if event.endswith(".connect_tcp.complete"):
             self._stream = info["return_value"]
 
     async def abandon(self) -> None:
-        """Close a connection whose TLS handshake was cut short: httpcore leaves it to the garbage collector."""
+        """Close a connection whose TLS handshake was cut short; httpcore would leave it to the garbage collector."""
         if self.delivered is False and self._stream is not None:
             import anyio
 
@@ -149,16 +149,16 @@ def _within(carry: Callable[..., Any], what: Any, timeout: float | None = None) 
 
 
 class NoCookies(CookieJar):
-    """Keeps nothing of what a service sets."""
+    """A cookie jar that keeps nothing."""
 
     def extract_cookies(self, response: object, request: object) -> None:
         """Keep nothing."""
 
 
 class Configured:
-    """What both clients are: settings, headers and the retry policy."""
+    """What both clients share: settings, headers and the retry policy."""
 
-    _base_url = ""  # for the repr of one that could not be made
+    _base_url = ""  # for the repr of a client whose making failed
 
     def __init__(
         self, key: Secret, *, base_url: str | None, timeout: float, max_attempts: int, transport: Any
@@ -195,7 +195,7 @@ class Configured:
         raise TypeError(f"{type(self).__name__} holds an API key and connections: it cannot be pickled or copied")
 
     def _request(self, request: Request[Any], trace: Callable[..., Any]) -> dict[str, Any]:
-        """Return what httpx is told; a request without a body has no content type."""
+        """Return the arguments for httpx; a request without a body has no content type."""
         told: dict[str, Any] = {
             "method": request.method,
             "url": self._base_url + request.path,
@@ -206,7 +206,7 @@ class Configured:
         return told
 
     def _read(self, request: Request[A], attempt: Attempt) -> A:
-        """Read an answer; what a service repeats of the request's headers does not bring the key into a log."""
+        """Read an answer, with the key removed: a service may repeat the request's headers, and a log keep them."""
         content = bytes(attempt.content).replace(self._key.reveal().encode(), b"***")
         headers = {"retry-after": attempt.retry_after}
         return read_answer(request.answer, attempt.status, headers, content, time.time())
@@ -221,7 +221,7 @@ class Configured:
 
 
 def _unproxied(base_url: str) -> dict[str, None]:
-    """Have no proxy stand between this machine and itself; the host is that which httpx will connect to.
+    """Have no proxy used for a loopback address; the host is the one that httpx will connect to.
 
     Raises:
         InvalidRequest: for a host that httpx cannot connect to, such as a broken `xn--` name.

@@ -1,51 +1,51 @@
-"""What brings states, ends and pushes to the service, and whatever keeps them until they have arrived.
+"""Sends states, ends and pushes to the service, and keeps ends and pushes until they have arrived.
 
 Where threads meet
 ==================
 
 What tasks know (`Activity`, `Aftermath`, `EndDelivery`, `PushDelivery`, `Account`, `Unanswered`, `UpdateQueue`,
-`Agenda`, `WorkerPool.busy`) is touched by the scheduler's thread alone, but for the things below. "One step" is one
-that no other thread and no signal handler can come into: an attribute that is read or set, one call of a `dict`,
-`list`, `set` or `deque`, a value that is set where no call lies between. The tests are those of
-`tests/test_seams.py`, unless they are named with their file.
+`Agenda`, `WorkerPool.busy`) is touched by the scheduler's thread alone, except for the things below. "One step" means
+that no other thread and no signal handler can come in between: an attribute is read or set, or a `dict`, `list`,
+`set` or `deque` is called once, or a value is set without a call in between. The names in brackets are tests of
+`tests/test_seams.py`, unless their file is named.
 
 The user's threads among themselves, signal handlers and the sampling thread included:
 
-- `default_tracker()`, `Dispatcher.account()`, `.signals`, `Persistence.outbox`: made by whoever comes first, which
-  `setdefault` or a lock decides. [first_use; test_shutdown: there_is_one_default_tracker]
+- `default_tracker()`, `Dispatcher.account()`, `.signals`, `Persistence.outbox`: the first thread makes them;
+  `setdefault` or a lock decides which that is. [first_use; test_shutdown: there_is_one_default_tracker]
 - `Layers`: a state follows the newest one by `setdefault`. [test_layers: threads_that_change_at_once]
-- `Progress._count`, `Handle._custom`, `._transitions`, `Metrics._readings`: changed in one step, from what is there
-  at that moment. `Steps._plan`: a plan follows the newest one by `setdefault`. [counts, readings, steps,
+- `Progress._count`, `Handle._custom`, `._transitions`, `Metrics._readings`: changed in one step, from the value
+  of that moment. `Steps._plan`: a plan follows the newest one by `setdefault`. [counts, readings, steps,
   two_threads_show_something]
-- `Handle._children`: blocks put themselves in and out, the scheduler reads a copy. [inner_blocks]
+- `Handle._children`: inner blocks add and remove themselves, the scheduler reads a copy. [inner_blocks]
 - `Block._first`, the outcome: the first `setdefault` counts. `Activity.end_delivery`: the first one under the
-  dispatcher's lock (`takes`). A block that is ended while it opens ends its card itself, since `_first` is read
-  after `_card` was set, and the other way round by who ends it. [a_block_ends_once, another_thread_ends_a_block,
-  another_thread_reads_a_handle]
+  dispatcher's lock (`takes`). If a block is ended by one thread while another opens it, one of them ends the
+  card: the opening thread sets `_card` and then reads `_first`, the ending one sets `_first` and then reads `_card`.
+  [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
 - `Account.activities`, `Dispatcher._open`, `.refuses`, `Activity.predecessor`, `.successor`: changed by `open` in
   the user's threads and by `release` in the scheduler's, under the dispatcher's lock. [the_same_key_at_once]
 - `Override._entered`, `context.left_loops`, `Runtime._warned`, `Outbox._told`, `Persistence.directory`,
-  `Account.recovery`: changed in one step each, looked through in copies; who is late does the same once
-  more. [test_layers; test_configuration: one_override_in_several_threads]
+  `Account.recovery`: changed in one step each, iterated over as copies; a thread that comes late does the
+  same once more. [test_layers; test_configuration: one_override_in_several_threads]
 - `Signals._tracked`: under a lock; the handlers take none. [signals_count_what_is_tracked; test_signals]
 
 The user's threads and the scheduler's:
 
 - `Agenda._inbox`: anybody puts in, the scheduler's thread takes out; see `Inbox`. [put_into_an_inbox; test_inbox]
-- `Activity.attention`, `Handle._resting`: the scheduler listens first and compares with its last look then; a
-  user's thread changes the handle first and reads these then. So one of the two sees the other. [a_reading_changes,
-  a_step_begins]
-- What a handle shows: `snapshot()` takes the mark of the state first, so that a change in its middle is sent with
-  it or seen as a new one. Values that belong together are replaced in one step. [a_reading_changes, inner_blocks]
-- `Dispatcher._owed`, `_debts`: put in before the task is woken, and taken out when nothing of it is left to do
-  (`settle`); a task that is put in once more in that moment is taken out when it runs, or by who sees that its card
-  is shown. Whoever looks through them, `_open`, `_echoes` or `_accounts` does so in a copy. [a_card_appears,
-  an_end_is_replaced, what_is_settled_is_done, what_is_looked_through_while_it_grows]
+- `Activity.attention`, `Handle._resting`: the scheduler first listens and then compares with its last look; a user's
+  thread first changes the handle and then reads these. So at least one of the two sees what the other did.
+  [a_reading_changes, a_step_begins]
+- What a handle shows: `snapshot()` takes the mark of the state first, so that a change meanwhile is sent with it or
+  noticed as a new one. Values that belong together are replaced in one step. [a_reading_changes, inner_blocks]
+- `Dispatcher._owed`, `_debts`: a task is put in before it is woken, and taken out when it has nothing left to do
+  (`settle`). A task that another thread puts in again at that moment is taken out when it runs, or by `hand_in` when
+  its card has appeared. Whoever iterates over these, `_open`, `_echoes` or `_accounts` does so over a copy.
+  [a_card_appears, an_end_is_replaced, what_is_settled_is_done, what_is_looked_through_while_it_grows]
 - `Dispatcher._waiters`: whoever waits puts its inbox in before it looks at `_owed`; `settle` empties `_owed` before
   it wakes. [something_is_settled, flush_hears_of_everything]
 - `Dispatcher.lost`: counted by the scheduler's thread, taken by `flush` in one step. [flush_hears_of_everything]
-- `PushDelivery.failure` and its stage: withdrawn by an outer block's thread, sent by the scheduler's, handed to the
-  watchdog by that; under `taking_over`. [a_push_is_taken_over]
+- `PushDelivery.failure` and its stage: an outer block's thread withdraws the push, the scheduler's sends it or
+  entrusts it to the watchdog; both hold `taking_over`. [a_push_is_taken_over]
 - `Scheduler._thread`: one thread at a time starts it, runs tasks in its place where none can be started (`drain`),
   or waits until that is over (`join`): `_starting`. Where the start of a thread is interrupted, `_serving` says
   which one serves. [a_scheduler_starts_once, a_scheduler_is_stopped, one_thread_at_a_time_runs_tasks]
@@ -53,8 +53,8 @@ The user's threads and the scheduler's:
 The scheduler's and the workers':
 
 - `Job.result`, `.error`: written by the worker, read when the job has come back through the inbox; `done` and
-  `WorkerPool.busy` are the scheduler's. What an attempt at an end was to do and has done is the worker's while it is
-  on its way. [workers_report_each_job_once; test_threads]
+  `WorkerPool.busy` are the scheduler's. `EndDelivery._attempted` is the worker's while the attempt is in
+  flight. [workers_report_each_job_once; test_threads]
 - `Delivery.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
   outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Delivery.id`), which
   outbox and `_entrusted` keep once. [test_keeping]
@@ -64,24 +64,24 @@ The scheduler's and the workers':
 Closing, signals and the exit:
 
 - `Dispatcher.close` and whoever waits or hands in meanwhile: the waiters are woken after everything has begun anew,
-  and what came after `part` is delivered by the fresh threads. `epoch` tells what is of the time before.
+  and what came after `part` is delivered by the fresh threads. `epoch` tells which activities are older.
   [a_flush_that_begins_while_the_dispatcher_closes, a_push_that_comes_while_the_threads_stop, a_tracker_closes;
   test_threads]
-- `end_open` and the block's own thread: it takes the dispatcher's lock to see what is open, and hands in the end
-  that another thread has made and not handed in yet. [a_tracker_closes, a_tracker_closes_while_a_block_opens]
+- `end_open` and the block's own thread: `end_open` takes the dispatcher's lock to see what is open, and hands in an
+  end that the block's thread has made but not handed in yet. [a_tracker_closes, a_tracker_closes_while_a_block_opens]
 - `Shutdown._exit_thread`: a card that another thread opens beside the exit appears with its end alone
   (`stays_here`). After a signal has waited, it ends what was opened meanwhile.
   [a_block_that_a_thread_opens_beside_the_exit, what_is_opened_while_a_signal_ends_the_rest]
-- `Shutdown._turn`: one thread at a time leaves, and who comes later waits for it although its own time is over.
+- `Shutdown._turn`: one thread at a time leaves, and a later one waits for it even if its own time is over.
   [threads_that_come_after_the_exit_and_its_time]
 - `Dispatcher.draining`, `_deadline`, `_left`, `_parted`: set in one step by who closes or leaves, read by all.
   [test_shutdown]
 - `Dispatcher.is_dropped`: set by the thread that lets go of the tracker, before it wakes the `Retirement`; each
   `settle` wakes that again. [test_shutdown: a_tracker_that_is_dropped_delivers_what_it_owes]
-- `Shutdown._dispatchers`: gone through by references that are copied.
+- `Shutdown._dispatchers`: iterated over as a copy of its weak references.
   [dispatchers_come_and_go_while_the_exit_looks]
 - `Persistence._closed`, `._leased`, `._lessees`, `._left`: under `_leaving`, which the exit takes too, so that no
-  lease is taken that nobody gives back. [a_lease_is_not_taken_while_the_process_leaves]
+  lease is taken after the exit has given all of them back. [a_lease_is_not_taken_while_the_process_leaves]
 - The gates and guards of `_fork`: imports, clients and SQLite against forks and the exit. [test_forks;
   test_shutdown: who_waits_at_a_gate_holds_no_lock, a_gate_is_shut_when_everybody_has_left]
 

@@ -25,22 +25,25 @@ REQUESTS_PER_MINUTE = 60  # the account's rate
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
-LONGEST_FOREIGN = 60.0  # seconds of silence after a 429 that is not the service's own
+LONGEST_FOREIGN = 60.0  # seconds of silence at most after a 429 that a proxy or the like sent, not the service
 OUTAGE_AFTER = 3  # failures in a row after which one request at a time asks whether the service is back
-DEBTS_AT_ONCE = 2  # requests for earlier processes that may be on their way at the same time
+DEBTS_AT_ONCE = 2  # deliveries for earlier processes that may be in flight at the same time
 
 
 class Urgency(Enum):
-    """How many of the account's requests a minute something leaves to what is more urgent."""
+    """How many of an account's requests a minute one kind of request leaves free for more urgent ones."""
 
-    DEBT = 40  # what an earlier process owes: it never delays what this one has to say
+    DEBT = 40  # what an earlier process owes: it never delays a request of this process
     UPDATE = 10
-    START = 5  # of a card that is to appear, or that may show something else by now
-    END = 0  # and pushes
+    START = 5  # of a card that is to appear, or that may no longer show what was last sent
+    END = 0  # of a card, or a push
 
 
 class Account:
-    """One API key at one address. Beside `perform` and `close` used by the scheduler alone.
+    """One API key at one address.
+
+    The scheduler's thread alone changes what it knows; workers call `perform` and `known_unanswered`, and any thread
+    may call `close`.
 
     Args:
         api_key: the key.
@@ -48,7 +51,7 @@ class Account:
         runtime: the world outside.
 
     Attributes:
-        key: what tells it from others.
+        key: tells it from other accounts.
     """
 
     def __init__(self, api_key: str, base_url: str, runtime: Runtime) -> None:
@@ -61,15 +64,15 @@ class Account:
         self._running: dict[Activity, None] = {}
         self._waiting: dict[Activity, None] = {}
         self._slots_closed_until = 0.0
-        self._is_full = False  # as far as is known, so that one asks for all that wait
-        self._asks: Activity | None = None  # which one that is
-        self._debts: dict[RecoveredDelivery, None] = {}  # of earlier processes, that may be on their way
+        self._is_full = False  # the service has refused a slot: one activity asks again for all that wait
+        self._asks: Activity | None = None  # the activity that asks
+        self._debts: dict[RecoveredDelivery, None] = {}  # of earlier processes, with requests that may be in flight
         self._debts_waiting: dict[RecoveredDelivery, None] = {}
         self.slots = SLOTS
         self.activities: dict[str, Activity] = {}  # the newest by their stream keys
         self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
         self.recovery: OutboxRecovery | None = None
-        self.only_debts = False  # this process is there for what others owe, and has nothing to say itself
+        self.only_debts = False  # this process only delivers what others owe
         self._unanswered: dict[str, Unanswered] = {}  # by their stream keys
 
     @property
@@ -82,7 +85,7 @@ class Account:
 
         Args:
             requests: what to send.
-            seconds: what each may take at most; by default what the runtime says.
+            seconds: what each may take at most; by default the runtime's `attempt_seconds`.
 
         Returns:
             The answer to the last one.
@@ -96,7 +99,7 @@ class Account:
     def __del__(self) -> None:
         self.close()
 
-    # -- what may go: the rate, a silence that was asked for, an outage
+    # -- when a request may go: the rate, the wait after a 429, an outage
 
     def note_request(self, now: float, requests: int = 1) -> None:
         """Count requests that are sent now."""
@@ -105,13 +108,13 @@ class Account:
             self._probe_at = now + self._runtime.backoff(self._failures)
 
     def forget_requests(self, requests: int) -> None:
-        """Take back what was counted last: it was not sent, and asked nobody whether the service is back."""
+        """Take back the requests counted last: they were not sent, so none has probed whether the service is back."""
         for _ in range(min(requests, len(self._sent))):
             self._sent.pop()
         self._probe_at = 0.0
 
     def open_at(self, now: float, urgency: Urgency, requests: int = 1) -> float:
-        """Return when so many requests may go."""
+        """Return from when on so many requests of this urgency may be sent."""
         while self._sent and self._sent[0] <= now - 60.0:
             self._sent.popleft()
         above = len(self._sent) + requests - (REQUESTS_PER_MINUTE - urgency.value)
@@ -122,7 +125,7 @@ class Account:
 
     @property
     def _is_out(self) -> bool:
-        """True while the service seems to be out of reach, so that not everything need find that out for itself."""
+        """True while the service seems out of reach: then one request at a time probes it on behalf of all."""
         return self._failures >= OUTAGE_AFTER
 
     def answered(self) -> bool:
@@ -131,7 +134,7 @@ class Account:
         return was_out
 
     def failed(self, error: Exception, now: float) -> bool:
-        """Note a request that failed; returns whether it tells that the service is back, as a refusal does."""
+        """Note a request that failed; returns whether it ends an outage, since a refusal is an answer."""
         if retry.was_answered(error):
             return self.answered()
         if retry.is_transient(error):
@@ -149,11 +152,11 @@ class Account:
         return self._closed_until
 
     def known_unanswered(self, stream_key: str) -> Unanswered:
-        """Return what was given up of a stream, to be read only; workers may ask for it."""
+        """Return the unanswered requests of a stream, to be read only; a worker may call this."""
         return self._unanswered.get(stream_key) or Unanswered()
 
     def unanswered(self, stream_key: str, now: float) -> Unanswered:
-        """Return what was given up of a stream; of those that nobody needs to know of any more, nothing is kept."""
+        """Return the unanswered requests of a stream; a new record drops those of streams that need none any more."""
         found = self._unanswered.get(stream_key)
         if found is None:
             for key, each in list(self._unanswered.items()):
@@ -162,10 +165,10 @@ class Account:
             found = self._unanswered[stream_key] = Unanswered()
         return found
 
-    # -- what earlier processes owe goes a little at a time
+    # -- what earlier processes owe is sent a little at a time
 
     def take_debt(self, delivery: RecoveredDelivery) -> bool:
-        """Let something that an earlier process owes go; where it is not its turn, it is woken to ask again."""
+        """Return whether a delivery of an earlier process may go now; otherwise it is woken later to ask again."""
         if delivery not in self._debts:
             if len(self._debts) >= DEBTS_AT_ONCE and not self.only_debts:
                 self._debts_waiting[delivery] = None
@@ -174,9 +177,9 @@ class Account:
         return True
 
     def give_debt_back(self, delivery: RecoveredDelivery) -> list[RecoveredDelivery]:
-        """Note that nothing of a delivery is on its way any more; returns those that are to ask for its turn.
+        """Note that a delivery has no request in flight any more; returns the deliveries to wake for its turn.
 
-        These are all that wait: any one of them may have something else to wait for by now.
+        All that wait are woken, since the first of them may have something else to wait for now.
         """
         if delivery not in self._debts:
             return []
@@ -187,7 +190,7 @@ class Account:
     # -- its slots: first come, first served
 
     def take_slot(self, activity: Activity, now: float) -> bool:
-        """Take a slot; where it is not the activity's turn, it is woken when it is."""
+        """Take a slot; returns False while it is not the activity's turn, which wakes it when it comes."""
         if activity in self._running:
             return True
         self._waiting.setdefault(activity)
@@ -199,23 +202,23 @@ class Account:
         return True
 
     def next_ones(self) -> list[Activity]:
-        """Return the waiting activities for which there is a slot, as soon as the service may be asked for it."""
+        """Return the waiting activities for which there is a slot, even if the service may not be asked yet."""
         free = max(0, self.slots - len(self._running))
         if self._is_full:
             free = min(free, 0 if self._asks is not None else 1)
         return list(itertools.islice(self._waiting, free))
 
     def has_slot(self, activity: Activity) -> None:
-        """Note that an activity is on the screen: where it has asked for others too, these may ask as well."""
+        """Note that an activity is on the screen: if it was the one that asked for a slot, others may ask again."""
         if activity is self._asks:
             self._asks, self._is_full = None, False
 
     def slots_open_at(self, now: float) -> float | None:
-        """Return when the service may be asked for a slot again, where it has refused one; `None` for now."""
+        """Return when the service may be asked for a slot again after a refusal; `None` if it may be now."""
         return self._slots_closed_until if now < self._slots_closed_until else None
 
     def waiting_ends(self) -> list[EndDelivery]:
-        """Return the ends of activities that wait for a slot, if only to be shown with how they ended."""
+        """Return the ends of activities whose block is over while they still wait for a slot."""
         return [activity.end_delivery for activity in self._waiting if activity.end_delivery is not None]
 
     @property
@@ -224,7 +227,7 @@ class Account:
         return any(activity.end_delivery is not None for activity in self._running)
 
     def slots_full(self, activity: Activity, now: float, limit: int | None) -> float:
-        """Note that the service refused a start; returns when to ask again."""
+        """Note that the service refused a start for want of a slot; returns when to ask again."""
         self._running.pop(activity, None)
         self._asks, self._is_full = None, True
         self._waiting = {activity: None, **self._waiting}
@@ -234,7 +237,7 @@ class Account:
         return self._slots_closed_until
 
     def release(self, activity: Activity) -> bool:
-        """Give a slot, or the place in the queue for one, back; returns whether it may be another activity's turn."""
+        """Give back a slot, or the place in the queue for one; returns whether another may have its turn now."""
         if activity is self._asks:
             self._asks = None
         if activity in self._waiting:

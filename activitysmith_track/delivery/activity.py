@@ -1,4 +1,4 @@
-"""One activity: its mailbox, of which only the latest state ever travels, and which of several goes first."""
+"""One activity, which is a Live Activity card: its mailbox, from which only the latest state is ever sent."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 REFUSAL_RETRY = 300.0  # until a state is tried again that the service refused to show
-ROTATION_RETRY = 300.0  # until a card that the service refused to change for a fresh one is tried again
-PAUSED_RETRY = 300.0  # until it is looked whether a paused stream has been resumed
-YOUNG_SECONDS = 30.0  # of a process, in which the watchdog of an earlier one may still end that one's cards
+ROTATION_RETRY = 300.0  # until the service is asked again to replace a card by a fresh one, which it refused
+PAUSED_RETRY = 300.0  # until a paused stream is tried again, which the user may have resumed
+YOUNG_SECONDS = 30.0  # of this process, in which an earlier process's watchdog may still end that process's cards
 
 
 class Activity(Succession):
@@ -38,10 +38,11 @@ class Activity(Succession):
 
     Attributes:
         life: where it is in its life.
-        attention: what change of the handle has it looked at.
-        is_armed: whether a watchdog knows of it; `None` before that was asked.
+        attention: which changes of the handle have the scheduler look at it.
+        is_armed: whether a watchdog is to guard it; `None` until the handle was asked.
         screen: what is known of its card.
-        took_over_at: when it began on a card that was there: of an older run, or of a newer one in another process.
+        took_over_at: when it took over a card that was there already: an older run's, or a newer run's of another
+            process.
     """
 
     __slots__ = (
@@ -84,7 +85,7 @@ class Activity(Succession):
         self._epoch = dispatcher.epoch
         self._visible_at = visible_at  # a delay keeps it off the screen until then
         self._retry_at = 0.0  # when a request that failed is tried again
-        self._is_in_doubt = False  # an earlier process may yet have something on its way
+        self._is_in_doubt = False  # a request of an earlier process may still arrive
         self._looked: Mark | None = None
         self._sending: Sending | None = None
         self._job: Job | None = None
@@ -93,7 +94,7 @@ class Activity(Succession):
 
     @property
     def is_inherited(self) -> bool:
-        """True in a forked child, for an activity that is its parent's."""
+        """True where the dispatcher has begun anew since: in a forked child, or after `Dispatcher.close`."""
         return self._epoch != self.dispatcher.epoch
 
     @property
@@ -103,12 +104,12 @@ class Activity(Succession):
 
     @property
     def unanswered(self) -> Unanswered:
-        """What was given up under its stream key, by whatever run."""
+        """The unanswered requests under its stream key, whichever run has sent them."""
         return self.account.unanswered(self.stream_key, self.dispatcher.clock())
 
     @property
     def is_in_flight(self) -> bool:
-        """True while a request that shows it is on its way."""
+        """True while a request that shows it is in flight."""
         return self._sending is not None
 
     @property
@@ -117,7 +118,7 @@ class Activity(Succession):
         return self.life is Life.ENDED
 
     def unlink(self) -> None:
-        """Leave the row, of which the newest is the account's; the dispatcher's lock is held."""
+        """Leave the row of runs, whose newest the account knows. The caller holds the dispatcher's lock."""
         older = self.predecessor
         super().unlink()
         if self.account.activities.get(self.stream_key) is self:
@@ -129,7 +130,7 @@ class Activity(Succession):
     # -- the user's side: never blocks
 
     def wake(self, *, transition: bool = False) -> None:
-        """Have the state looked at; until that could change anything, once is enough."""
+        """Have the scheduler look at the state, unless it is about to do so anyway."""
         attention = self.attention
         if attention is Attention.ANY or (transition and attention is Attention.TRANSITIONS):
             self.attention = Attention.NONE
@@ -144,12 +145,12 @@ class Activity(Succession):
     # -- the scheduler's side
 
     def listen(self) -> None:
-        """Have the next change looked at."""
+        """Have the scheduler look at the next change of the handle."""
         self.attention = Attention.ANY
 
     def run(self, now: float) -> float | None:
         """Have the latest state sent if pacing, slots and rate allow; see `Task.run`."""
-        self.attention = Attention.NONE  # until it listens again, lest a busy job were looked at all the time
+        self.attention = Attention.NONE  # until it listens again: a busy job must not wake the scheduler all the time
         if self._job is not None:
             if not self._job.done:
                 return None
@@ -166,21 +167,21 @@ class Activity(Succession):
         return self._wait(now) if self.on_phone is OnPhone.YES else self._appear_when_it_may(now)
 
     def _appear_when_it_may(self, now: float) -> float | None:
-        """Have the card appear: after the end of an older run, with something to show, in a slot."""
+        """Have the card appear, once an older run's end has arrived and there is a state to show and a free slot."""
         if self.must_wait:
             return None  # woken when the older run's end is through
         if self.source.snapshot() is None:
             self.listen()
-            if self.source.snapshot() is None:  # it may have had the first thing to show meanwhile
+            if self.source.snapshot() is None:  # the first state may have come before it listened
                 return self._rest(now, None, None)
         self.dispatcher.owe(self)
         if self.account.take_slot(self, now):
             self.dispatcher.make_ready(self, now)
             return None
-        return self.account.slots_open_at(now)  # else woken by the one that gives a slot back
+        return self.account.slots_open_at(now)  # `None`: it is woken when another activity gives its slot back
 
     def _arm(self, *, is_refused: bool = False) -> None:
-        """Tell the watchdog, where there is one, what to say if the process dies; of a refused card a push alone."""
+        """Tell the watchdog, if there is one, what to send if the process dies: for a refused card only a push."""
         crash_state = self.source.crash_state()
         self.is_armed = crash_state is not None
         if crash_state is None:
@@ -189,7 +190,7 @@ class Activity(Succession):
             crash_state = {}, crash_state[1]
         older = self.predecessor if self.on_phone is OnPhone.NO and self._sending is None else None
         if older is not None and older.end_delivery is not None and not older.has_ended:
-            # what is on the screen is the older run's
+            # the card on the screen is the older run's, so the watchdog ends it as that run has ended
             crash_state = older.end_delivery.state.body or crash_state[0], crash_state[1]
         persistence = self.dispatcher.persistence
         persistence.arm(self.number, self.account.key, self.stream_key, crash_state, self.began_at)
@@ -215,11 +216,11 @@ class Activity(Succession):
         looked, self._looked = self._looked, mark
         again = self._rest(now, mark, due) if looked in (None, mark) else self._busy(now, mark, due)
         if self.attention is not Attention.NONE and self.source.transitions() != mark.transitions:
-            return now  # it came before this activity listened again
+            return now  # the transition came before this activity listened, so it has woken nobody
         return again
 
     def _busy(self, now: float, mark: Mark, due: float | None) -> float:
-        """Return when to look again at a job that moves; until then its changes wake nobody, transitions excepted."""
+        """Return when to look again at a job that keeps changing; until then at most its transitions wake anybody."""
         screen = self.screen
         is_behind = screen.sent is not None and mark.transitions != screen.sent.mark.transitions
         self.attention = Attention.NONE if is_behind else Attention.TRANSITIONS
@@ -227,7 +228,7 @@ class Activity(Succession):
         return min(screen.pace.look_at(now) if due is None else due, screen.rotate_at, confirm)
 
     def _rest(self, now: float, mark: Mark | None, due: float | None) -> float | None:
-        """Have the next change looked at; returns when to look again without one."""
+        """Listen for the next change; returns when to look again if none comes."""
         self.listen()
         wait = self.source.rest(mark)
         ahead = [due, None if wait is None else now + wait]
@@ -237,7 +238,7 @@ class Activity(Succession):
         return min((when for when in ahead if when is not None), default=None)
 
     def state_to_send(self) -> ActivityState | None:
-        """Return the state of this moment, or `None` where nothing is to be sent by now."""
+        """Return the current state, or `None` if there is nothing to send any more."""
         has_ended = self.end_delivery is not None or self.has_ended
         if has_ended or self._job is not None or (self.on_phone is not OnPhone.YES and self.must_wait):
             return None
@@ -245,12 +246,12 @@ class Activity(Succession):
 
     @property
     def urgency(self) -> Urgency:
-        """How much of the account's rate it leaves to others: less where something else may be on the screen."""
+        """How urgent its next request is: more while the card may be missing, or may not show what was last sent."""
         is_sure = self.on_phone is OnPhone.YES and not self.screen.certainty.is_due(self.dispatcher.clock())
         return Urgency.UPDATE if is_sure else Urgency.START
 
     def launch(self, state: ActivityState | None, now: float) -> None:
-        """Send the state of this moment; before iOS ends the card, end it and begin it anew."""
+        """Send a state. Before iOS ends the card by itself, replace (rotate) it by a fresh one."""
         begins = self.on_phone is not OnPhone.YES
         screen = self.screen
         rotates = not begins and now >= screen.rotate_at
@@ -268,7 +269,7 @@ class Activity(Succession):
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
 
     def _landed(self, now: float) -> None:
-        """Take what came of a request."""
+        """Handle the outcome of a request."""
         job, sending = self._job, self._sending
         self._job = self._sending = None
         if job is not None and sending is not None:
@@ -284,7 +285,7 @@ class Activity(Succession):
         self.dispatcher.wake_recovered(self)
 
     def _move(self, to: Life) -> None:
-        """Go on in life, unless the block is over and its end decides."""
+        """Change `life`, unless the block is over: from then on its `EndDelivery` does that."""
         if self.life not in (Life.ENDING, Life.ENDED):
             self.life = moved(self.life, to)
 
@@ -313,7 +314,7 @@ class Activity(Succession):
         self.dispatcher.settle(self)
 
     def _has_begun(self, answer: StreamAnswer, may_be_hit: bool, sending: Sending, now: float) -> None:
-        """Note a card that has appeared, by this request or by one before of which nobody knew."""
+        """Note that the card has appeared, by this request or by an earlier one whose answer was lost."""
         is_fresh = answer.operation in ("started", "rotated")
         self.screen.count_start(answer, sending, now, is_fresh=is_fresh)
         if sending.begins:
@@ -321,15 +322,15 @@ class Activity(Succession):
             may_be_hit |= self.is_in_doubt
         if may_be_hit and self.end_delivery is not None:
             self.end_delivery.doubt()
-        # Where there was a card before this, an older run of it may have ended a moment ago; where there was none
-        # although this one had begun, something has ended it.
+        # If a card was there already, an older run may have ended a moment ago, and its end may still arrive. If none
+        # was there although this activity had begun one, somebody else has ended it.
         is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
         goes_on = self.screen.certainty.revives(is_revived=is_fresh and not is_as_expected)
         if (may_be_hit or not is_as_expected) and goes_on:
             self._check_after_others(now)
 
     def _has_appeared(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
-        """Note since when the card is there, and look later whether an older run has met it."""
+        """Note since when the card is there, and look later whether an older run has ended it."""
         begun_at = self.screen.lost_starts.begun_at
         if not is_fresh and begun_at is not None:
             self.screen.pace.started = begun_at
@@ -337,23 +338,23 @@ class Activity(Succession):
         self.dispatcher.look_after(Aftermath(self, sending.at if begun_at is None else begun_at))
 
     def _check_after_others(self, now: float) -> None:
-        """Make sure of the card when nothing of an older run can come any more."""
+        """Have the card confirmed when no request of an older run can arrive any more."""
         certainty = self.screen.certainty
-        certainty.may_have_ended |= self.end_delivery is None  # else it was this one's own end
+        certainty.may_have_ended |= self.end_delivery is None  # else its own end has ended it
         attempt_seconds = self.dispatcher.runtime.attempt_seconds
         certainty.check(landed_by(now, attempt_seconds))
         certainty.hit_until = through_by(now, attempt_seconds)
 
     def _warned(self, warning: str, now: float) -> None:
         """Heed the service's warning of too many updates."""
-        if self.screen.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user knows of a larger one
+        if self.screen.pace.budget.by(0.0) <= DEFAULT_BUDGET.free:  # else the user has allowed more
             self.screen.pace.warned(now)
         self.dispatcher.runtime.warn_once(
             "warning", "ActivitySmith warns about updates of %s: %s", self.stream_key, warning
         )
 
     def _paused(self, now: float) -> None:
-        """Note that the user has paused the stream: there is no card until it is resumed, and none counts updates."""
+        """Note that the user has paused the stream: until it is resumed there is no card, and no updates to count."""
         self.dispatcher.runtime.warn_once(
             "paused", "the stream %s is paused in ActivitySmith: its card is not shown", self.stream_key
         )
@@ -368,7 +369,7 @@ class Activity(Succession):
         self.dispatcher.settle(self)
 
     def appear(self) -> None:
-        """Note that the phone shows it: what an older run's end would do once more is done by that."""
+        """Note that the phone shows this card, which replaces an older run's: that run's end need not be repeated."""
         self.on_phone = OnPhone.YES
         self.account.has_slot(self)
         for older in self.older:
@@ -377,9 +378,14 @@ class Activity(Succession):
                 self.dispatcher.scheduler.wake(older.end_delivery)
 
     def may_be_ended_until(self, until: float, now: float) -> None:
-        """Make sure of the card: an older run's end was sent since it is there, and may come until then."""
+        """Have the card confirmed, since an older run has sent its end after this card had appeared.
+
+        Args:
+            until: when that end can arrive at the latest, on the runtime's clock.
+            now: the time now, on the same clock.
+        """
         if self.end_delivery is not None:
-            if not self.end_delivery.repeats:  # which has looked for itself
+            if not self.end_delivery.repeats:  # an end that is repeated has looked into the outbox itself
                 self.end_delivery.doubt()
         elif self.on_phone is OnPhone.YES:
             certainty = self.screen.certainty
@@ -390,16 +396,17 @@ class Activity(Succession):
 
     @property
     def is_in_doubt(self) -> bool:
-        """True while an earlier process may have something on its way that nobody here knows of.
+        """True while a request may still arrive that an earlier process sent, and that this one does not know of.
 
-        Where this one is watched an earlier one was, and a watchdog takes a moment to say that its job was killed.
+        If a watchdog guards this run, one has guarded the earlier runs too, and a watchdog takes a moment to end the
+        cards of a job that was killed.
         """
         if self._is_in_doubt or self.dispatcher.clock() >= self.dispatcher.begun_at + YOUNG_SECONDS:
             return self._is_in_doubt
         return self.source.crash_state() is not None if self.is_armed is None else self.is_armed
 
     def doubt(self) -> None:
-        """Note that an earlier process may have something on its way that would overwrite this."""
+        """Note that a request of an earlier process may still arrive and overwrite this card."""
         self._is_in_doubt = True
 
     def _failed(self, error: Exception, sending: Sending, now: float) -> None:
@@ -417,7 +424,7 @@ class Activity(Succession):
         again = self._again_at(error, now)
         if again is None and sending.change.is_begun:
             again = now + ROTATION_RETRY
-        elif again is None and sending.rotates:  # until then the old card goes on
+        elif again is None and sending.rotates:  # until then the old card is updated
             again, self.screen.stays_until = now, now + ROTATION_RETRY
         if again is not None:
             self._retry_at = again
@@ -443,15 +450,16 @@ class Activity(Succession):
         elif sending.rotates and may_have_arrived:
             screen.certainty.may_have_ended = True
         if isinstance(error, BadRequest):
-            screen.unknown = None  # it cannot be what is shown
+            screen.unknown = None  # a state that was refused is not what is shown
         elif isinstance(error, ServerError) and not error.foreign:
-            # The service may be unable to take just this; fewer and fewer others are tried, since each may count.
+            # The service may fail on just this state, so that a newer one is tried, but less and less often: each may
+            # count as an update.
             screen.gives_way = self._failures >= 4 and self._failures & (self._failures - 1) == 0
         if may_have_arrived:
             self._count(sending, now, may_be_late=retry.may_arrive_late(error))
 
     def _count(self, sending: Sending, now: float, *, may_be_late: bool) -> None:
-        """Note a request that may have been carried out, although nobody knows what is shown."""
+        """Note a request that failed, but that the service may have carried out all the same."""
         if may_be_late and sending.rotates:
             self.unanswered.note(None, now)
         if self.on_phone is OnPhone.YES:
@@ -465,7 +473,7 @@ class Activity(Succession):
             self.on_phone = OnPhone.MAYBE
 
     def _refuse(self) -> None:
-        """Note that the service will not show the card: it is left to its end, where there may be one."""
+        """Note that the service will not show the card. If it may be there all the same, its end is still sent."""
         self.screen.certainty.settle()
         self._move(Life.REFUSED)
         if self.end_delivery is not None:
@@ -473,13 +481,13 @@ class Activity(Succession):
         elif self.on_phone is OnPhone.NO:
             self._arm(is_refused=True)
             self.dispatcher.release(self)
-        elif self.account.release(self):  # it may be on the screen, so that its end must be sent
+        elif self.account.release(self):  # the card may be on the screen, so its end must still be sent
             self.dispatcher.wake_waiting(self.account)
-        self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, which this was to replace
+        self.dispatcher.look_for_owed(self.account, again=True)  # for the older run's end, which may go now
         self.screen.sent = None
 
     def _is_missing(self, error: Exception, sending: Sending) -> bool:
-        """Tell whether a card was refused what changes it because it is not there: what begins one is tried then."""
+        """Tell whether an update may have been refused because the card is gone: then the card is begun anew."""
         opens = self.screen.body_of(sending.state, begins=False, rotates=True, confirms=True)
         return isinstance(error, BadRequest) and self.on_phone is OnPhone.YES and sending.body != opens
 
@@ -488,12 +496,12 @@ class Activity(Succession):
         return Life.SHOWN if self.on_phone is OnPhone.YES else Life.WAITING
 
     def _again_at(self, error: Exception, now: float) -> float | None:
-        """Return when a request that failed is tried again, with what is true by then; `None` for never."""
+        """Return when to try again after a request failed, with the state of that time; `None` for never."""
         if isinstance(error, ActivityLimitReached):
             if self.on_phone is OnPhone.MAYBE and now >= self.unanswered.may_appear_until():
-                self.on_phone = OnPhone.NO  # else this had been an update
+                self.on_phone = OnPhone.NO  # on a card that is there the request would have been an update
                 self.screen.lost_starts.lapse()
-            self.dispatcher.look_for_owed(self.account, again=True)  # an older run's end need not wait for that
+            self.dispatcher.look_for_owed(self.account, again=True)  # for an older run's end, which needs no slot
             return self.account.slots_full(self, now, error.limit)
         if isinstance(error, TooManyRequests):
             return self.account.rate_limited(now, error)
@@ -504,5 +512,5 @@ class Activity(Succession):
         return now + self.dispatcher.runtime.backoff(self._failures) if retry.is_transient(error) else None
 
     def forget_handle(self) -> None:
-        """Keep the user's handle alive no more."""
+        """Drop the reference to the user's handle."""
         self.source = NOTHING

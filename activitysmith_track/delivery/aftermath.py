@@ -1,8 +1,9 @@
-"""Looks once whether an older run, whose process lives on, has ended the card of a newer one that had just begun.
+"""Looks once whether an older run in another process has ended the card of a newer run that had just begun.
 
-An end is kept on disk when its first attempt has failed, or has to be repeated. A newer run of another process that
-began in between has found nothing there, and the older run does not know of it. So the newer one looks once more, at
-the disk alone, when all that was on its way by then is through. While all goes well there is no file to look at.
+The copy of an end is put on disk only when its first attempt has failed, or when the end has to go once more. A newer
+run in another process that began before that has found no copy, and the older run does not know of the newer one. So
+the newer run looks at the disk once more, when all requests that were in flight at its start are over. While all goes
+well there is no file to look at.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Aftermath:
 
     Args:
         activity: whose card it is.
-        since: since when the card is there, on the runtime's clock.
+        since: when its card appeared, on the runtime's clock.
     """
 
     def __init__(self, activity: Activity, since: float) -> None:
@@ -34,7 +35,7 @@ class Aftermath:
         self._job: Job | None = None
 
     def run(self, now: float) -> float | None:
-        """Look when it is time, and have the card made sure of if need be; see `Task.run`."""
+        """Look when it is time, and have the card confirmed if an end was sent; see `Task.run`."""
         activity, job = self._activity, self._job
         if activity.has_ended or activity.is_inherited:
             return None

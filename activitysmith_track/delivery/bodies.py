@@ -1,4 +1,4 @@
-"""What is left out of a card's state where it does not begin the card, or ends it, and of a push that was refused."""
+"""What is left out of a body: of an update or an end of a card, and of a push that the service refused."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ if TYPE_CHECKING:
 
 
 def without_alert(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what rings, for a card that has rung."""
+    """Return a body without its alert, for a card that has rung."""
     return {name: value for name, value in body.items() if name != "alert"}
 
 
 def without_opening(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what belongs to a start alone: its alert, and a duration, which would restart the timer."""
+    """Return a body without what belongs to a start: the alert, and the duration, which would restart the timer."""
     state = {name: value for name, value in body["content_state"].items() if name != "duration_seconds"}
     return {**without_alert(body), "content_state": state}
 
 
 def as_end(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state as one that ends the card: the alert and the address of what is shown belong to others."""
+    """Return a state as the body of an end, which takes neither an alert nor a target."""
     return {name: value for name, value in without_alert(body).items() if name != "target"}
 
 
 def words_alone(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the words of a push and to whom they go, without what else there may be to object to."""
+    """Return only the words and the target of a push, whose other fields the service may have refused."""
     return {name: body[name] for name in ("title", "message", "target") if name in body}
 
 
 def opens_anew(body: Mapping[str, Any]) -> bool:
-    """Tell whether a state changes a card each time it is sent: it rings, or begins a timer anew."""
+    """Tell whether a state changes a card each time it is sent: it rings, or restarts a timer."""
     return "alert" in body or "duration_seconds" in body.get("content_state", {})

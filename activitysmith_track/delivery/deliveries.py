@@ -20,30 +20,34 @@ if TYPE_CHECKING:
     from .entries import Entry
     from .scheduler import Job
 
-HELD_POLL = 2.0  # between two looks whether another process still has the copy of what this one owes
-UNKEPT_SECONDS = 1.0  # that it may wait to be sent without a copy
+HELD_POLL = 2.0  # seconds between two looks whether another process still has the lease of a delivery's copy
+UNKEPT_SECONDS = 1.0  # that a delivery may wait to be sent without a copy
 
 
 class Postponed(Exception):
-    """Another process is at it, so that nothing was sent; it is looked at again in so many seconds."""
+    """Another process is sending the same thing, so that this one has sent nothing.
+
+    Attributes:
+        seconds: after which to look again.
+    """
 
     seconds: float
 
 
 class HeldByAnother(Postponed):
-    """Another process has the copy at this moment, and sends it, or keeps it back while a newer run begins."""
+    """Another process has the lease of the copy: it sends it, or holds it back while a newer run begins."""
 
     seconds = HELD_POLL
 
 
 class Delivery:
-    """Something that must not be lost: it is sent until it has arrived, and kept on disk or elsewhere meanwhile.
+    """An end or a push, which must not be lost: it is sent until it has arrived, and a copy is kept meanwhile.
 
     Attributes:
         stage: how far it is.
         copy_owner: who has a copy of it, for when this process is gone.
         entry: the copy.
-        occurred_at: seconds since the epoch.
+        occurred_at: when the block ended, in seconds since the epoch.
     """
 
     __slots__ = (
@@ -61,7 +65,7 @@ class Delivery:
         "stage",
     )
 
-    is_debt = False  # of an earlier process, so that it delays nothing of this one
+    is_debt = False  # True for one of an earlier process, which delays nothing of this one
 
     def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry | None = None) -> None:
         self.dispatcher, self.account = dispatcher, account
@@ -70,16 +74,16 @@ class Delivery:
         self.entry = entry
         self.copy_owner = CopyOwner.NOBODY if entry is None else CopyOwner.OUTBOX
         self.occurred_at = dispatcher.runtime.wall() if entry is None else entry.occurred_at
-        self.id = dispatcher.runtime.token() if entry is None else entry.id  # of the copy, should two threads make it
-        self.has_arrived = False  # and the scheduler may not know it yet
-        self._was_kept = False  # a copy was made because it had to wait; tried once
+        self.id = dispatcher.runtime.token() if entry is None else entry.id  # of the copy, if two threads make it
+        self.has_arrived = False  # set by a worker before the scheduler knows of it
+        self._was_kept = False  # it has tried to have a copy made, since it had to wait
         self._job: Job | None = None
         self._failures = 0
 
     def run(self, now: float) -> float | None:
         """Send it as soon as it may go; see `Task.run`."""
         if self.stage.is_final:
-            self.dispatcher.settle(self)  # another thread may have handed it in once more just then
+            self.dispatcher.settle(self)  # another thread may have handed it in again while it was settled
             return None
         if self._job is not None and not self._job.done:
             return None
@@ -102,14 +106,14 @@ class Delivery:
         return self._failed(job.error, now)
 
     def _landed(self, error: Exception | None) -> None:
-        """Note what is known of an attempt that is over."""
+        """Note the outcome of an attempt."""
 
     def _arrived(self, *, was_sent: bool) -> None:
-        """Note that the service has answered; or that nothing was sent, where it is through without this process."""
+        """Note that nothing is owed any more: the service has answered, or nothing had to be sent."""
         if not was_sent:
             self.account.forget_requests(self._requests)
-            self.dispatcher.retry_all(self.account)  # others wait for what this was to find out
-            self.dispatcher.look_for_owed(self.account, again=True)  # whoever has taken its place may be gone
+            self.dispatcher.retry_all(self.account)  # this has not probed whether the service is back: others may
+            self.dispatcher.look_for_owed(self.account, again=True)  # the process that has its place may be gone
         elif self.account.answered():
             self.dispatcher.retry_all(self.account)
 
@@ -121,32 +125,32 @@ class Delivery:
 
     @property
     def account_key(self) -> AccountKey:
-        """To which account it goes."""
+        """The account that it goes to."""
         return self.account.key
 
     @property
     def kind(self) -> str:
-        """What it is in the outbox; see `Entry`."""
+        """The kind of its entry in the outbox: `end`, `keep` or `push`; see `Entry`."""
         raise NotImplementedError
 
     @property
     def is_in_flight(self) -> bool:
-        """True while nobody can tell whether it has arrived."""
+        """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
         return self.stage is Stage.IN_FLIGHT
 
     @property
     def is_withdrawn(self) -> bool:
-        """True where it need not be sent: another one says it, or there is nothing on the screen to end."""
+        """True where it need not be sent: another push says the same, or nothing is on the screen to end."""
         return self.stage is Stage.WITHDRAWN
 
     @property
     def may_have_arrived(self) -> bool:
-        """True while an attempt at what is better lost than sent twice is on its way."""
+        """True while an attempt is in flight, and what it sends is better lost than sent twice."""
         return False
 
     @property
     def urgency(self) -> Urgency:
-        """How much of the account's rate it leaves to others."""
+        """How urgent its requests are; see `Urgency`."""
         return Urgency.END
 
     @property
@@ -159,7 +163,7 @@ class Delivery:
         raise NotImplementedError
 
     def _postponed(self, why: Postponed, now: float) -> float | None:
-        """Return when it is looked whether another process is still at it."""
+        """Return when to look whether another process is still sending it."""
         self.stage = moved(self.stage, Stage.OWED)
         return now + why.seconds
 
@@ -168,23 +172,23 @@ class Delivery:
         raise NotImplementedError
 
     def _failed(self, error: Exception, now: float) -> float | None:
-        """Return when it is tried again; `None` for never."""
+        """Handle a failure; returns when it is tried again, `None` for never."""
         raise NotImplementedError
 
     def _done(self, stage: Stage) -> float | None:
-        """Owe nothing any more."""
+        """Settle it, in the stage that it has come to."""
         raise NotImplementedError
 
     def copy(self, *, failed: bool = False) -> Entry | None:
-        """Return what is to be kept of it, or `None` where it is better lost than sent twice.
+        """Return the entry to keep as its copy, or `None` where nobody else is to send it.
 
         Args:
-            failed: whether the attempt that is on its way has failed for certain.
+            failed: whether the attempt that was in flight has surely failed.
         """
         raise NotImplementedError
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
-        """Note who keeps a copy."""
+        """Note a copy, and who keeps it."""
         self.entry, self.copy_owner = entry, owner
 
     def _opens_at(self, now: float) -> float | None:
@@ -193,12 +197,12 @@ class Delivery:
         return open_at if open_at > now else None
 
     def _wait(self, now: float, until: float) -> float | None:
-        """Return until when it waits to be sent; where that is long, there is a copy of it meanwhile."""
+        """Return until when it waits to be sent; where that is long, have a copy made meanwhile."""
         if until - now <= UNKEPT_SECONDS or self._was_kept or self.persistence.has_row(self):
             return until
         self._was_kept = True
         self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, self._keep)
-        return None  # looked at again when that is done
+        return None  # woken when the copy is made
 
     def _keep(self) -> None:
         entry = self.copy()
@@ -207,7 +211,7 @@ class Delivery:
 
     @property
     def _may_come_late(self) -> bool:
-        """True while something of what this belongs to may be carried out that was sent before."""
+        """True while the service may still carry out an earlier request for the same card."""
         return False
 
     def _send(self, now: float) -> None:
@@ -217,7 +221,7 @@ class Delivery:
         self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, work)
 
     def _attempt(self, seconds: float) -> bool:
-        """Send it, and see to the copy: made by the first failure, gone with the delivery.
+        """Send it, and see to its copy, which is made after a failure and forgotten once the delivery has arrived.
 
         Returns:
             False where it was not sent: a newer run has taken its place, or another process has delivered it.
@@ -251,7 +255,7 @@ class Delivery:
         self.persistence.forget_copy(self)
 
     def _withdraw(self) -> float | None:
-        """Owe nothing any more, since it need not be sent; what is on disk of it goes first, on a worker's thread."""
+        """Settle it without sending it; if there is something on disk, a worker clears that first."""
         if not self._is_on_disk:
             return self._done(Stage.WITHDRAWN)
         self.stage = moved(self.stage, Stage.WITHDRAWN)
@@ -260,11 +264,11 @@ class Delivery:
 
     @property
     def _is_on_disk(self) -> bool:
-        """True while there is a copy, or something is held back for this."""
+        """True while there is a copy, or an older run's end is held back for this delivery."""
         return self.copy_owner is not CopyOwner.NOBODY
 
     def _clear(self) -> None:
-        """Forget what is on disk of it."""
+        """Clear what is on disk because of it."""
         self.persistence.forget_copy(self)
 
     def _again_at(self, now: float, failures: int) -> float:
@@ -276,14 +280,14 @@ class Delivery:
         return self.account.rate_limited(now, error)
 
     def _is_owed_after(self, error: Exception) -> bool:
-        """Tell whether it is tried again after a failure."""
+        """Tell whether it is still owed, and so tried again, after a failure."""
         return self._may_pass(error)
 
     def _instead(self, error: Exception, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return what goes in the place of what was refused, lest a card runs on or nobody hears; `None` for nothing.
+        """Return a simpler body to send in place of one that was refused, or `None`.
 
-        A card that was to stay up ends with that state, and one that may not end with it ends as it is. A push that
-        must come goes without more than its words.
+        So no card is left running and no push is lost. A card that was to stay up is ended with its last state; one
+        whose end was refused is ended without a state; a push goes with its words alone.
         """
         if self.kind == "push":
             words = words_alone(body)

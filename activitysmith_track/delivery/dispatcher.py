@@ -1,8 +1,8 @@
-"""What carries states, ends and pushes to the service, so that the user's code never does.
+"""The dispatcher, which sends states, ends and pushes to the service, so that the user's code never does.
 
-A handle is given an `Activity`: its mailbox. That asks the handle for its state when something may be sent, so only
-the latest state ever travels. One scheduler decides; workers carry the requests: some those that show states, others
-what must not wait behind a hanging update (ends and pushes).
+A handle is given an `Activity`: its mailbox. The activity asks the handle for its state when something may be sent,
+so only the latest state is ever sent. One scheduler decides; workers carry the requests: one pool the states,
+another the ends and pushes, which must not wait behind a hanging update.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from .signals import Signals
 
 WORKERS = 4  # threads of each pool at most: as many as there are slots
-CLOSE_SECONDS = 0.5  # that closing waits for a request that is on its way, unless it is told how long
-LANDING_SECONDS = 0.1  # by which a request at the exit is over before its time is
+CLOSE_SECONDS = 0.5  # that `close` waits for requests in flight, unless it is given a timeout
+LANDING_SECONDS = 0.1  # by which a request at the exit ends before the exit's deadline
 ECHO_SECONDS = 1.0  # seconds within which an outer block takes over the failure push of an inner one
 
 
@@ -84,16 +84,16 @@ class Dispatcher:
         self._owed: dict[Task, None] = {}  # by this process
         self._debts: dict[Task, None] = {}  # of earlier ones
         self._left: set[Delivery] = set()  # what the exit has left undelivered
-        self._parted: set[Delivery] | None = None  # what was seen to for the case that this process is gone
+        self._parted: set[Delivery] | None = None  # what `part` has left to others
         self._open: dict[Activity, None] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
         self._echoes: deque[PushDelivery] = deque(maxlen=64)
         self._waiters: list[Inbox[None]] = []
         self._lock = runtime.lock()  # short bookkeeping; reentrant for signal handlers
-        self.taking_over = runtime.lock()  # a failure's push: by an outer block, or by the watchdog
+        self.taking_over = runtime.lock()  # held while a failure's push is withdrawn, entrusted or sent
 
     def after_fork(self) -> None:
-        """Leave everything that was on its way to the parent, or to nobody."""
+        """Begin anew: what was owed is left to the parent, or to nobody."""
         self.epoch += 1
         self._fresh()
 
@@ -104,10 +104,10 @@ class Dispatcher:
             self.scheduler.wake(self._retirement)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
-        """Stop the threads and forget what is on its way; the dispatcher can be used again.
+        """Stop the threads and forget what is in flight; the dispatcher can be used again.
 
         Args:
-            timeout: seconds to wait at most until the threads have ended; they do so by themselves later.
+            timeout: seconds to wait at most until the threads have ended; those that have not will end by themselves.
         """
         until = self.clock() + timeout
         for each in self._threads:  # first the schedulers, which may yet start a worker that nobody would stop
@@ -118,11 +118,11 @@ class Dispatcher:
         self.runtime.forget_warnings()
         waiters, owed, parted = self._waiters, self._owed, self._parted
         self.after_fork()
-        for waiter in list(waiters):  # who comes to this list later finds that nothing is owed
+        for waiter in list(waiters):  # one that waits later finds that nothing is owed
             waiter.put(None)
         for task in list(owed):
             if isinstance(task, Delivery) and parted is not None and task not in parted and not task.is_in_flight:
-                self.deliver(task)  # another thread has handed it in since
+                self.deliver(task)  # another thread has handed it in since `part`
 
     def let_go(self) -> None:
         """Let the threads end when they are done with what they do, and close the connections."""
@@ -137,15 +137,15 @@ class Dispatcher:
 
     @property
     def schedulers(self) -> tuple[Scheduler, Scheduler]:
-        """The schedulers, in the order in which one hands to the next."""
+        """The schedulers: that of the samples first, since it hands work to the other."""
         return self.sampling, self.scheduler
 
     # -- the user's side
 
     def account(self, api_key: str, base_url: str) -> Account:
-        """Return what is kept for one key at one address."""
+        """Return the account of one key at one address, made on first use."""
         key = api_key, base_url
-        found = self._accounts.get(key)  # none is made in vain: what a signal handler raises in a `__del__` is lost
+        found = self._accounts.get(key)  # first: what a signal handler raises in a spare account's `__del__` is lost
         return self._accounts.setdefault(key, Account(api_key, base_url, self.runtime)) if found is None else found
 
     def open(
@@ -168,13 +168,13 @@ class Dispatcher:
             while (older := account.activities.get(key)) is not None and older.end_delivery is None:
                 number += 1
                 key = f"{stream_key[:245]}-{number}"
-            # No exit ends what a thread opens beside it, so that its card appears with its end alone.
+            # While another thread runs the exit, nobody would end this card: so it appears only with its end.
             visible_at = self.clock() + delay if self._shutdown.stays_here else float("inf")
             activity = Activity(self, account, key, source, visible_at=visible_at, reserve=reserve, budget=budget)
             activity.predecessor = older
             if older is not None and older.end_delivery is not None:
                 older.successor = activity
-                self.scheduler.wake(older.end_delivery)  # it is tried again at once: the newer run waits for it
+                self.scheduler.wake(older.end_delivery)  # it is tried at once: the newer run waits for it
             account.activities[key] = activity
             self._open[activity] = None
         return activity
@@ -200,7 +200,7 @@ class Dispatcher:
         self._give(self.scheduler, task)
 
     def owe(self, activity: Activity) -> None:
-        """Note that an activity is to be on the screen; while its delay lasted it was not."""
+        """Note that an activity is to appear, so that `flush` waits for it; during its delay it is not owed."""
         if not self.draining:
             self._owed.setdefault(activity, None)
 
@@ -228,7 +228,12 @@ class Dispatcher:
         self._give(self.scheduler, delivery)
 
     def look_for_owed(self, account: Account, *, again: bool = False) -> None:
-        """Have delivered what earlier processes owe an account; where that was looked for lately, if asked again."""
+        """Have what earlier processes owe an account looked for in the outbox, and delivered.
+
+        Args:
+            account: the account.
+            again: True to look even if that was done lately.
+        """
         recovery = account.recovery
         if self.draining or (recovery is not None and not again and self.clock() < recovery.looked_at + LOOK_AGAIN):
             return
@@ -239,16 +244,21 @@ class Dispatcher:
         self._give(self.scheduler, recovery)
 
     def take_over(self, failure: object, opened: int) -> None:
-        """Withdraw the push of the inner block that this exception left last, if it was opened inside this one."""
+        """Withdraw the newest push for the same exception, if an inner block made it while this one was open.
+
+        Args:
+            failure: the exception's marks.
+            opened: the number of the outer block's opening; see `order`.
+        """
         for delivery in reversed(self._echoes.copy()):  # other threads may fail at the same time
             mark = delivery.failure
             if mark is not None and mark[0] == failure and mark[1] > opened:
                 with self.taking_over:
                     if delivery.failure is None:
-                        continue  # it has just left
+                        continue  # it is being sent
                     delivery.withdraw()
                 if delivery.copy_owner is CopyOwner.OUTBOX:
-                    self.scheduler.wake(delivery)  # the disk is not for this thread
+                    self.scheduler.wake(delivery)  # a worker clears the copy: this thread must not touch the disk
                     return
                 self.persistence.forget_copy(delivery)
                 self.settle(delivery)
@@ -256,11 +266,11 @@ class Dispatcher:
                 return
 
     def sample(self, task: Task) -> None:
-        """Have a sampling task looked at by the thread that all of them share."""
+        """Wake a sampling task, on the thread that all of them share."""
         self._give(self.sampling, task)
 
     def look_after(self, task: Task) -> None:
-        """Have a task of a handle's own looked at by the scheduler."""
+        """Wake a task of a handle's own, on the scheduler's thread."""
         self._give(self.scheduler, task)
 
     def _give(self, scheduler: Scheduler, task: Task) -> None:
@@ -268,7 +278,7 @@ class Dispatcher:
         self._shutdown.watch_children()
         if self._shutdown.has_left:
             if isinstance(task, Delivery) and not on_own_thread():
-                self._shutdown.leave()  # nothing waits for it any more
+                self._shutdown.leave()  # the exit is over: this thread waits for the delivery itself
         elif not scheduler.start() and not scheduler.too_late:
             self.runtime.warn_once("threads", "activitysmith_track cannot start its thread now; it will send at exit")
 
@@ -288,7 +298,7 @@ class Dispatcher:
             self.scheduler.wake(self._retirement)
 
     def release(self, activity: Activity) -> None:
-        """Forget an activity that is through, and wake those that waited for it."""
+        """Forget an activity that has ended, and wake those that waited for it."""
         with self._lock:
             self._open.pop(activity, None)
             others = [*activity.older, *activity.newer]
@@ -305,29 +315,29 @@ class Dispatcher:
             self.wake_both(other)
 
     def look_after_leases(self) -> None:
-        """Have the leases renewed of what is kept, if there are any."""
+        """Have this process's leases in the outbox renewed, if it has any."""
         if self.persistence.has_leases:
             self.scheduler.schedule(self._leases, self.clock())
 
     def wake_recovered(self, activity: Activity) -> None:
-        """Look at the end that an earlier process owes, and that has waited for what became of an activity."""
+        """Wake the end that an earlier process owes the same card: it may have waited for this activity."""
         owed = activity.account.recovered.get(activity.stream_key)
         if owed is not None:
             self.scheduler.wake(owed)
 
     def wake_waiting(self, account: Account) -> None:
-        """Look at the activities for which there is a slot."""
+        """Wake the activities for which there is a slot."""
         for activity in account.next_ones():
             self.wake_both(activity)
 
     def wake_both(self, activity: Activity) -> None:
-        """Look at an activity and at its end."""
+        """Wake an activity and its end."""
         self.scheduler.wake(activity)
         if activity.end_delivery is not None:
             self.scheduler.wake(activity.end_delivery)
 
     def retry_all(self, account: Account) -> None:
-        """Have everything tried again at once that has waited for an account's outage to end."""
+        """Have everything tried again at once that waits for the end of an account's outage."""
         for activity in list(self._open):
             if activity.account is account:
                 activity.retry_now()
@@ -343,21 +353,21 @@ class Dispatcher:
         self.send_ready(now)
 
     def send_ready(self, now: float) -> None:
-        """Have what is ready sent, as far as it may go."""
+        """Have the states that are ready sent, as far as rate and workers allow."""
         self.scheduler.schedule(self._updates, now)
 
     def attempt_seconds(self) -> float:
         """Return how long one request may take: less when the interpreter is leaving.
 
-        It is over a little before the exit goes on: what became of it is known then, and no thread wakes while the
-        interpreter is taken down.
+        At the exit it ends a little before the deadline. So its outcome is known in time, and no thread wakes while
+        the interpreter is taken down.
         """
         if self._deadline is None:
             return self.runtime.attempt_seconds
         return min(self.runtime.attempt_seconds, max(0.1, self._deadline - self.clock() - LANDING_SECONDS))
 
     def tell_failure(self, what: str, error: Exception) -> None:
-        """Log a failed delivery, once for each kind; a record that is kept keeps nothing of its frames alive."""
+        """Log a failed delivery, once for each kind; as text, for a log record would keep its frames alive."""
         kind = (what, type(error), getattr(error, "status", None))
         self.runtime.warn_once(kind, "activitysmith_track could not deliver %s (told once): %s", what, str(error))
 
@@ -368,9 +378,9 @@ class Dispatcher:
 
         Args:
             timeout: seconds to wait at most.
-            account: whose outbox is looked at, too.
-            of_others: True where this process has nothing else to do than to deliver what others owe. It waits for
-                what is under the lease of another one, too, which may be gone.
+            account: what the outbox holds for it is delivered, too.
+            of_others: True where this process only delivers what others owe. Then it also waits for what is under the
+                lease of another process, which may be gone.
         """
         if account is not None:
             account.only_debts |= of_others
@@ -380,25 +390,25 @@ class Dispatcher:
         return not self.owes and not lost
 
     def owed_ids(self) -> set[str]:
-        """Return the ids of what this process is delivering that is kept elsewhere too."""
+        """Return the ids of the deliveries of this process that have a copy."""
         return {delivery.entry.id for delivery in self._deliveries() if delivery.entry is not None}
 
     def _deliveries(self) -> list[Delivery]:
-        """Return what must not be lost, this process's own first."""
+        """Return the deliveries that are owed, this process's own first."""
         return [task for task in [*list(self._owed), *list(self._debts)] if isinstance(task, Delivery)]
 
     @property
     def owes(self) -> bool:
-        """True while something is on its way that must not be lost."""
+        """True while something is owed: an end, a push, a card that is to appear, or a look into the outbox."""
         return bool(self._owed or self._debts)
 
     @property
     def owes_own(self) -> bool:
-        """True while some of that is not an earlier process's."""
+        """True while this process owes something of its own."""
         return bool(self._owed)
 
     def _wait_for_all(self, timeout: float) -> None:
-        until, waiters = self.clock() + timeout, self._waiters  # closing begins with others
+        until, waiters = self.clock() + timeout, self._waiters  # `close` makes a new list
         waiter = self.runtime.inbox()
         waiters.append(waiter)
         try:
@@ -411,11 +421,15 @@ class Dispatcher:
     # -- a signal and the exit, which `shutdown` leads
 
     def stop(self, words: str) -> None:
-        """End all activities as stopped, here and wherever else the signal is heeded that the words name."""
+        """End all activities as stopped, here and in all other dispatchers that heed signals.
+
+        Args:
+            words: name the signal.
+        """
         self._shutdown.stop(words, self)
 
     def start_draining(self, seconds: float) -> None:
-        """From now on holds and paces count no more, and all requests together have so many seconds."""
+        """From now on no hold and no pacing delays anything, and all requests together have so many seconds."""
         self.draining = True
         self._deadline = self.clock() + seconds
 
@@ -425,18 +439,18 @@ class Dispatcher:
         return max(0.0, (self._deadline or 0.0) - self.clock())
 
     def end_open(self, words: str | None = None) -> None:
-        """End all that is open as stopped; a signal is named by the words."""
-        with self._lock:  # what is being opened by now is open by then
+        """End all open activities as stopped; if a signal is the reason, the words name it."""
+        with self._lock:  # an `open` that another thread has begun is over by then
             opened = list(self._open)
         for activity in opened:
             if activity.end_delivery is None:
                 activity.source.abandon(words)
-            elif not activity.has_ended:  # its own thread may be about to hand that in
+            elif not activity.has_ended:  # its own thread may not have handed the end in yet
                 self._owed.setdefault(activity.end_delivery, None)
                 self.scheduler.wake(activity.end_delivery)
 
     def send_owed(self) -> None:
-        """Have what must not be lost sent at once, and wait for nothing else."""
+        """Have all ends and pushes sent at once, and owe nothing else any more."""
         for owed in (self._owed, self._debts):
             for task in list(owed):
                 if isinstance(task, Delivery):
@@ -454,14 +468,14 @@ class Dispatcher:
             self._wait_for_all(max(0.0, timeout))
 
     def part(self, timeout: float, *, stays: bool = False) -> Parting:
-        """Begin to have kept what could not be delivered; see `Persistence.part`."""
+        """Begin to leave to others what was not delivered; see `Persistence.part`."""
         for delivery in self._deliveries():
             if isinstance(delivery, EndDelivery) and delivery.activity.successor is not None:
                 self.persistence.disarm(delivery.activity.number)  # a newer run has the card
         return self.persistence.part(self._all_owed, timeout, stays=stays)
 
     def _all_owed(self) -> list[Delivery]:
-        """Return what is seen to now for the case that this process is gone; what comes later is another matter."""
+        """Return what `part` leaves to others, and note it: `close` delivers what is handed in later."""
         deliveries = self._deliveries()
         self._parted = set(deliveries)
         return deliveries
@@ -472,27 +486,27 @@ class Dispatcher:
             account.close()
 
     def count_left(self) -> int:
-        """Return how many things the exit leaves undelivered that it has not counted before.
+        """Return how many deliveries the exit leaves undelivered, except those that it has counted before.
 
-        What may have arrived, and is left to nobody since it may not come twice, is not counted.
+        A push that may have arrived, and is better lost than sent twice, is left to nobody and not counted.
         """
         left = {delivery for delivery in self._deliveries() if not delivery.may_have_arrived}
         new, self._left = left - self._left, left
         return len(new)
 
     def refuse(self) -> None:
-        """Open no more activities; those that are open by now are known by `end_open`."""
+        """Open no more activities; `end_open` knows all that were opened before."""
         with self._lock:
             self.refuses = True
 
     @property
     def is_idle(self) -> bool:
-        """True while no activity is open, and nothing is on its way that must not be lost."""
+        """True while no activity is open and nothing is owed."""
         return not self._open and not self.owes
 
     @property
     def signals(self) -> Signals:
-        """What ends the activities when the process is told to leave."""
+        """The handlers that end the activities when a signal tells the process to leave."""
         if self._signals is None:
             with importing():
                 from .signals import Signals
@@ -503,7 +517,7 @@ class Dispatcher:
 
     @property
     def heeds_signals(self) -> bool:
-        """True while a signal is to end its activities."""
+        """True while a signal would end this dispatcher's activities."""
         return self._signals is not None and self._signals.tracks
 
 

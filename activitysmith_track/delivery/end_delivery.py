@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from .entries import Entry
     from .state import EndState
 
-OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it without being known; see `Aftermath`
-OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is on its way
-PROMPT_FAILURES = 2  # as many as counted after which an end is tried again that a newer run waits for
+OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it unnoticed; see `Aftermath`
+OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is in flight
+PROMPT_FAILURES = 2  # the failures that the backoff assumes for an end that a newer run waits for
 
 
 class _EndAttempt:
     """One attempt at an end: what it is to do, and what came of it.
 
-    It is the worker's while it is on its way, and the scheduler's before and after.
+    While the attempt is in flight only the worker touches this, before and after that only the scheduler.
 
     Attributes:
         at: when it was sent, on the runtime's clock.
-        opens: it has the card appear first.
-        overtakes: an update of the same activity is on its way.
-        has_opened: the card has appeared by it.
-        has_ended: it has asked for the end, or for the last state of a card that stays up.
-        is_ignored: the card had been ended before.
-        is_paused: the user has paused the stream, so that nothing is shown.
-        repeats_at: when it goes once more, since something may be carried out behind it; `None` for never.
-        may_be_hit: an older run may yet end the card that it has shown.
-        later: until when something of an older run of another process may come, 0 for none.
+        opens: whether it has the card appear first.
+        overtakes: whether an update of the same activity is in flight.
+        has_opened: whether it has had the card appear.
+        has_ended: whether it has sent the end, or the last state of a card that stays up.
+        is_ignored: whether the card had been ended before.
+        is_paused: whether the user has paused the stream, so that nothing is shown.
+        repeats_at: when the end is sent once more, since an earlier request may arrive after it; `None` for never.
+        may_be_hit: whether an older run may yet end the card that this has shown.
+        later: until when a request of an older run in another process may arrive; 0 for none.
     """
 
     __slots__ = (
@@ -60,12 +60,12 @@ class _EndAttempt:
 
     @property
     def is_opening(self) -> bool:
-        """True until the card has appeared that it is to open."""
+        """True while the card that it is to open has not appeared yet."""
         return self.opens and not self.has_opened
 
 
 class EndDelivery(Delivery):
-    """The end of an activity: a task that updates cannot hold up."""
+    """The end of an activity: a task of its own, so that no update holds it up."""
 
     __slots__ = (
         "_armed",
@@ -88,15 +88,15 @@ class EndDelivery(Delivery):
         self.activity, self.state = activity, state
         self._asked = activity.dispatcher.clock()
         self._attempted = _EndAttempt()
-        self._opened_at = float("-inf")  # when it was sent that the card has appeared by
-        self._has_tried = False  # to end the card, so that it may be ended already
+        self._opened_at = float("-inf")  # when the attempt was sent that had the card appear
+        self._has_tried = False  # an attempt may have ended the card already
         self._may_be_hit = False  # an older run may yet end the card, or have ended it
         self._is_overruled = False  # something else has ended the card
-        self._repeats_at = 0.0  # when it goes once more: it has arrived, and something may be carried out behind it
-        self._confirms = False  # it does so because an older run may have ended the card that stays up
+        self._repeats_at = 0.0  # when an end that has arrived is sent once more; 0 for never
+        self._confirms = False  # it is repeated since an older run may have ended a card that stays up
         self._was_refused = False  # the service would not show the activity
         self._was_said = False  # the last attempt has arrived
-        self._armed: EndState | None = None  # what the watchdog says if the process is killed now
+        self._armed: EndState | None = None  # the end that the watchdog knows of
 
     def replace(self, state: EndState) -> None:
         """Put another end in the place of one that is still held back."""
@@ -145,18 +145,19 @@ class EndDelivery(Delivery):
 
     @property
     def _overtakes_at(self) -> float:
-        """When it goes although a request of its activity is on its way.
+        """When it is sent although a request of its activity is still in flight.
 
-        An end before the start would find nothing, so it waits for that to the last, unless the job leaves.
+        An end that arrives before the start would find nothing to end, so it waits until the start must be over,
+        unless the exit has begun.
         """
         is_soon = self.activity.on_phone is OnPhone.YES or self.dispatcher.draining
         return self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
 
     def _try(self, now: float) -> float | None:
-        """Send it, after its card where that is to appear; or wait for a slot, or the rate."""
+        """Send it, after its card if that is to appear first; or wait for a slot, or for the rate."""
         activity = self.activity
         self._may_be_hit |= activity.screen.certainty.may_have_ended
-        activity.screen.certainty.may_have_ended = False  # which this makes sure of now
+        activity.screen.certainty.may_have_ended = False  # this attempt sees to that
         can_open = activity.on_phone is not OnPhone.YES and not activity.is_in_flight
         opens = can_open and self._takes_slot(now)
         if activity.on_phone is OnPhone.NO and can_open and not opens:
@@ -164,7 +165,7 @@ class EndDelivery(Delivery):
                 return self._wait_for_others(now)
             if self.copy_owner is not CopyOwner.OUTBOX:
                 return self._withdraw()
-            # Else the copy has taken the place of what an older run owed, whose card may still be on the screen.
+            # Else the copy has replaced an older run's end in the outbox, whose card may still be on the screen.
         self._attempted = _EndAttempt(now, opens=opens, overtakes=activity.is_in_flight)
         self._attempted.may_be_hit = opens and activity.is_in_doubt
         later = None if self.dispatcher.draining else self._opens_at(now)
@@ -174,7 +175,7 @@ class EndDelivery(Delivery):
         return None
 
     def _wait_for_others(self, now: float) -> float | None:
-        """Wait until it is woken: soon, or else there is a copy of it where a newer run finds it."""
+        """Wait to be woken; if that takes long, have a copy made, which a newer run finds."""
         unkept_until = self._asked + self.dispatcher.runtime.attempt_seconds
         if self.activity.on_phone is OnPhone.NO and not self._is_worth_showing:
             return None  # it is about to be withdrawn
@@ -184,7 +185,7 @@ class EndDelivery(Delivery):
         return None
 
     def _rest(self, now: float, until: float) -> float:
-        """Return when it goes once more; no exit waits long for what has been said, and of which there is a copy."""
+        """Return when it is sent once more; no exit waits long for that if it has arrived, and there is a copy."""
         is_safe = self._was_said and self.copy_owner is not CopyOwner.NOBODY
         if is_safe and self.dispatcher.draining and until > now + self.dispatcher.seconds_left:
             self.dispatcher.settle(self)
@@ -192,20 +193,20 @@ class EndDelivery(Delivery):
 
     @property
     def repeats(self) -> bool:
-        """True where it has arrived and goes once more, so that a newer run need not wait for it."""
+        """True where it has arrived and is sent once more, so that a newer run need not wait for it."""
         return bool(self._repeats_at)
 
     def _arm(self) -> None:
-        """Where a watchdog stands guard, have it end the activity as it did, should the process be killed by now."""
+        """Have the watchdog, if there is one, end the activity in the same way if the process is killed now."""
         activity = self.activity
-        if activity.is_armed is None and self.persistence.watched:  # it has ended before it was looked at
+        if activity.is_armed is None and self.persistence.watched:  # the block ended before the scheduler looked
             activity.is_armed = activity.source.crash_state() is not None
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
             entry = self.copy() if self.state.keep else None
             if entry is not None and self.persistence.entrust(self, entry):
                 return
-            words = as_end(self.state.body), None  # where the watchdog is just being started it ends what was to stay
+            words = as_end(self.state.body), None  # a watchdog that is still starting can only end a card
             key = activity.stream_key
             self.persistence.arm(activity.number, self.account_key, key, words, activity.began_at)
 
@@ -215,7 +216,7 @@ class EndDelivery(Delivery):
 
     @property
     def kind(self) -> str:
-        """An end, or the last state of a card that stays up."""
+        """`end`, or `keep` for the last state of a card that stays up."""
         return "keep" if self.state.keep else "end"
 
     @property
@@ -225,7 +226,7 @@ class EndDelivery(Delivery):
 
     @property
     def _may_appear_until(self) -> float:
-        """Until when something else may appear by what was given up."""
+        """Until when an unanswered request may have the card show something else."""
         known = self.account.known_unanswered(self.activity.stream_key)
         return known.may_appear_until(self._last_state)
 
@@ -245,7 +246,7 @@ class EndDelivery(Delivery):
         return self.activity.is_replaced or self.activity.successor is not None
 
     def _make_room(self) -> None:
-        """Have those look again that have waited for what became of this."""
+        """Wake the newer runs, which may have waited for this end."""
         for newer in self.activity.newer:
             self.dispatcher.wake_both(newer)
 
@@ -260,7 +261,7 @@ class EndDelivery(Delivery):
         attempt, key, state = self._attempted, self.activity.stream_key, self.state
         takes_over = self.dispatcher.clock() < self.activity.took_over_at + OLDER_SECONDS
         if attempt.opens:
-            # The copy in the outbox has taken an older run's place there.
+            # A copy that is in the outbox has replaced an older run's end there.
             with self._in_place_of_older(self.copy_owner is not CopyOwner.OUTBOX) as older:
                 answer: StreamAnswer = self.account.perform([stream_request(key, None, state.opening or {})], seconds)
                 attempt.is_paused = answer.operation == "paused"
@@ -283,12 +284,12 @@ class EndDelivery(Delivery):
         attempt.may_be_hit |= attempt.later > 0.0 and not self._repeats_at
 
     def _look_back(self) -> float:
-        """Look whether an older run of another process has met the card that has been there for a short time only.
+        """Look whether an older run in another process has sent an end for a card that appeared a short time ago.
 
-        What that sent before may come behind the card's beginning, and behind this.
+        Such an end, even one sent before that, may arrive after the card's start, and after this end.
 
         Returns:
-            Until when something of that may come, 0 where nothing was sent.
+            Until when it may arrive; 0 where none was sent.
         """
         attempt, now = self._attempted, self.dispatcher.clock()
         since = attempt.at if attempt.opens else max(self._opened_at, self.activity.screen.pace.started)
@@ -300,16 +301,16 @@ class EndDelivery(Delivery):
         return now + later if found is None else found
 
     def _show_to_newer(self) -> None:
-        """Keep a copy of an end for a card that was there before: a newer run looks there, whose card it may be."""
+        """Put a copy into the outbox, since the card was there before: it may be a newer run's, which looks there."""
         entry = None if self.copy_owner is CopyOwner.OUTBOX else self.copy()
         if entry is not None:
             self.persistence.keep(self, entry, sent=True)
 
     def _repeat_at(self) -> float | None:
-        """Return when an end that has arrived goes once more, after what may be carried out behind it.
+        """Return when an end that has arrived is sent once more; `None` for never.
 
-        That is an update that it has overtaken, or one that was given up: it would wake the card. A card that stays
-        up is shown once more where an older run's end may be behind it.
+        An update that it has overtaken, or that was given up, may arrive after it and bring the card back. A card
+        that stays up is shown once more where an older run's end may arrive after it.
         """
         attempt, now = self._attempted, self.dispatcher.clock()
         if attempt.is_paused:
@@ -325,12 +326,12 @@ class EndDelivery(Delivery):
         return repeats_at
 
     def _settle_copy(self) -> None:
-        if self._holds:  # the card was ended that a start may have shown which was given up
+        if self._holds:  # the card has ended, so the older run's end is not needed any more
             self.persistence.forget_held(self.account_key, self.activity.stream_key)
         if self._attempted.repeats_at is None:
             super()._settle_copy()
         else:
-            self.persistence.over(self)  # should this process be killed before it has gone once more
+            self.persistence.over(self)  # the copy stays, for a process that is killed before it repeats the end
 
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
@@ -338,7 +339,7 @@ class EndDelivery(Delivery):
         return in_place_of_older(self.persistence, self.activity)
 
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
-        """Note who keeps a copy: the watchdog need not say any more how the activity ended."""
+        """Note a copy, and who keeps it; the watchdog need not be armed for the activity any more."""
         super().has_copy(entry, owner)
         self.persistence.disarm(self.activity.number)
 
@@ -348,18 +349,18 @@ class EndDelivery(Delivery):
 
     @property
     def _holds(self) -> bool:
-        """True while something of an older run is held back for this, and not for a newer run."""
+        """True while an older run's end is held back for this run, and not for a newer one."""
         return not self.activity.is_succeeded and self.persistence.holds_for(
             self.account_key, self.activity.stream_key
         )
 
     def _clear(self) -> None:
-        super()._clear()  # it was not shown in the place of an older run, so that what that owes is to be sent
+        super()._clear()  # its card has not replaced an older run's, whose end is to be sent after all
         if self._holds and self.persistence.let_go(self.account_key, self.activity.stream_key):
             self.dispatcher.look_for_owed(self.account, again=True)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
-        """Return what is to be kept of it."""
+        """Return the entry to keep as its copy, or `None` where there is nothing to end any more."""
         if not self.state.body or (self.has_arrived and self._attempted.repeats_at is None):
             return None
         key, body, began_at = self.activity.stream_key, self.state.body, self.activity.began_at
@@ -368,7 +369,7 @@ class EndDelivery(Delivery):
         )
 
     def _is_owed_after(self, error: Exception) -> bool:
-        if isinstance(error, NotFound):  # nothing is on the screen, yet
+        if isinstance(error, NotFound):  # nothing is on the screen, or not yet
             self._attempted.repeats_at = self._repeat_at()
             return self._attempted.repeats_at is not None
         if self._ends_unseen or self._instead(error, self.state.body) is not None:
@@ -377,9 +378,10 @@ class EndDelivery(Delivery):
 
     @property
     def _ends_unseen(self) -> bool:
-        """True where an end goes although the card was refused that it was to open: there may be one all the same.
+        """True where the end is sent although the card that it was to open was refused.
 
-        That is this run's own, or an older one's, whose owed end this one has taken the place of in the outbox.
+        There may be a card all the same: this run's own, or that of an older run whose end this one has replaced in
+        the outbox.
         """
         may_be_there = self.activity.on_phone is OnPhone.MAYBE or self.copy_owner is CopyOwner.OUTBOX
         return self._attempted.is_opening and may_be_there
@@ -439,13 +441,13 @@ class EndDelivery(Delivery):
 
     def _refused(self, stage: Stage) -> float | None:
         if self._attempted.is_opening:
-            self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end, whose place it was to take
+            self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end may go now
         return self._done(stage)
 
     def _done(self, stage: Stage) -> float | None:
-        """Owe nothing any more, unless it goes once more.
+        """Settle it, unless it is sent once more.
 
-        Where the end of an older run seems to have come first, the card appears once more to end as this run did.
+        If an older run's end seems to have arrived first, the card appears once more, to end as this run did.
         """
         activity, dispatcher = self.activity, self.dispatcher
         dispatcher.settle(activity)
@@ -453,7 +455,7 @@ class EndDelivery(Delivery):
         attempt = self._attempted
         self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
         repeats_at = attempt.repeats_at
-        if self._is_overruled and not self.persistence.is_closed:  # else nobody would end it again
+        if self._is_overruled and not self.persistence.is_closed:  # else nobody would end the card again
             activity.on_phone = OnPhone.NO
             if not self._has_newer:
                 repeats_at = max(now, late)
@@ -468,5 +470,5 @@ class EndDelivery(Delivery):
         activity.life = Life.ENDED
         self.persistence.disarm(activity.number)
         dispatcher.release(activity)
-        dispatcher.settle(self)  # at last: the exit, which waits for it, counts on the rest
+        dispatcher.settle(self)  # last: an exit that waits for this relies on all of the above
         return None

@@ -1,4 +1,4 @@
-"""What the outbox keeps: an end, the last state of a card that stays up, or a push; and what is sound of that."""
+"""What the outbox keeps: an end, the last state of a card that stays up, or a push; and the check of these."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Entry:
         stream_key: the card, for `end` and `keep`; `None` for a push.
         at_least_once: True where a duplicate is better than nothing. A push without it is dropped where nobody can
             tell whether an attempt succeeded.
-        run: names the process and the block that it comes from.
+        run: names the process that it comes from.
         id: putting the same id twice keeps it once.
         attempts: how often it was released after a failure.
         began_at: seconds since the epoch, when the run began whose end it is; 0 for a push.

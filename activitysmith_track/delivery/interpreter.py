@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-DEAF_SECONDS = 2.0  # for which Ctrl-C does not cut short what is kept on disk at the exit
-MAKING_SECONDS = 1.0  # that the exit waits at most for a client that is being made; it takes some 30 ms
+DEAF_SECONDS = 2.0  # seconds in which Ctrl-C cannot cut short what the exit puts on disk
+MAKING_SECONDS = 1.0  # seconds that the exit waits at most for a client that is being made, which takes some 30 ms
 
 
 class Interpreter:
@@ -39,16 +39,17 @@ class Interpreter:
         process = sys.modules.get("multiprocessing.process")
         if util is None or process is None or process.parent_process() is None:
             return False
-        begun = bool(util.is_exiting())  # its finalizers are called already, and no new ones any more
+        begun = bool(util.is_exiting())  # its finalizers run already, and a new one would never be called
         util.Finalize(None, handler, exitpriority=0)
         return begun
 
     def is_exiting(self) -> bool:
         """Tell whether Python calls exit handlers already, and so never calls one that is registered now.
 
-        It then takes the main thread for ended, as it does while it waits for other threads before. Only where an
-        exit handler was the first to import `threading` it does not; what runs then was called by that handler, and
-        by nobody else. In doubt it has not begun: an end that nothing waits for is kept at worst.
+        By then `threading` reports the main thread as ended. It does so earlier, too, while Python waits for other
+        threads, which the main thread's frames tell. If an exit handler was the first to import `threading`, the main
+        thread is still reported as alive, but the outermost frame is that handler's. In doubt the answer is no: at
+        worst an end that nobody waits for is kept on disk.
         """
         main = threading.main_thread()
         if not main.is_alive():
@@ -72,7 +73,7 @@ class Interpreter:
         certificates.open()
 
     def shut_gates(self) -> None:
-        """Let nobody of ours make a client any more, while the interpreter is taken down."""
+        """Keep this library's own threads from making clients while the interpreter is taken down."""
         with contextlib.suppress(KeyboardInterrupt):
             certificates.shut(MAKING_SECONDS)
             if _dies_of_interrupt():
@@ -80,7 +81,7 @@ class Interpreter:
 
     @contextlib.contextmanager
     def interrupts_later(self) -> Iterator[None]:
-        """Let no Ctrl-C cut short what must not be lost: it counts afterwards, or after a while."""
+        """Keep Ctrl-C from cutting the `with` block short: it counts afterwards, or after `DEAF_SECONDS` at once."""
         begun, before, heard = time.monotonic(), signal.getsignal(signal.SIGINT), False
         is_python = callable(before) and threading.current_thread() is threading.main_thread()
 
@@ -105,9 +106,9 @@ class Interpreter:
     def keep_interrupt(self) -> None:
         """Have a program that Ctrl-C ended still die of SIGINT, as shells want it.
 
-        CPython notes that in a flag, which every later `exec` of a string clears, and so does the import of a module
-        with a dataclass or a named tuple in it, such as those that the exit has needed. An `exec` that fails so sets
-        it again.
+        CPython keeps that in a flag. Every later `exec` of a string clears the flag, and so does the import of a
+        module with a dataclass or a named tuple, as the exit may have needed. An `exec` that raises KeyboardInterrupt
+        sets it again.
         """
         if _dies_of_interrupt():
             with contextlib.suppress(KeyboardInterrupt):
@@ -119,7 +120,7 @@ def _is_ours(thread: threading.Thread) -> bool:
 
 
 def _exit_handlers() -> list[Any]:
-    """Return the exit handlers that are registered: `atexit` tells them only to what compares itself with them."""
+    """Return the exit handlers that are registered: `atexit` shows them only to what is compared with them."""
     found: list[Any] = []
 
     class Curious:
@@ -161,9 +162,9 @@ def _is_interactive() -> bool:
 def _dies_of_interrupt() -> bool:
     """Tell whether Ctrl-C has ended the program.
 
-    It is another matter in an interactive session, where the last traceback may be an old one.
+    In an interactive session it cannot be told, since the last traceback may be an old one.
     """
     trace = getattr(sys, "last_traceback", None)
     if trace is None or _is_interactive() or getattr(sys, "last_type", None) is not KeyboardInterrupt:
         return False
-    return trace.tb_frame.f_back is None  # it has left the outermost frame
+    return trace.tb_frame.f_back is None  # nothing has caught it, not even the outermost frame

@@ -1,4 +1,4 @@
-"""Starts of which nobody knows whether they were carried out: the connection broke, or no answer came."""
+"""Starts that may or may not have been carried out: the connection broke, or no answer came."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .bodies import opens_anew
 if TYPE_CHECKING:
     from .state import ActivityState
 
-AS_IT_WAS_SECONDS = 30.0  # in which a start without an answer goes once more as it was
+AS_IT_WAS_SECONDS = 30.0  # in which a start without an answer is sent once more unchanged
 
 
 class LostStarts:
-    """The starts of one card, until one is answered.
+    """The starts of one card that got no answer, until one is answered.
 
     Attributes:
-        count: how many.
+        count: how many there were.
         begun_at: when the card may have appeared by the first of them, on the runtime's clock; `None` for not at all.
-        is_own: what may be on the screen can be no older run's card.
+        is_own: whether a card on the screen can only be this run's own.
     """
 
     __slots__ = ("_first", "begun_at", "count", "is_own")
@@ -30,7 +30,7 @@ class LostStarts:
         self._first: ActivityState | None = None
 
     def note(self, state: ActivityState, begun_at: float, *, is_first: bool) -> None:
-        """Note one more.
+        """Note one more start without an answer.
 
         Args:
             state: what it shows.
@@ -42,7 +42,7 @@ class LostStarts:
             self._first, self.begun_at = state, begun_at
 
     def forget(self) -> None:
-        """Note that it is known what is on the screen."""
+        """Forget them, since it is known what is on the screen."""
         self.is_own, self.count, self._first = False, 0, None
 
     def lapse(self) -> None:
@@ -50,9 +50,10 @@ class LostStarts:
         self.count, self._first = 0, None
 
     def again(self, now: float) -> ActivityState | None:
-        """Return what goes once more as it was, so that its answer tells whose card is there; `None` for nothing.
+        """Return the state of the first start, to be sent once more unchanged; `None` for nothing.
 
-        What is true by then follows at once. What changes the card each time it is sent does not go.
+        The answer tells whether that start has had the card appear; the current state follows at once. A state that
+        changes the card each time it is sent is not repeated.
         """
         if self.begun_at is None or self._first is None or opens_anew(self._first.body):
             return None

@@ -1,4 +1,4 @@
-"""What older runs of other processes owe the card of a run that begins, and how that takes its place."""
+"""The ends that older runs in other processes still owe a card, and how a newer run takes their place."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class EndUnderWay(Postponed):
 
 
 class OlderEnds:
-    """What earlier runs owe the card of one that begins.
+    """What is known of the ends that older runs owe a card.
 
     Attributes:
-        may_hit: whether something of an earlier run may yet reach the card.
+        may_hit: whether a request of an older run may still reach the card.
     """
 
     def __init__(self, may_hit: bool) -> None:
@@ -38,20 +38,20 @@ class OlderEnds:
 
 @contextlib.contextmanager
 def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[OlderEnds]:
-    """Begin an activity: what an older run owes its card is kept from everybody, and forgotten if this succeeds.
+    """Hold back the ends that older runs owe a card while the `with` block sends for it; forget them if it succeeds.
 
-    It stays so while a start may have been carried out, since the older end would then hit the newer card. A start
-    that was refused gives it back, where none was given up before it.
+    They stay held back while a start may have been carried out, since an older end would end the newer card. If a
+    start is refused, and none was given up before it, they are given back for others to send.
 
     Args:
-        persistence: who keeps it.
-        run: what begins, or ends, or is made sure of.
+        persistence: holds them back.
+        run: the run that begins the card, ends it, or confirms it.
 
     Yields:
-        What that is, as far as it is known; when it is over, all of it.
+        What is known of these ends; after the block, with those that have come meanwhile.
 
     Raises:
-        EndUnderWay: where somebody else is sending it at this moment.
+        EndUnderWay: where another process is sending one of them at this moment.
     """
     account, stream_key = run.account.key, run.stream_key
     now = persistence.runtime.now()

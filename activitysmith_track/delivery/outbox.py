@@ -9,9 +9,9 @@ The journal is a rollback journal, since homes may lie on NFS, where a write-ahe
 is not removed but cut to its first page: unlinking a database that another process is about to write to would lose
 what it writes.
 
-Of the end of a card that is gone from there a mark stays for a few minutes, without its body: that nobody is to send
-it any more, and when it was last sent. So who still has it in memory learns what became of it, and a newer run learns
-whether its card may have been ended.
+When the end of a card is taken out, a mark without its body stays for a few minutes. It says that nobody is to send
+this end any more, and when it was last sent. So a process that still has the end in memory learns what became of it,
+and a newer run learns whether its card may have been ended.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from .state import Hold
 if TYPE_CHECKING:
     import sqlite3
 
-KEPT_SECONDS = 24 * 3600.0  # what is older is no news any more
+KEPT_SECONDS = 24 * 3600.0  # older entries are dropped: they are no news any more
 KEPT_ENTRIES = 1_000
-ATTEMPT_SECONDS = 7.0  # after which an attempt of another process is over, even where that could not say so
-MARK_SECONDS = 300.0  # for which it is known what became of an end
+ATTEMPT_SECONDS = 7.0  # after which another process's attempt is over, even if it could not note so
+MARK_SECONDS = 300.0  # for which a mark tells what became of an end
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 
-_ROUNDS = 20  # of a claim in which odd entries are dropped and others take their place
+_ROUNDS = 20  # queries of one claim at most: odd entries are dropped, and others are taken in their place
 
 
 class Outbox(OutboxFile):
-    """What is owed, on disk. Making one does nothing; no method raises."""
+    """What is owed, on disk. Making an instance does nothing; no method raises."""
 
     def load(self) -> None:
         """Import what a transaction needs, before it begins and while nothing is forked."""
@@ -55,11 +55,11 @@ class Outbox(OutboxFile):
             entries: what is owed.
             owner: who goes on trying to deliver them, so that nobody else claims them meanwhile; see `claim`.
             lease_seconds: how long from now, at most five minutes; `begin` renews it.
-            sent: True where they may have been carried out by now.
+            sent: True where the service may have carried them out already.
 
-        An `end` or `keep` takes the place of one of the same stream whose run began before its own, or has happened
-        before it in the same run: when a job was killed is known a moment later only, and a next run may be over by
-        then. So it does of one that is yet to happen, since the clock was set back.
+        An `end` or `keep` replaces one of the same stream whose run began earlier, or that occurred earlier in the
+        same run. When the runs began is compared first, since a killed job's end is noted a moment late, when the
+        next run may be over already. One that lies in the future is replaced, too: the clock was set back since.
 
         What is older than 24 hours is dropped, and of more than 1,000 the oldest.
 
@@ -141,14 +141,14 @@ class Outbox(OutboxFile):
     def inherit(
         self, key_fingerprint: str, base_url: str, gone: str, owner: str, lease_seconds: float
     ) -> list[Entry]:
-        """Take under a lease what a process that is gone had under one, or has left to whoever comes next.
+        """Take under a lease what a process that is gone had under a lease, or had left without one.
 
-        What it was sending when it went is still on its way, and what of that may not come twice is dropped.
+        What it was sending when it went may still arrive; a push among that which must not come twice is dropped.
 
         Args:
             key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
-            gone: the owner that the process was; of what it has given back, what came from it.
+            gone: that process's name as an owner; what has no lease is taken if it comes from that process.
             owner: who takes it over.
             lease_seconds: how long from now nobody else may claim it; at most five minutes.
 
@@ -168,7 +168,7 @@ class Outbox(OutboxFile):
             rows = f"SELECT {_COLUMNS} FROM entries WHERE {left} ORDER BY kind = 'push', seq DESC"
             for seq, *found in base.execute(rows, (MAX_KEPT_BYTES, *values)).fetchall():
                 entry = self._read(found)
-                if entry is not None:  # else who claims it drops it
+                if entry is not None:  # else the next `claim` drops it
                     base.execute("UPDATE entries SET owner = ?, leased_until = ? WHERE seq = ?", (owner, until, seq))
                     taken.append(entry)
             return taken
@@ -184,7 +184,7 @@ class Outbox(OutboxFile):
             lease_seconds: how long from now nobody else may claim it; at most five minutes.
 
         Returns:
-            Who has it now, or what became of it. What nobody holds any more is taken again.
+            Who has it now, or what became of it. If its lease has run out, the owner takes it again.
         """
         until = self._clock() + min(lease_seconds, LONGEST_LEASE)
 
@@ -304,21 +304,21 @@ class Outbox(OutboxFile):
     ) -> dict[str, float] | None:
         """Take under a lease what an older run owes its card, while a newer run begins under the same key.
 
-        Nobody else sends it meanwhile, and it is still there should the newer run not come to be shown. Call
-        `delivered` when that is, and `release` when it will not be.
+        Nobody else sends it meanwhile, and it is still there if the newer run's card never appears. Call `delivered`
+        when that card has appeared, and `release` when it will not.
 
         Args:
             key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
             stream_key: the card.
-            owner: who begins the newer run; what it owes itself is another matter.
+            owner: the process of the newer run, whose own entries are left out.
             lease_seconds: how long from now; at most five minutes.
-            began_by: seconds since the epoch, by when an older run has begun.
+            began_by: seconds since the epoch; a run that began later is not an older one.
 
         Returns:
-            The ids of what that is, and for how many seconds at least nobody has sent any of it; `None` where another
-            process is sending it at this moment, or has left while it did, so that it may yet end the newer run's
-            card: ask again when that is over.
+            The ids of these entries, each with the seconds for which at least nobody has sent it. `None` where
+            another process is sending one of them at this moment, or was when it left, so that it may yet end the
+            newer run's card: ask again when that is over.
         """
         if not self.exists():
             return {}
@@ -353,22 +353,22 @@ class Outbox(OutboxFile):
         since: float,
         late: float = 0.0,
     ) -> float | None:
-        """Tell when an older run's end was last sent that may have been carried out since a newer run has the card.
+        """Tell when an older run has last sent an end that may have ended a newer run's card.
 
-        What older runs owe the card by now is forgotten, for the newer run has made it untrue.
+        The ends that older runs still owe the card are forgotten, since the newer run's card has replaced theirs.
 
         Args:
             key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
             stream_key: the card.
-            owner: whose the newer run is; what it owes itself is another matter.
+            owner: the process of the newer run, whose own entries are left out.
             began_at: seconds since the epoch, when the newer run began.
-            since: the same, since when it has the card.
-            late: seconds for which what was sent before that, and never answered, may come.
+            since: seconds since the epoch, when it got the card.
+            late: an end that was sent up to so many seconds before that, and never answered, counts as well.
 
         Returns:
-            Seconds since the epoch, 0 for not at all, or where the clock was set back behind it; `None` where another
-            process is sending one at this moment: ask again when that is over.
+            Seconds since the epoch; 0 where none was sent, or where the clock was set back to before that. `None`
+            where another process is sending one at this moment: ask again when that is over.
         """
         if not self.exists():
             return 0.0
@@ -414,9 +414,10 @@ class Outbox(OutboxFile):
             base: the file.
             key: the entry's id.
             sent: True where it is being sent.
-            settled: True where nobody is to send it any more. Of a push that is noted where somebody else may ask.
-            answered: True where the attempt that is under way, if any, was answered, so that it comes no later.
-            lives: True where its own process may ask, which may do so much later, when its next attempt is due.
+            settled: True where nobody is to send it any more. For a push only this is noted, and only if a process
+                other than its own has it, so that its own may ask.
+            answered: True where the attempt in flight, if any, was answered, so that it cannot arrive later.
+            lives: True where its own process still lives. It may ask much later, when its next attempt is due.
         """
         now = self._clock()
         found = base.execute("SELECT kind, owner = run, begun FROM entries WHERE id = ?", (key,)).fetchone()
@@ -432,7 +433,7 @@ class Outbox(OutboxFile):
             base.execute("UPDATE marks SET sent = before, before = NULL, answered = ? WHERE id = ?", (now, key))
 
     def _settle(self, base: sqlite3.Connection, key: str, *, answered: bool = False, lives: bool = False) -> None:
-        """Take an entry out that nobody is to send any more; see `_note`."""
+        """Take out an entry that nobody is to send any more; see `_note`."""
         self._note(base, key, settled=True, answered=answered, lives=lives)
         base.execute("DELETE FROM entries WHERE id = ?", (key,))
 
@@ -481,7 +482,7 @@ class Outbox(OutboxFile):
             base.execute(_INSERT, (*row, now))
             if sent:
                 self._note(base, row[0], sent=True)
-            if not is_newest:  # of which whoever has it hears when it asks
+            if not is_newest:  # its process learns that from the mark
                 self._settle(base, row[0], lives=True)
         newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
         dropped = base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
@@ -494,7 +495,7 @@ class Outbox(OutboxFile):
     ) -> bool:
         """Let an end take the place of an older one of its stream; False where there is a newer one already.
 
-        What has yet to happen is from before the clock was set back.
+        One that lies in the future was noted before the clock was set back, and counts as older.
         """
         key, kind, stream, times = row[0], row[1], row[2:5], (row[10], row[7])
         if kind == "push":

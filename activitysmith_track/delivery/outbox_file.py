@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("activitysmith_track")
 
-TURN_SECONDS = 5.0  # that one thread waits for another one's call: for a disk that is slow, which is not locked
+TURN_SECONDS = 5.0  # that one thread waits for another one's call, which a slow disk may hold up
 
-_FILE = "outbox-2.sqlite"  # the figure is the table's: once it is released, another table gets another file
+_FILE = "outbox-2.sqlite"  # the number is the schema's: another schema than a released one gets another file
 _PAGE = 4096  # bytes: the size of a drained file, which is one page
 _STEPS, _MOST_STEPS = 10_000, 2_000_000  # of SQLite's machine; a thousand entries take a tenth of that
 _TABLE = """CREATE TABLE entries (
@@ -42,10 +42,10 @@ MARKS = """CREATE TABLE marks (
     sent REAL, before REAL, answered REAL, settled INTEGER NOT NULL, until REAL NOT NULL)"""
 _ENTRIES = frozenset({("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)})
 _MARKED = frozenset({("table", "marks", MARKS), ("index", "sqlite_autoindex_marks_1", None)})
-_SCHEMAS = (frozenset[object](), _ENTRIES, _MARKED, _ENTRIES | _MARKED)  # marks are there while there are any
+_SCHEMAS = (frozenset[object](), _ENTRIES, _MARKED, _ENTRIES | _MARKED)  # a table exists while it has rows
 _LOCKED = "database is locked"
-_READ_ONLY = "attempt to write a readonly database"  # a file that says so itself, or lies in a place that does
-_PASSING = frozenset(  # SQLite's own words, the only ones that Python 3.10 passes on
+_READ_ONLY = "attempt to write a readonly database"  # because of the file's own header, or of its permissions
+_PASSING = frozenset(  # SQLite's messages, since Python 3.10 does not pass on its error codes
     {
         "access permission denied",
         _READ_ONLY,
@@ -63,10 +63,10 @@ _PRAGMAS = (
     "secure_delete = ON",
     "synchronous = FULL",
     "journal_mode = DELETE",
-    "cache_spill = OFF",  # only the commit needs the file for itself
+    "cache_spill = OFF",  # so that nothing but the commit locks readers out
 )
 
-_busy: set[int] = set()  # the thread that is in a call
+_busy: set[int] = set()  # the thread that is in a call of `transact`, if any
 
 Result = TypeVar("Result")
 
@@ -80,7 +80,7 @@ class _Alien(Exception):
 
 
 class OutboxFile:
-    """The file, its place, and what is told of it. Making one does nothing.
+    """The file, where it lies, and what is logged of it. Making an instance does nothing.
 
     Args:
         directory: where the file lies; `None` is `activitysmith-track` in the user's state directory. It is made with
@@ -101,7 +101,7 @@ class OutboxFile:
         self.patience = patience
         self._directory, self._clock, self._now = directory, clock, now
         self._path: Path | None = None
-        self._told: dict[object, object] = {}  # by whom, since two threads may be about to tell the same
+        self._told: dict[object, object] = {}  # what was logged, and which call was the first to do so
 
     def path(self) -> Path:
         """Return where the file is, or would be.
@@ -195,7 +195,7 @@ class OutboxFile:
 
 
 def _state_directory() -> str:
-    with importing():  # as `_load`
+    with importing():  # as in `load`
         from platformdirs import user_state_dir
 
     return user_state_dir("activitysmith-track", appauthor=False)
@@ -325,7 +325,7 @@ def _alone() -> Iterator[None]:
     child that is forked in the middle of a call inherits SQLite's own locks, with nobody to release them.
 
     Raises:
-        TimeoutError: where it does not come to its turn; at once in a signal handler that has interrupted a call.
+        TimeoutError: where the other call takes too long; at once in a signal handler that has interrupted a call.
     """
     lock, thread = storing.lock, threading.get_ident()
     if thread in _busy or not lock.acquire(timeout=TURN_SECONDS):

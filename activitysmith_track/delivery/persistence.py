@@ -1,11 +1,11 @@
-"""Who delivers what the job cannot: the outbox on disk, for a next process, and the watchdog beside this one.
+"""Keeps copies of ends and pushes for others to deliver: in the outbox on disk, and with the watchdog.
 
 While all goes well nothing is written, and only a look at the outbox's file is taken, unless the watchdog was asked
 for. What touches the disk is called on a worker's thread, or at the exit; what feeds the watchdog waits for nothing.
 
-The end of a card that is owed always has its copy in the outbox, where there is one: there alone a newer run, in
-whatever process, finds what would end its card, and takes it away. The watchdog is told that there is something, and
-takes it over from there when the job is gone.
+The end of a card always has its copy in the outbox, if there is one: only there can a newer run in another process
+find an end that would hit its card, and take it away. The watchdog is told only that there is something, and takes it
+over from the outbox when the job is gone.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
         @property
         def account_key(self) -> AccountKey:
-            """To which account it goes."""
+            """The account that it goes to."""
 
         @property
         def kind(self) -> str:
-            """What it is in the outbox; see `Entry`."""
+            """The kind of its entry in the outbox; see `Entry`."""
 
         @property
         def entry(self) -> Entry | None:
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
 
         @property
         def is_in_flight(self) -> bool:
-            """True while nobody can tell whether it has arrived."""
+            """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
 
         @property
         def may_have_arrived(self) -> bool:
-            """True while an attempt at what is better lost than sent twice is on its way."""
+            """True while an attempt is in flight, and what it sends is better lost than sent twice."""
 
         def copy(self, *, failed: bool = False) -> Entry | None:
-            """Return what others are to deliver in its place, if anything."""
+            """Return the entry that others are to deliver in its place, if anything."""
 
         def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
             """Note that somebody has a copy."""
@@ -69,18 +69,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger("activitysmith_track")
 
 _OUTBOX = "activitysmith_track.delivery.outbox"
-RETRY_SECONDS = 1.0  # within which what could not be left in an outbox is tried once more
-CLAIMED = 10  # entries at most that are taken over at once: soon delivered, long before the lease runs out
-LEASE_SECONDS = 180.0  # for which nobody else takes what this process tries to deliver
+RETRY_SECONDS = 1.0  # seconds within which an outbox that did not take what was left is tried once more
+CLAIMED = 10  # entries that are claimed at once at most: few, so that all are delivered before the lease runs out
+LEASE_SECONDS = 180.0  # seconds for which nobody else takes what this process tries to deliver
 
 
 class Claimed(NamedTuple):
-    """What was taken over of what earlier processes owe.
+    """What was claimed of that which earlier processes owe.
 
     Attributes:
         entries: the first of it.
         is_part: True where there is more.
-        again_in: seconds after which more may be to be had, from a process that may be gone by then; or `None`.
+        again_in: seconds until another process's lease runs out, so that more may be claimed; or `None`.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -100,16 +100,16 @@ class Persistence:
         self.directory: str | os.PathLike[str] | bool = True  # the outbox's; True for the user's own, False for none
         self._outbox: Outbox | None = None
         self._watchdog: Watchdog | None = None
-        self._closed = False  # nobody could disarm a watchdog that is told of a card from now on
+        self._closed = False  # the exit has taken stock: nobody could disarm a card that is armed from now on
         self._numbers = itertools.count(1)
         self._entrusted: dict[str, int] = {}  # the watchdog's numbers of what it has, by the entries' ids
         self._owner = f"{os.getpid()}-{runtime.token()}"
         self._left: set[str] = set()  # the ids of what was left to a next process
         self._leased: set[str] = set()  # the ids of what this process has under a lease
-        self._lessees: dict[AccountKey, None] = {}  # the accounts of all that, as the watchdog is told
-        # Of these, what older runs owe a card that is to begin; each with when it may come at the latest.
+        self._lessees: dict[AccountKey, None] = {}  # the accounts of these, as the watchdog was told
+        # Of these, older runs' ends that are held back for a card; each with the latest time at which it may arrive.
         self._held: dict[tuple[AccountKey, str], dict[str, float]] = {}
-        self._leaving = runtime.lock()  # lest an attempt takes a lease on what is left, and nobody gives it back
+        self._leaving = runtime.lock()  # so that no attempt takes a lease on what was left to others
 
     @property
     def outbox(self) -> Outbox | None:
@@ -118,7 +118,7 @@ class Persistence:
             return None
         if self._outbox is None:
             made = self.runtime.outbox(None if self.directory is True else self.directory)
-            made.exists()  # which imports what it takes to tell
+            made.exists()  # which imports what finding the file needs
             self._outbox = self._outbox or made  # else another thread was faster
         return self._outbox
 
@@ -142,7 +142,7 @@ class Persistence:
         Args:
             delivery: what it is.
             entry: the copy.
-            sent: True where it may have been carried out by now.
+            sent: True where the service may have carried it out already.
 
         Returns:
             True where somebody has a copy then.
@@ -152,7 +152,7 @@ class Persistence:
         return self._store(delivery, entry, sent) or self.entrust(delivery, entry)
 
     def _store(self, delivery: Kept, entry: Entry, sent: bool) -> bool:
-        """Put a copy into the outbox; what the watchdog had of it, it has no more."""
+        """Put a copy into the outbox, and take back the one that the watchdog had."""
         outbox = self.outbox
         if outbox is None:
             return False
@@ -167,13 +167,13 @@ class Persistence:
         return True
 
     def stored(self, delivery: Kept, entry: Entry) -> None:
-        """Note that there is a copy in the outbox, of which the watchdog is told in the place of its own."""
+        """Note that there is a copy in the outbox; the watchdog is told so, and drops a copy of its own."""
         self._tell_of_rows(delivery.account_key)
         delivery.has_copy(entry, CopyOwner.OUTBOX)
         self._take_back(entry)
 
     def has_row(self, delivery: Kept) -> bool:
-        """Tell whether the copy of something is where it is to be: an end's in the outbox, where there is one."""
+        """Tell whether there is a copy, and where it belongs: an end's in the outbox, unless there is none."""
         if delivery.copy_owner is CopyOwner.WATCHDOG:
             return delivery.kind == "push" or self.directory is False
         return delivery.copy_owner is CopyOwner.OUTBOX
@@ -192,18 +192,18 @@ class Persistence:
             return Hold.UNKNOWN
         with self._leaving:
             if self._closed:
-                return Hold.OTHERS  # whom it is left to
+                return Hold.OTHERS  # the exit has left it to them
             hold = outbox.begin(entry.id, self._owner, LEASE_SECONDS)
             if hold is Hold.MINE:
                 self._note_leases(delivery.account_key, [entry.id])
             elif hold is not Hold.UNKNOWN:
                 self._forget_leases([entry.id])
         if hold is Hold.GONE and _comes_once(entry):
-            return Hold.SETTLED  # it may have been delivered, long ago
+            return Hold.SETTLED  # it may have been delivered long ago
         return hold
 
     def over(self, delivery: Kept, *, sent: bool = True) -> None:
-        """Note that an attempt is over, and that another one follows: from now on there is a copy.
+        """Note that an attempt is over and another one will follow; a copy is made if there is none.
 
         Args:
             delivery: what was attempted.
@@ -240,7 +240,7 @@ class Persistence:
     # -- what is under a lease of this process
 
     def _note_leases(self, account: AccountKey, ids: Iterable[str]) -> None:
-        """Note what this process has under a lease, and tell the watchdog that there is something."""
+        """Note what this process has under a lease, and tell the watchdog that there are leases."""
         noted = set(ids)
         self._leased |= noted
         if noted:
@@ -254,7 +254,7 @@ class Persistence:
                     self._watchdog.leases(*account, self._owner)
 
     def _forget_leases(self, ids: Iterable[str]) -> None:
-        """Note what this process has under a lease no more; where nothing is left, tell the watchdog."""
+        """Note what this process has no lease of any more; if that was the last, tell the watchdog."""
         with self._leaving:
             self._leased.difference_update(ids)
             if not self._leased:
@@ -287,17 +287,17 @@ class Persistence:
         Args:
             account: whose card it is.
             stream_key: the card.
-            began_by: seconds since the epoch, by when the older run has begun.
+            began_by: seconds since the epoch; a run that began later is not an older one.
 
         Returns:
-            Until when something of the older run may come that was on its way by now, on the runtime's clock, 0 where
-            there is nothing; `None` where it has to wait until another process has sent it.
+            Until when an end may arrive that the older run has in flight now, on the runtime's clock; 0 where there
+            is none. `None` where another process is sending it: ask again when that is over.
         """
         outbox, now = self._used_outbox(), self.runtime.now()
         if outbox is None:
             return 0.0
         with self._leaving:
-            if self._closed:  # it would take away what the exit has just left there of that very card
+            if self._closed:  # it would take away the end of this very card that the exit has just left
                 return 0.0
             held = outbox.hold_ends(*_address(account), stream_key, self._owner, LEASE_SECONDS, began_by)
             if held:
@@ -314,7 +314,7 @@ class Persistence:
         return (account, stream_key) in self._held
 
     def forget_held(self, account: AccountKey, stream_key: str) -> None:
-        """Forget what was held back for a card that is shown by now, and has made it untrue."""
+        """Forget the ends that were held back for a card: it has appeared, and replaces the older run's."""
         self.forget(list(self._held.pop((account, stream_key), ())))
 
     def let_go(self, account: AccountKey, stream_key: str) -> bool:
@@ -326,18 +326,18 @@ class Persistence:
     def look_back(
         self, account: AccountKey, stream_key: str, began_at: float, since: float, late: float = 0.0
     ) -> float | None:
-        """Look whether an older run's end may have come since a card is there, and forget what is owed of it by now.
+        """Look whether an older run has sent an end since a card appeared; forget the ends that it still owes.
 
         Args:
             account: whose card it is.
             stream_key: the card.
             began_at: seconds since the epoch, when its run began.
-            since: since when the card is there, on the runtime's clock.
-            late: seconds for which what was sent before that, and never answered, may come.
+            since: when the card appeared, on the runtime's clock.
+            late: an end that was sent up to so many seconds before that, and never answered, counts as well.
 
         Returns:
-            Until when something of that may come, on the runtime's clock; 0 where nothing was sent, `None` where
-            another process is sending it at this moment.
+            Until when such an end may arrive, on the runtime's clock; 0 where none was sent, `None` where another
+            process is sending one at this moment.
         """
         outbox, now = self._used_outbox(), self.runtime.now()
         if outbox is None or self._closed:
@@ -347,7 +347,7 @@ class Persistence:
         return sent and through_by(now - (wall - sent), self.runtime.attempt_seconds)
 
     def forget(self, ids: list[str]) -> None:
-        """Forget what was delivered, or what a newer run's card has made untrue."""
+        """Forget what was delivered, or what a newer run's card has replaced."""
         outbox = self.outbox if ids else None
         if outbox is not None:
             outbox.delivered(ids)
@@ -365,14 +365,14 @@ class Persistence:
         return outbox if outbox is not None and outbox.exists() else None
 
     def adopt(self, entries: list[Entry]) -> set[str]:
-        """Keep what another process owed and this one delivers; returns the ids of what is on disk."""
+        """Store what another process owed and this one delivers; returns the ids of what is on disk."""
         outbox = self.outbox
         if outbox is None or not entries:
             return set()
         with self._leaving:
             if outbox.put(entries, self._owner, LEASE_SECONDS):
                 ids = {entry.id for entry in entries}
-            else:  # what does not fit keeps the rest from nothing
+            else:  # one by one: an entry that cannot be stored must not keep the others out
                 ids = {entry.id for entry in entries if outbox.put([entry], self._owner, LEASE_SECONDS)}
             self._leased |= ids
         return ids
@@ -452,7 +452,7 @@ class Persistence:
 
     @property
     def watched(self) -> bool:
-        """True while a watchdog stands guard."""
+        """True while there is a watchdog process."""
         return self._watchdog is not None and self._watchdog.alive
 
     @property
@@ -461,7 +461,7 @@ class Persistence:
         return self._watchdog is not None and self._watchdog.starts
 
     def entrust(self, delivery: Kept, entry: Entry) -> bool:
-        """Have the watchdog deliver something if the process is gone before it has; False where there is none."""
+        """Have the watchdog deliver something if this process dies before it has; False if there is no watchdog."""
         watchdog = self._watchdog
         if watchdog is None or not watchdog.alive:
             return False
@@ -506,15 +506,15 @@ class Persistence:
 class Parting:
     """What a process that leaves has to see to for one persistence, in this order.
 
-    What is `left` goes into the outbox. Then the watchdog is told, also of the ends that the disk does not take. What
-    it could not be told goes into the outbox after all.
+    What is `left` goes into the outbox. Then the watchdog is told, and given the ends that the disk does not take.
+    What it could not be told goes into the outbox after all.
 
     Args:
         persistence: who keeps it.
-        new: what nobody else knew of before, or not the outbox where it is to be.
-        left: what of it the watchdog was not given.
+        new: what had no copy before, or none where it belongs.
+        left: what of that the watchdog was not given.
         kept: what was kept already.
-        ambiguous: the ids of what may have arrived and is not to come twice, so that nobody is given it.
+        ambiguous: the ids of pushes that may have arrived and must not come twice, so that nobody gets them.
         farewell: begins to tell the watchdog; returns what waits until it has been told everything, and returns
             whether it has.
 
@@ -536,7 +536,7 @@ class Parting:
         self._heard: Callable[[float], bool] = lambda _: True
 
     def tell(self) -> None:
-        """Begin to tell the watchdog; what was left is in the outbox by now, or could not be put there."""
+        """Begin to tell the watchdog; what was left is in the outbox already, or could not be put there."""
         self.left = [each for each in self.left if not self.persistence.entrust(*each)]
         self._heard = self._farewell()
 
@@ -562,7 +562,7 @@ class Parting:
         return {*kept, *(entry.id for delivery, entry in self._new if delivery.is_in_flight)}
 
     def note(self) -> None:
-        """Note what goes into the outbox, lest an attempt that fails by now keeps it once more."""
+        """Note what goes into the outbox, so that an attempt that fails now does not put it there again."""
         self.persistence._left.update(entry.id for _, entry in self.left)
 
     def stored(self) -> None:
@@ -575,7 +575,7 @@ class Parting:
 def leave_all(partings: list[Parting], timeout: float, runtime: Runtime) -> list[bool]:
     """Have outboxes and watchdogs take over what is left, side by side and each file in one transaction.
 
-    The disk comes first: what the watchdog is told to take over from there is there then.
+    The disk comes first, so that what the watchdog is told to take over is there already.
 
     Args:
         partings: of each persistence one.
@@ -583,7 +583,7 @@ def leave_all(partings: list[Parting], timeout: float, runtime: Runtime) -> list
         runtime: tells the time.
 
     Returns:
-        Of each whether all of it is in safe hands.
+        For each, whether all of it is kept by somebody.
     """
     _store_all(partings, runtime)
     for each in partings:

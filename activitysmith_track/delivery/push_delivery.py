@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .entries import Entry
 
-WATCHDOG_POLL = 0.05  # seconds between two looks whether a watchdog that is being started stands
+WATCHDOG_POLL = 0.05  # seconds between two looks whether a watchdog that is being started is ready
 
 
 class PushDelivery(Delivery):
@@ -29,7 +29,7 @@ class PushDelivery(Delivery):
     Attributes:
         at_least_once: whether it may come twice rather than not at all.
         not_before: when it goes; until then an outer block may take it over.
-        failure: the exception's marks, and when the block failed; `None` when nobody can take it over any more.
+        failure: the exception's marks, and the number of the failure; `None` when nobody can take it over any more.
     """
 
     __slots__ = ("_may_have_begun", "_request", "at_least_once", "body", "failure", "not_before")
@@ -53,12 +53,12 @@ class PushDelivery(Delivery):
         self._may_have_begun = False  # an attempt may have reached the service
 
     def withdraw(self) -> None:
-        """Have it not sent: another one says it."""
+        """Withdraw it, since another push says the same."""
         self.failure, self.stage = None, moved(self.stage, Stage.WITHDRAWN)
 
     def _next(self, now: float) -> float | None:
-        # First the watchdog, for the job may be killed while it is held back; and that may wait for an import, while
-        # an outer block takes it over.
+        # First the watchdog, for the job may be killed while the push is held back. Entrusting it may wait for an
+        # import, in which time an outer block may withdraw it.
         starting = self._entrust()
         if self.is_withdrawn:
             return self._withdraw()
@@ -75,10 +75,10 @@ class PushDelivery(Delivery):
         return None
 
     def _entrust(self) -> bool:
-        """Where a watchdog stands guard, have it deliver the push of a failure if the process dies now.
+        """Have the watchdog, if there is one, deliver the push of a failure if the process dies now.
 
         Returns:
-            True where it does not stand yet.
+            True while the watchdog is still being started.
         """
         persistence = self.persistence
         if self.copy_owner is not CopyOwner.NOBODY or not self.at_least_once:
@@ -105,11 +105,11 @@ class PushDelivery(Delivery):
 
     @property
     def may_have_arrived(self) -> bool:
-        """True while an attempt at what is better lost than sent twice is on its way."""
+        """True while an attempt is in flight, and the push is better lost than sent twice."""
         return self.is_in_flight and self._may_have_begun and not self.at_least_once
 
     def copy(self, *, failed: bool = False) -> Entry | None:
-        """Return what is to be kept of it; nothing where it was withdrawn, or may have arrived and need not twice."""
+        """Return the entry to keep; `None` where it was withdrawn, or may have arrived and is not to come twice."""
         if self.is_withdrawn or self.has_arrived or (self.may_have_arrived and not failed):
             return None
         return self.persistence.entry(

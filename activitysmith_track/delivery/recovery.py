@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .entries import Entry
     from .scheduler import Job
 
-END_AGAIN_SECONDS = 30.0  # for which it tries to end a card once more that has ended already
-FEW = 10  # deliveries for earlier processes under way, below which more are taken over
-CLAIM_POLL = 1.0  # seconds between two looks whether there are few
-RENEWAL_SECONDS = 60.0  # between two renewals of the leases of what is tried
+END_AGAIN_SECONDS = 30.0  # seconds for which it tries to repeat an end that has arrived
+FEW = 10  # unfinished deliveries of earlier processes, below which more are claimed
+CLAIM_POLL = 1.0  # seconds between two looks whether there are so few
+RENEWAL_SECONDS = 60.0  # seconds between two renewals of this process's leases
 LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
 
 
@@ -37,7 +37,7 @@ class RecoveredDelivery(PushDelivery):
         dispatcher: what delivers it.
         account: for whom.
         entry: what it is.
-        is_recent: True where the process may have something on its way yet.
+        is_recent: True where that process may still have a request in flight.
     """
 
     __slots__ = ("_ends_left", "_sure_from", "_tries_until", "kind", "stream_key")
@@ -48,19 +48,19 @@ class RecoveredDelivery(PushDelivery):
         at_least_once = entry.at_least_once or entry.kind != "push"
         super().__init__(dispatcher, account, entry.body, at_least_once=at_least_once, entry=entry)
         self.kind, self.stream_key = entry.kind, entry.stream_key or ""
-        # An update of a process that has just gone may come after its end, soon or late, and wake the card.
+        # An update of a process that has just gone may arrive after its end and bring the card back: it ends again.
         self._ends_left = 2 if is_recent and entry.kind == "end" else 0
         self._sure_from = through_by(dispatcher.clock(), dispatcher.runtime.attempt_seconds)
         self._tries_until = float("inf")
 
     @property
     def urgency(self) -> Urgency:
-        """How much of the account's rate it leaves to others: nothing where there is nothing else to say."""
+        """How urgent its requests are: as an end of its own where this process delivers nothing else."""
         return Urgency.END if self.account.only_debts else Urgency.DEBT
 
     @property
     def _beside(self) -> Iterator[Activity]:
-        """The activities of this process under the same key, where this is the end of another one's."""
+        """The activities of this process under the same stream key, the newest first; none for a push."""
         newest = self.account.activities.get(self.stream_key) if self.stream_key else None
         if newest is not None:
             yield newest
@@ -68,7 +68,7 @@ class RecoveredDelivery(PushDelivery):
 
     @property
     def _newer(self) -> Iterator[Activity]:
-        """Those of them that are newer: not one that is over and has begun before this was left."""
+        """Those of them that are newer: still open, or begun no earlier than the run whose end this is."""
         began_at = 0.0 if self.entry is None else self.entry.began_at
         return (each for each in self._beside if each.end_delivery is None or each.began_at >= began_at)
 
@@ -79,7 +79,7 @@ class RecoveredDelivery(PushDelivery):
             if newer.on_phone is OnPhone.YES:
                 return self._withdraw()
             if newer.may_be_seen:
-                return None  # woken when that has landed
+                return None  # woken when that activity's request has landed
         if self.dispatcher.draining and self.dispatcher.owes_own:
             return None  # woken when nothing of this process is owed any more
         later = self._opens_at(now)
@@ -89,7 +89,7 @@ class RecoveredDelivery(PushDelivery):
         return later
 
     def copy(self, *, failed: bool = False) -> Entry | None:
-        """Return what is to be kept of it: what it was made of."""
+        """Return the entry that it was made from, if that is to be kept still."""
         return None if super().copy(failed=failed) is None else self.entry
 
     def run(self, now: float) -> float | None:
@@ -97,7 +97,7 @@ class RecoveredDelivery(PushDelivery):
         try:
             return super().run(now)
         finally:
-            if self._job is None:  # nothing is on its way any more
+            if self._job is None:  # nothing is in flight any more
                 for other in self.account.give_debt_back(self):
                     self.dispatcher.scheduler.wake(other)
 
@@ -114,11 +114,11 @@ class RecoveredDelivery(PushDelivery):
         return super()._failed(error, now)
 
     def _postponed(self, why: Postponed, now: float) -> float | None:
-        self.copy_owner = CopyOwner.NOBODY  # whoever has it delivers it
+        self.copy_owner = CopyOwner.NOBODY  # the process that has it delivers it
         return self._done(Stage.WITHDRAWN)
 
     def _is_late(self, now: float) -> bool:
-        """Tell whether an end that goes once more, to be sure, has been tried for long enough."""
+        """Tell whether an end that is repeated only to be sure has been tried for long enough."""
         return now >= self._tries_until
 
     def _is_owed_after(self, error: Exception) -> bool:
@@ -129,13 +129,13 @@ class RecoveredDelivery(PushDelivery):
         return super()._is_owed_after(error)
 
     def _is_moot(self, error: Exception) -> bool:
-        """Tell whether nothing is on the screen, or not yet, so that nothing there can be wrong."""
+        """Tell whether a failure means that nothing is on the screen, so that nothing there can be wrong."""
         if self.kind == "end":
             return isinstance(error, NotFound)
         return self.kind == "keep" and isinstance(error, ActivityLimitReached)
 
     def _make_room(self) -> None:
-        """Have an activity go on that has waited for this to land."""
+        """Wake the activities that may have waited for this."""
         for each in self._beside:
             self.dispatcher.wake_both(each)
 
@@ -148,7 +148,7 @@ class RecoveredDelivery(PushDelivery):
     def _done(self, stage: Stage) -> float | None:
         if self._ends_left and self._may_have_begun and stage is Stage.DELIVERED:
             self._ends_left, self.has_arrived = self._ends_left - 1, False
-            if self.copy_owner is CopyOwner.OUTBOX:  # else nobody could tell whether a newer run has the card by then
+            if self.copy_owner is CopyOwner.OUTBOX:  # else a newer run's card might be ended
                 now = self.dispatcher.clock()
                 soon = now + self.dispatcher.runtime.attempt_seconds
                 self.stage = moved(self.stage, Stage.OWED)
@@ -164,7 +164,7 @@ class RecoveredDelivery(PushDelivery):
 class OutboxRecovery:
     """The task that takes over what earlier processes owe an account: all of it, a few at a time.
 
-    What is under the lease of a process that may be gone it looks for again when that runs out.
+    When another process's lease runs out it looks again, since that process may be gone.
     """
 
     is_debt = True
@@ -174,11 +174,11 @@ class OutboxRecovery:
         self._persistence = dispatcher.persistence  # a dispatcher that is closed begins with another one
         self._job: Job | None = None
         self._under_way: set[RecoveredDelivery] = set()
-        self._is_asked = False  # to look once more, whatever it is doing
+        self._is_asked = False  # to look once more, even if it is looking now
         self.looked_at = dispatcher.clock()
 
     def ask(self) -> None:
-        """Have it look, once more where it is looking at this moment; it is woken for that."""
+        """Have it look, or look once more if it is looking now; the caller wakes it."""
         self._is_asked = True
 
     def run(self, now: float) -> float | None:
@@ -194,7 +194,7 @@ class OutboxRecovery:
         if claimed.is_part or self._is_asked:
             return now + (CLAIM_POLL if claimed.is_part else 0.0)
         if claimed.again_in is not None and self._account.only_debts:
-            return now + min(claimed.again_in, HELD_POLL)  # who has it may be through long before the lease is over
+            return now + min(claimed.again_in, HELD_POLL)  # its owner may be done before that
         self._dispatcher.settle(self)
         return None if claimed.again_in is None else now + claimed.again_in
 
@@ -214,7 +214,7 @@ class OutboxRecovery:
         owed = dispatcher.owed_ids() if claimed.entries else set()
         for entry in claimed.entries:
             if entry.id in owed:
-                continue  # it is this process's own, and the lease has run out meanwhile
+                continue  # this process delivers it already; its lease had run out
             delivery = RecoveredDelivery(dispatcher, self._account, entry)
             if entry.stream_key is not None:
                 self._account.recovered[entry.stream_key] = delivery
@@ -229,7 +229,7 @@ class OutboxRecovery:
 class LeaseRenewal:
     """The task that renews the leases of what this process still tries to deliver, while there are any.
 
-    In an outage much of it is not tried for a long time: others are not to take it for left behind.
+    In an outage some of it is not tried for a long time, and others must not take it for abandoned.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         """A lock that its holder may take again."""
 
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-            """Take it; returns whether it was to be had in that time."""
+            """Take it, waiting at most so long; returns whether it was taken."""
 
         def release(self) -> None:
             """Give it back."""
@@ -60,7 +60,7 @@ class Runtime:
         wall: seconds since the epoch.
 
     Attributes:
-        attempt_seconds: what one request may take.
+        attempt_seconds: how long one request may take.
     """
 
     attempt_seconds = 5.0
@@ -97,7 +97,7 @@ class Runtime:
         return threading.RLock()
 
     def inbox(self) -> Inbox[None]:
-        """Return what a thread waits for until it is put into by another one."""
+        """Return an inbox: a thread waits at it until another one puts something in."""
         return Inbox()
 
     # -- the network and the disk
@@ -114,10 +114,10 @@ class Runtime:
             return Outbox(directory, clock=self.wall, now=self.now)
 
     def watchdog(self, outbox: str | bool) -> Watchdog:
-        """Return what speaks for the job when it cannot.
+        """Return the watchdog, which speaks for the job when that is gone.
 
         Raises:
-            InvalidRequest: where there is no such thing on this platform.
+            InvalidRequest: where the platform has no such processes.
         """
         with importing():
             from .outbox import Outbox  # noqa: F401  # what is owed then need not wait until httpx is imported

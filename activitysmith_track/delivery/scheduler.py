@@ -1,6 +1,6 @@
 """The threads: one that decides and never waits for the network, and workers that carry requests for it.
 
-An `Agenda` runs short tasks when they are due, and a `Scheduler` is the thread that turns it. What may take long, a
+An `Agenda` runs short tasks when they are due, and a `Scheduler` is an agenda with a thread. What may take long, a
 task hands to a `WorkerPool` as a `Job`; when that is done, the task is looked at again. So a request that hangs keeps
 nothing else waiting, and what tasks know is touched by the scheduler's thread alone. User threads only put into an
 `Inbox`, which nobody waits for, so that a signal handler may call a handle as well.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
             """Do what is due; return when to come back, or `None` to wait for a wake-up."""
 
         def give_up(self) -> None:
-            """Owe nothing any more: something unforeseen happened in `run`."""
+            """Give up what the task had to do, since `run` has raised something unforeseen."""
 
 
 logger = logging.getLogger("activitysmith_track")
@@ -61,7 +61,7 @@ class Job:
 
 
 class WorkerPool:
-    """Daemon threads that run jobs, started one by one while all the others are busy.
+    """Daemon threads that run jobs; another one is started while all are busy.
 
     Args:
         name: of the threads.
@@ -85,7 +85,7 @@ class WorkerPool:
         job = Job(task, self, work)
         self.busy += 1
         if self.busy > len(self._threads) and not self._start() and not self._threads:
-            self._do(job)  # the interpreter leaves and lets no thread start any more
+            self._do(job)  # the interpreter exits and lets no thread start any more
         else:
             self._jobs.put(job)
         return job
@@ -106,7 +106,7 @@ class WorkerPool:
         is_ours()
         while (job := self._jobs.get()) is not None:
             self._do(job)
-            del job  # which would keep alive what it was for, until there is another one
+            del job  # else it would keep its task alive until the next job comes
         self._jobs.put(None)  # for the other threads, and for one that the scheduler has yet to start
 
     def _do(self, job: Job) -> None:
@@ -126,7 +126,7 @@ class WorkerPool:
 
 
 class Agenda:
-    """What is to be done, and when: short tasks, run one after the other by whoever turns the wheel.
+    """What is to be done, and when: short tasks, run one after the other by whoever calls `run_due`.
 
     Args:
         name: how the log calls it.
@@ -140,13 +140,13 @@ class Agenda:
         self._due: dict[Task, list[Any]] = {}  # the entry of each
         self._order = itertools.count()
         self._resting: list[Task] = []
-        self.outstanding = 0  # jobs on their way
+        self.outstanding = 0  # jobs that are not done yet
         self.ran = 0  # tasks, so that a test can tell whether anything happens
 
     # -- for any thread
 
     def wake(self, task: Task) -> None:
-        """Have a task looked at; never blocks."""
+        """Have a task run soon; never blocks."""
         self._inbox.put(task)
 
     def report(self, job: Job) -> None:
@@ -156,27 +156,27 @@ class Agenda:
     # -- for its tasks, and for whoever runs them
 
     def schedule(self, task: Task, due: float) -> None:
-        """Have a task looked at at a time, and at no other."""
+        """Have a task run at a time, and at no other."""
         self.forget(task)
         self._due[task] = entry = [due, next(self._order), task]
         heapq.heappush(self._heap, entry)
-        if len(self._heap) > 2 * len(self._due) + 64:  # mostly times that later ones have replaced
+        if len(self._heap) > 2 * len(self._due) + 64:  # most entries are obsolete, replaced by later ones
             self._heap = list(self._due.values())
             heapq.heapify(self._heap)
 
     def forget(self, task: Task) -> None:
-        """Have a task looked at no more, and keep it alive no longer."""
+        """Run a task no more, and drop the reference to it."""
         entry = self._due.pop(task, None)
         if entry is not None:
             entry[2] = None
 
     def send(self, pool: WorkerPool, task: Task, work: Callable[[], Any]) -> Job:
-        """Have a pool do what may take long, and the task looked at again when it is done."""
+        """Have a pool do what may take long, and run the task again when it is done."""
         self.outstanding += 1
         return pool.send(task, work)
 
     def at_rest(self, task: Task) -> bool:
-        """Tell whether nothing could be run and nothing is on its way; else the task is woken then."""
+        """Tell whether nothing is due and no job is in flight; if not, run the task again when that is so."""
         if self.outstanding:
             self._resting.append(task)
         elif self.seconds_until_due() == 0.0:
@@ -219,7 +219,7 @@ class Agenda:
         return job.task
 
     def run_due(self) -> None:
-        """Run what is due, until something else was woken."""
+        """Run what is due, until another task is woken or all of it was run."""
         now = self._clock()
         while self._heap and self._heap[0][0] <= now:
             *_, task = heapq.heappop(self._heap)
@@ -251,8 +251,8 @@ class Scheduler(Agenda):
         super().__init__(name, clock)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._serving: dict[str, int] = {}  # the one thread that serves, should the start of one be interrupted
-        self.too_late = False  # True once the interpreter has refused a thread because it leaves
+        self._serving: dict[str, int] = {}  # the one thread that serves, even if noting its start was interrupted
+        self.too_late = False  # True once the interpreter has refused a thread because it exits
 
     def start(self) -> bool:
         """Start the thread if it does not run yet; False where the interpreter no longer lets threads start."""
@@ -315,6 +315,6 @@ class Scheduler(Agenda):
         is_ours()
         thread = threading.get_ident()
         if self._serving.setdefault("thread", thread) != thread:
-            return  # an earlier one serves, whose start a KeyboardInterrupt kept from being noted
+            return  # an earlier thread serves; a KeyboardInterrupt kept `start` from noting it
         while self.take_in(self.seconds_until_due()):
             self.run_due()

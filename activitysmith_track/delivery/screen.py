@@ -1,4 +1,4 @@
-"""What is known of one card on the screen, and what follows from it: when a state goes, and which, and as what.
+"""What is known of one card on the screen, and what follows: when to send a state, which one, and in which form.
 
 It sends nothing, and knows nothing of slots, rates and other cards.
 """
@@ -28,19 +28,19 @@ class Screen:
     """What is known of one card on the screen.
 
     Args:
-        account: which knows what was given up of its stream.
+        account: knows the unanswered requests of the stream.
         stream_key: the stream.
         reserve: see `Pacer`.
         budget: the same.
 
     Attributes:
         pace: when the next update may go.
-        sent: what the card shows.
-        unknown: what was sent last, where nobody knows whether it is shown.
-        gives_way: whether that gives way to a newer state, since the service seems to be unable to take it.
+        sent: the state that the card shows, as far as is known.
+        unknown: the state that was sent last, if it got no answer, so that nobody knows whether it is shown.
+        gives_way: whether a newer state goes in the place of `unknown`, on which the service seems to fail.
         certainty: whether the card is still what was sent.
-        lost_starts: starts of which nobody knows.
-        stays_until: until when it is not changed for a fresh one, since the service refused to end it.
+        lost_starts: starts that got no answer.
+        stays_until: until when it is not replaced by a fresh one, since the service refused to end it.
     """
 
     __slots__ = (
@@ -56,21 +56,21 @@ class Screen:
         self.unknown: ActivityState | None = None
         self.gives_way = False
         self.stays_until = 0.0
-        self._refused: ActivityState | None = None  # by the service
-        self._refused_until = 0.0  # when that is tried again
-        self._ranges: dict[str, Range] | None = None  # of the numbers on it
+        self._refused: ActivityState | None = None  # the state that the service has refused
+        self._refused_until = 0.0  # when that state is tried again
+        self._ranges: dict[str, Range] | None = None  # of the numbers on the card, by their labels
 
     def unanswered(self, now: float) -> Unanswered:
-        """Return what was given up under the stream key, by whatever run."""
+        """Return the unanswered requests under the stream key, whichever run has sent them."""
         return self._account.unanswered(self._stream_key, now)
 
     @property
     def rotate_at(self) -> float:
-        """When the card is changed for a fresh one."""
+        """When the card is replaced by a fresh one."""
         return max(self.pace.rotate_at, self.stays_until)
 
     def update_at(self, now: float, mark: Mark, source: StateProvider) -> float | None:
-        """Return when a state goes; `None` for not by itself. It is built where that would be now."""
+        """Return when to send a state; `None` to wait for a change. A state is built only if it might go now."""
         sent = self.sent
         if sent is None or now >= self.rotate_at:
             return now
@@ -84,7 +84,7 @@ class Screen:
         return min((due for due in (confirm, change) if due is not None), default=None)
 
     def _visible_change_at(self, now: float, mark: Mark, sent: ActivityState, source: StateProvider) -> float | None:
-        """Return when a state goes that differs from the one on the screen in what is seen of it."""
+        """Return when to send a state that looks different from the one on the screen; `None` for not by itself."""
         change = self._change_at(now, mark, sent.mark)
         if change is None or change > now:
             return change
@@ -94,9 +94,9 @@ class Screen:
         return self._refused_until if self._is_refused(state, now) else change
 
     def _goes_as_it_was(self, now: float) -> bool:
-        """Tell whether what was sent last, and may be shown, goes once more: it is no further update.
+        """Tell whether the state without an answer is sent once more unchanged: that is no further update.
 
-        What is true by then follows at once. A card that may have to begin anew is built anew.
+        The current state follows at once. If the card may have been ended, a state that begins it anew is built.
         """
         unknown = self.unknown
         if unknown is None or self.gives_way or self._may_begin_anew(now):
@@ -104,13 +104,13 @@ class Screen:
         return self.unanswered(now).is_free(without_opening(unknown.body))
 
     def _is_refused(self, state: ActivityState, now: float) -> bool:
-        """Tell whether the service has refused just this, and is not asked again by now."""
+        """Tell whether the service has refused just this state, and it is too early to ask again."""
         return self._refused is not None and now < self._refused_until and state.body == self._refused.body
 
     def _confirm_due(self, now: float) -> float | None:
-        """Return when the card is shown once more to be sure of it; `None` for not by now.
+        """Return when to confirm the card; `None` if it is not time yet.
 
-        Where only an older state may have come late, that is an update, for which the budget must allow. A card that
+        If only an older state may have arrived late, that takes an update, which the budget must allow. A card that
         may have been ended begins anew.
         """
         if not self.certainty.is_due(now):
@@ -118,17 +118,17 @@ class Screen:
         return now if self.certainty.may_have_ended else self.pace.transition_at()
 
     def _may_begin_anew(self, now: float) -> bool:
-        """Tell whether it is time to make sure of a card that may have been ended."""
+        """Tell whether it is time to confirm a card that may have been ended."""
         return self.certainty.may_have_ended and self.certainty.is_due(now)
 
     def _change_at(self, now: float, mark: Mark, sent: Mark) -> float | None:
-        """Return when a state goes that differs from the one on the screen; `None` for not by itself."""
+        """Return when a state with another mark may be sent; `None` for not by itself."""
         if mark.transitions != sent.transitions:
             return self.pace.transition_at()
         if mark.fraction is not None and mark.fraction != sent.fraction:
             return self.pace.progress_at(now, mark.fraction)
         change = self._change(mark, sent)
-        return self.pace.reading_at(change) if change else None  # what else has changed rides with the next update
+        return self.pace.reading_at(change) if change else None  # all else goes with the next update
 
     def _change(self, mark: Mark, sent: Mark) -> float:
         """Return how far the readings are from those on the screen, 0 to 1 of the range seen; 1 for another text."""
@@ -161,14 +161,14 @@ class Screen:
     def choose(
         self, state: ActivityState | None, now: float, source: StateProvider, *, begins: bool, rotates: bool
     ) -> ActivityState | None:
-        """Return which state goes: that of this moment, or one that was sent before, which is no update.
+        """Return which state to send: the current one, or one that was sent before, which is no update.
 
         Args:
-            state: that of this moment.
+            state: the current one.
             now: on the runtime's clock.
             source: whose state it is, where a card begins.
             begins: whether the card is to appear by it.
-            rotates: whether the card is changed for a fresh one.
+            rotates: whether the card is replaced by a fresh one.
         """
         if not rotates and self._goes_as_it_was(now):
             return self.unknown
@@ -177,7 +177,7 @@ class Screen:
             return before
         is_fresh = begins or rotates
         if not is_fresh and self._may_go_again(now):
-            return self.sent  # which is no update where it still stands there
+            return self.sent  # no update, if the card still shows it
         if is_fresh or self._may_begin_anew(now):
             self.sent = None if is_fresh else self.sent
             source.opening()
@@ -185,7 +185,7 @@ class Screen:
         return state
 
     def _may_go_again(self, now: float) -> bool:
-        """Tell whether the card is made sure of by what it shows, since the budget allows no update by now."""
+        """Tell whether the card is confirmed with the state that it shows, since the budget allows no update yet."""
         if self.sent is None or "duration_seconds" in self.sent.body["content_state"]:
             return False
         return self.certainty.is_due(now) and now < self.pace.transition_at()
@@ -195,11 +195,11 @@ class Screen:
         if begins and not self.lost_starts.is_own:
             return state.body
         if begins or rotates or (confirms and self.certainty.may_have_ended):
-            return without_alert(state.body)  # the one before has rung
+            return without_alert(state.body)  # an earlier start has rung
         return without_opening(state.body)
 
     def was_confirmed(self, sending: Sending, *, is_over: bool) -> None:
-        """Note that the card was made sure of: once more where an older run's requests may yet come behind that."""
+        """Note that the card was confirmed; that is repeated if an older run's request may still arrive."""
         certainty = self.certainty
         certainty.settle()
         if sending.at < certainty.hit_until and not is_over:
@@ -207,11 +207,11 @@ class Screen:
             certainty.check(certainty.hit_until)
 
     def count_start(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
-        """Count from here on, and what iOS may have counted of starts without an answer."""
+        """Count updates from here on, with those as which iOS may have counted starts without an answer."""
         lost_starts, fraction = self.lost_starts, sending.state.mark.fraction
         is_own = lost_starts.is_own or (answer.operation == "noop" and lost_starts.count > 0)
         self.pace.start(now, fraction, fresh=is_fresh or is_own)
-        lost = max(0, lost_starts.count - 1) if is_own else 0  # each of which may have changed it
+        lost = max(0, lost_starts.count - 1) if is_own else 0  # each may have been an update
         updates = lost + (is_own and answer.operation == "updated")
         self.pace.sent(now, fraction, updates=updates + self.unanswered(now).began(sending.body, sending.at))
         lost_starts.forget()
@@ -232,7 +232,7 @@ class Screen:
         """
         self._refused, self._refused_until = sending.state, until
         if isinstance(error, BadRequest):
-            self.certainty.settle()  # as little as this can it be made sure of
+            self.certainty.settle()  # the service would refuse to confirm the card as well
         elif sending.confirms:
             self.certainty.check_at = until
         return self.sent is None or self.unknown is not None
@@ -250,7 +250,7 @@ class Screen:
         self.unknown = self._refused = None
 
     def check_behind(self, sending: Sending, now: float, *, is_over: bool) -> None:
-        """Make sure of the card when what was given up can come behind this no more."""
+        """Have the card confirmed when no unanswered request can arrive after this one any more."""
         unanswered = self.unanswered(now)
         self.pace.withhold(*unanswered.kept)
         late = unanswered.may_change_until
@@ -259,7 +259,7 @@ class Screen:
             self.certainty.may_have_ended |= sending.at < unanswered.may_end_until and not is_over
 
     def clear(self) -> None:
-        """Note that nothing is on the screen, nor can be."""
+        """Note that nothing is on the screen, and nothing can be."""
         self.sent = None
         self.certainty.settle()
         self.lost_starts.forget()

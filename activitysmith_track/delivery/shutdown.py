@@ -5,10 +5,10 @@ all ends and pushes have arrived, and has what is left kept for a next process. 
 time, so that the exit takes as long as the most patient one may take, and not the sum of all.
 
 Python calls exit handlers one after the other, and those that were registered before ours come after it. Nothing
-waits any more for a block that ends in one of them, so its end waits for itself, with what is left of the time. The
-same holds where our handler was registered when Python called exit handlers already: it never calls that one. No lock
-is held between two of these handlers: what must not happen while the interpreter is taken down is kept out by the
-gates of `_fork`.
+waits any more for a block that ends in one of them, so such a block waits for its own delivery, with what is left of
+the time. The same holds where our handler was registered after Python had begun to call exit handlers: Python never
+calls it then. No lock is held between two of these handlers: what must not happen while the interpreter is taken down
+is kept out by the gates of `_fork`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("activitysmith_track")
 
-FAREWELL_SECONDS = 0.5  # that the exit waits at least for a watchdog to hear that it is one; it takes a few ms
+FAREWELL_SECONDS = 0.5  # seconds that the exit waits at least until a watchdog is told of it, which takes a few ms
 
 
 class Shutdown:
@@ -41,18 +41,18 @@ class Shutdown:
         self._dispatchers: weakref.WeakValueDictionary[int, Dispatcher] = weakref.WeakValueDictionary()
         self._numbers = itertools.count()
         self._is_registered = False
-        self.has_left = False  # the exit has been through here, and nothing waits any more for what comes later
+        self.has_left = False  # the exit is over, and nothing waits for what comes later
         self.after_in_child()
 
     def after_in_child(self) -> None:
-        """Begin anew in a forked child; where the exit had been through its parent, it has been through the child."""
+        """Begin anew in a forked child, except for `has_left`: if the parent's exit was over, so is the child's."""
         self._finalizes = False
-        self._spent = 0.0  # seconds that the exit has waited by now
-        self._has_told = False  # of something that came after the exit, and was not delivered
+        self._spent = 0.0  # seconds that the exit has waited so far
+        self._has_told = False  # it was logged that something came after the exit and was not delivered
         self._stopped = float("-inf")  # when a signal last ended the cards
         self._turn = self._runtime.lock()
         self._leaving: int | None = None  # the thread that is in `leave`
-        self._exit_thread: int | None = None  # the one that runs the exit handlers, as soon as that is known
+        self._exit_thread: int | None = None  # the thread that runs the exit handlers, once that is known
 
     # -- who takes part
 
@@ -65,7 +65,7 @@ class Shutdown:
 
     @property
     def dispatchers(self) -> list[Dispatcher]:
-        """Those that take part."""
+        """The dispatchers that take part."""
         return [dispatcher for each in self._dispatchers.valuerefs() if (dispatcher := each()) is not None]
 
     def watch_children(self) -> None:
@@ -79,7 +79,7 @@ class Shutdown:
 
     @property
     def stays_here(self) -> bool:
-        """False once the process may be gone at any moment: another thread than this one runs the exit handlers."""
+        """True unless another thread runs the exit handlers, so that the process may be gone at any moment."""
         return self._exit_thread in (None, self._interpreter.thread())
 
     def at_exit(self) -> None:
@@ -92,12 +92,12 @@ class Shutdown:
     def leave(self, *, ends_open: bool = False) -> None:
         """Deliver what all dispatchers owe, each within its `exit_timeout`, and keep what is left.
 
-        Called again, it goes on with the time that is left: nothing else waits for what comes that late.
+        A second call has the time that is left: nothing else waits for what is handed in that late.
 
         Args:
             ends_open: True to end what is open as stopped.
         """
-        longest = self._longest() + RETRY_SECONDS  # another thread may be storing, with no time left
+        longest = self._longest() + RETRY_SECONDS  # another thread may use that, to store what is left
         if self._leaving == self._interpreter.thread() or not self._turn.acquire(timeout=longest):
             return
         try:
@@ -109,7 +109,7 @@ class Shutdown:
                     if self._leave(leaving, ends_open=ends_open, tells=not self.has_left or not self._has_told):
                         self._has_told = self.has_left
                 except KeyboardInterrupt:
-                    pass  # it has ended the wait
+                    pass  # Ctrl-C has ended the wait
                 except Exception:
                     logger.exception("activitysmith_track: internal error at the exit")
             self._spent += self._runtime.now() - begun
@@ -134,7 +134,7 @@ class Shutdown:
 
         Args:
             dispatcher: the dispatcher.
-            timeout: seconds to wait at most; `None` for what it has at an exit, of which exit handlers share one.
+            timeout: seconds to wait at most; `None` for its `exit_timeout`, which all calls in exit handlers share.
 
         Returns:
             True when everything was delivered, and nothing was refused since the last flush.
@@ -167,7 +167,7 @@ class Shutdown:
     def stop(self, words: str, first: Dispatcher) -> None:
         """End all cards that a signal ends, and see to it that this is delivered or kept: it may end the process.
 
-        Where the user's own handler then leaves in order, the exit has waited already, and has what is left of that.
+        If the user's own handler then exits in order, this wait counts as a part of the exit's time.
 
         Args:
             words: name the signal.
@@ -176,7 +176,7 @@ class Shutdown:
         dispatchers = [first, *(each for each in self.dispatchers if each.heeds_signals and each is not first)]
         now, longest = self._runtime.now(), max(each.exit_timeout() for each in dispatchers)
         until = now + max(self.seconds_for(each) for each in dispatchers)
-        if now - self._stopped > 2 * longest:  # else it is the handler of another dispatcher that the signal calls
+        if now - self._stopped > 2 * longest:  # else this signal has called another dispatcher's handler before
             self._stopped = now
         for each in dispatchers:
             each.end_open(words)
@@ -218,7 +218,7 @@ class Shutdown:
         return has_told
 
     def _keep(self, dispatchers: list[Dispatcher], *, tells: bool) -> bool:
-        """Have kept what was not delivered; returns whether something was logged."""
+        """Leave to others what was not delivered; returns whether something was logged."""
         counts = [each.count_left() for each in dispatchers]
         timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in dispatchers)])
         kept = leave_all([each.part(timeout) for each in dispatchers], timeout, self._runtime)
@@ -233,7 +233,7 @@ class Shutdown:
         return tells and any(left.values())
 
     def _close_connections(self, dispatchers: list[Dispatcher]) -> None:
-        """Close what nobody uses any more, unless another thread may yet have something sent."""
+        """Close the connections that nobody uses, unless another thread may still have something sent."""
         if self._interpreter.has_other_threads():
             return
         for each in dispatchers:
@@ -264,7 +264,7 @@ def _deliver(dispatchers: list[Dispatcher]) -> list[BaseException]:
 def _with_each(
     dispatchers: list[Dispatcher], act: Callable[[Dispatcher], None], *, at_once: bool = False
 ) -> list[BaseException]:
-    """Do something with each dispatcher; returns what went wrong, with all of them or up to the first."""
+    """Do something with each dispatcher; returns the errors of all of them or, with `at_once`, the first."""
     errors: list[BaseException] = []
     for each in dispatchers:
         try:

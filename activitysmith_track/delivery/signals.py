@@ -20,15 +20,15 @@ NUMBERS: tuple[int, ...] = tuple(getattr(signal, name) for name in ("SIGTERM", "
 
 
 class Signals:
-    """Handlers that stand while something is tracked, and then do what would have been done without them.
+    """Handlers, installed while something is tracked, that end the cards and then do what the signal does otherwise.
 
     A handler of the user's own is called next, with the same arguments; where there was none, the signal is raised
     again with its default action, so that the exit status tells it. A signal that is ignored, or handled in C, is
     left alone. A handler that the user installs later is left alone too; if it calls ours, ours does not end the
     process, since that is for the later one to decide.
 
-    The handlers take no lock. They do nothing of their own in a forked child, or while nothing is tracked, which they
-    can outlive where the last block ends in another thread: only the main thread can take them away.
+    The handlers take no lock. In a forked child, and while nothing is tracked, they only pass the signal on. They may
+    still be installed then, where the last block ended in another thread: only the main thread can take them away.
 
     Args:
         stop: called on the main thread with words such as `Stopped: SIGTERM`; it may take its time, and a second
@@ -47,7 +47,7 @@ class Signals:
         self._lock = threading.RLock()  # of `acquire` and `release`; the handlers do not take it
         self._tracked = 0
         self._pid = os.getpid()
-        self.busy = False  # a handler runs, and others that it calls, or a second signal, have nothing to tell
+        self.busy = False  # a handler runs: others that it calls, and those of a second signal, only pass on
 
     @property
     def tracks(self) -> bool:
@@ -85,7 +85,7 @@ class Signals:
 
     def _take_away(self, number: int) -> None:
         ours = self._installed[number]
-        with contextlib.suppress(ValueError):  # another thread: a later one does it
+        with contextlib.suppress(ValueError):  # not on the main thread, where a later call does it
             current: Any = signal.getsignal(number)
             if current is ours:
                 signal.signal(number, ours.before)
@@ -99,7 +99,7 @@ class Signals:
 
 
 class _Handler:
-    """One installation, with what was there before it: two of them may stand in one chain."""
+    """One installed handler, with the one before it; two of these may stand in one chain."""
 
     def __init__(self, signals: Signals, before: Any) -> None:
         self._signals, self.before = signals, before
@@ -120,12 +120,12 @@ class _Handler:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if callable(self.before):
             self.before(number, frame)
-        elif self._is_called_by_ours(number):  # else a later handler called this one, and it is for that to decide
+        elif self._is_called_by_ours(number):  # else a later handler called this one, and decides itself
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     def _is_called_by_ours(self, number: int) -> bool:
-        """Tell whether this handler stands, or one of ours that comes to it through others of ours alone."""
+        """Tell whether the installed handler is this one, or leads to it through our own handlers alone."""
         current: Any = signal.getsignal(number)
         while isinstance(current, _Handler) and current is not self:
             current = current.before
@@ -137,7 +137,7 @@ _forking = threading.local()  # its `masks`: what was blocked before each fork t
 
 
 def _hold_before_fork() -> None:
-    """Hold back the signals that are ours: Python forgets what reaches a child before that is ready to handle it.
+    """Block the signals that have our handlers: Python forgets one that reaches a child before that can handle it.
 
     Another signal's handler may fork in the middle of a fork, so each has a mask of its own to go back to.
     """

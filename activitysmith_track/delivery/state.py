@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Mark(NamedTuple):
-    """What tells one state of an activity from the next, for less than the state itself.
+    """What tells one state of an activity from the next, and costs less to make than the state.
 
     Attributes:
         fraction: the part done, 0 to 1, or `None` where there is no such thing.
         transitions: how many transitions there were; a new one goes at once.
         detail: what else is worth an update of its own when it changes.
-        numbers: those on the card by their labels; how much they change decides when they go.
+        numbers: the numbers on the card by their labels; the more they change, the sooner they are sent.
     """
 
     fraction: float | None = None
@@ -48,7 +48,7 @@ class EndState(NamedTuple):
         opening: the body that starts the activity first, where it was never on the screen.
         show: False where an activity that was never on the screen need not appear at all.
         keep: True to leave the card up with this state instead of ending it.
-        not_before: the time until which it is held back, for a better one to take its place.
+        not_before: until when it is held back, on the runtime's clock, since a better one may take its place.
     """
 
     body: Mapping[str, Any]
@@ -68,23 +68,23 @@ class StateProvider(Protocol):
         """Return what tells this state from the next."""
 
     def transitions(self) -> int:
-        """Return how many transitions there have been by now."""
+        """Return how many transitions there have been so far."""
 
     def crash_state(self) -> CrashState | None:
-        """Return what is to be said if the process dies now, or `None` where nobody watches."""
+        """Return what is to be sent if the process dies now, or `None` where no watchdog was asked for."""
 
     def rest(self, looked: Mark | None) -> float | None:
-        """Ask to be woken by the next change after that look; else return the seconds after which to look again."""
+        """Let the next change after a look wake the activity; returns in how many seconds to look without one."""
 
     def opening(self) -> None:
         """Hear that the card is about to appear on the screen."""
 
     def abandon(self, words: str | None = None) -> None:
-        """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
+        """End as stopped, since the interpreter exits, or since a signal came, which the words name."""
 
 
 class _Nothing:
-    """Takes the place of a handle that has ended, which the delivery then keeps alive no more."""
+    """Takes the place of a handle that has ended, so that the delivery holds no reference to it."""
 
     def snapshot(self) -> ActivityState | None:
         return None
@@ -112,12 +112,12 @@ NOTHING = _Nothing()
 
 
 class Life(Enum):
-    """Where an activity is in its life."""
+    """The states of an activity's life."""
 
     WAITING = "waiting"  # to appear: for its time, a slot, or another run's end
-    STARTING = "starting"  # the request that has it appear is on its way
+    STARTING = "starting"  # the request that has it appear is in flight
     SHOWN = "shown"
-    UPDATING = "updating"  # a newer state is on its way
+    UPDATING = "updating"  # a newer state is in flight
     ENDING = "ending"  # the block is over; from here on its `EndDelivery` decides
     ENDED = "ended"
     REFUSED = "refused"  # the service will not show it
@@ -127,22 +127,22 @@ class OnPhone(Enum):
     """Whether the phone shows an activity, as far as is known."""
 
     NO = "no"
-    MAYBE = "maybe"  # a start may have been carried out, and no answer told
+    MAYBE = "maybe"  # a start without an answer may have been carried out
     YES = "yes"
 
 
 class Attention(Enum):
-    """What change of a handle has its activity looked at."""
+    """Which changes of a handle have its activity looked at."""
 
     ANY = "any"
-    TRANSITIONS = "transitions"  # alone: it is looked at soon in any case
+    TRANSITIONS = "transitions"  # alone: all else is looked at soon in any case
     NONE = "none"  # it is about to be looked at
 
 
 class Stage(Enum):
     """How far a delivery is."""
 
-    HELD = "held"  # back, for a while
+    HELD = "held"  # held back for a while
     OWED = "owed"  # to be sent as soon as it may go
     IN_FLIGHT = "in flight"
     DELIVERED = "delivered"
@@ -167,10 +167,10 @@ class Hold(Enum):
     """Who has the copy of what is about to be sent."""
 
     MINE = "mine"
-    OTHERS = "others"  # which send it, or hold it back while a newer run begins
-    SETTLED = "settled"  # others have delivered it, or a newer run has made it untrue
+    OTHERS = "others"  # another process sends it, or holds it back while a newer run begins
+    SETTLED = "settled"  # another process has delivered it, or a newer run's card has replaced it
     GONE = "gone"  # it was lost: the file was damaged, or the clock was set, and it seemed too old
-    UNKNOWN = "unknown"  # the disk does not tell
+    UNKNOWN = "unknown"  # the outbox cannot be read
 
 
 _LIVES = {
@@ -195,10 +195,10 @@ S = TypeVar("S", Life, Stage)
 
 
 def moved(state: S, to: S) -> S:
-    """Return the state that follows another.
+    """Return the next state, if the tables above allow the change.
 
     Raises:
-        RuntimeError: where it cannot follow: a fault of this library's own.
+        RuntimeError: where they do not, which is a bug of this library.
     """
     table: Any = _LIVES if isinstance(state, Life) else _STAGES
     if to not in table[state]:

@@ -1,4 +1,4 @@
-"""The runs under one stream key, of which the newest has the card: a next one begins before the last is through."""
+"""The row of runs under one stream key. A new run, which has the card, may begin before an older one is over."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Ending(Protocol):
 
     @property
     def is_in_flight(self) -> bool:
-        """True while nobody can tell whether it has arrived."""
+        """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
 
     @property
     def repeats(self) -> bool:
-        """True where it has arrived and goes once more, so that a newer run need not wait for it."""
+        """True where it has arrived and is sent once more, so that a newer run need not wait for it."""
 
 
 class Succession:
-    """One run among those of this process under its stream key that are not through.
+    """One run in the row of those that this process has under one stream key, and that are not over.
 
     Args:
         account: for whom.
@@ -37,7 +37,7 @@ class Succession:
     Attributes:
         on_phone: whether the phone shows it, as far as is known.
         end_delivery: its end, when the block is over.
-        predecessor: the next older run that is not through.
+        predecessor: the next older run in the row.
         successor: the next newer one.
         is_replaced: whether a newer run has taken its place on the screen.
     """
@@ -57,12 +57,12 @@ class Succession:
 
     @property
     def is_in_flight(self) -> bool:
-        """True while a request that shows it is on its way."""
+        """True while a request that shows it is in flight."""
         raise NotImplementedError
 
     @property
     def older(self) -> Iterator[Self]:
-        """Those of older runs, the newest first."""
+        """The older runs in the row, the newest first."""
         older = self.predecessor
         while older is not None:
             yield older
@@ -70,7 +70,7 @@ class Succession:
 
     @property
     def newer(self) -> Iterator[Self]:
-        """Those of newer runs, the oldest first."""
+        """The newer runs in the row, the oldest first."""
         newer = self.successor
         while newer is not None:
             yield newer
@@ -78,7 +78,7 @@ class Succession:
 
     @property
     def is_preceded(self) -> bool:
-        """True while the end of an older run in this process has yet to arrive, or is on its way once more."""
+        """True while the end of an older run in this process has yet to arrive, or is in flight once more."""
         for older in self.older:
             end = older.end_delivery
             if older.is_in_flight or end is None or end.is_in_flight or not end.repeats:
@@ -93,7 +93,7 @@ class Succession:
 
     @property
     def may_be_seen(self) -> bool:
-        """True where it may be on the screen by now, by a state or by an end that has it appear."""
+        """True where it may be on the screen, because of a state, or of an end that has it appear first."""
         end = self.end_delivery
         return self.on_phone is not OnPhone.NO or self.is_in_flight or (end is not None and end.is_in_flight)
 
@@ -104,14 +104,14 @@ class Succession:
 
     @property
     def older_began_by(self) -> float:
-        """By when what counts as an older run has begun, in seconds since the epoch; a worker may ask.
+        """When a run has begun at the latest that counts as older, in seconds since the epoch; a worker may ask.
 
-        While this run goes on that is any other: one that has begun later is over by now.
+        While this run goes on every other one counts, since even one that began later is over by now.
         """
         return float("inf") if self.end_delivery is None else self.began_at
 
     def unlink(self) -> None:
-        """Leave the row; the dispatcher's lock is held."""
+        """Leave the row. The caller holds the dispatcher's lock."""
         older, newer = self.predecessor, self.successor
         if newer is not None:
             newer.predecessor = older

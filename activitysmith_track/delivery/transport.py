@@ -21,7 +21,7 @@ def load() -> None:
 
 
 class _Connections:
-    """A client and the requests that use it: it is closed when the last of them is over, no earlier.
+    """A client and the requests that use it, which is closed only when the last of them is over.
 
     A connection that is being opened while its client is closed would stay open, with nobody left to close it.
     """
@@ -34,9 +34,9 @@ class _Connections:
         self._is_left = False
 
     def enter(self) -> object | None:
-        """Begin a request; `None` where they are about to be closed, else what to `leave` with."""
+        """Begin a request; returns what to `leave` with, or `None` where the client is to be closed."""
         user = object()
-        self._users.add(user)  # before the look: either `close` sees it, or it sees that `close` was called
+        self._users.add(user)  # first: either `close` sees this user, or this sees that `close` was called
         if not (self._is_left or self.client.is_closed):
             return user
         self.leave(user)
@@ -48,7 +48,7 @@ class _Connections:
         self._close_if_unused()
 
     def close(self) -> None:
-        """Have no more requests begin, and close the client after those that are on their way."""
+        """Have no more requests begin, and close the client after those that are in flight."""
         self._is_left = True
         self._close_if_unused()
 
@@ -89,10 +89,10 @@ class HttpTransport:
             connections.leave(user)
 
     def _connect(self, closed: _Connections | None = None) -> _Connections:
-        """Return connections that can be used, other than those that were found closed."""
+        """Return connections that can be used, other than the ones that were found closed."""
         try:
             load()
-        except Exception as error:  # the interpreter leaves, and refuses what a module wants to begin
+        except Exception as error:  # the interpreter exits, and refuses what a module needs
             what = f"what sending needs cannot be imported: {error!r}"
             raise ConnectionFailed(what, delivered=False) from error
         with certificates, importing():  # in this order: who waits at a gate holds no lock
@@ -105,7 +105,7 @@ class HttpTransport:
             return connections
 
     def close(self) -> None:
-        """Close the connections, after the requests that are on their way; a next request opens new ones."""
+        """Close the connections, after the requests that are in flight; a next request opens new ones."""
         connections, self._connections = self._connections, None
         if connections is not None:
             connections.close()

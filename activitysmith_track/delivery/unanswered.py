@@ -1,4 +1,4 @@
-"""Requests of which nobody knows what became: what they may do to a card, and how many updates iOS counts at most.
+"""Requests without an answer: what they may still do to a card, and as how many updates iOS may count them.
 
 A request that was given up is carried out at once, a little later, behind newer ones, or never. So an update counts
 as soon as it may have arrived. What is sent once more as it was changes nothing on the card, and does not count,
@@ -14,12 +14,12 @@ from .bodies import opens_anew
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-LATE_SECONDS = 5.0  # in which a request may be carried out that was given up
-STRAGGLER_SECONDS = 1.0  # after that, by which nothing of an earlier process arrives any more
+LATE_SECONDS = 5.0  # in which a request that was given up may be carried out
+STRAGGLER_SECONDS = 1.0  # more, after which nothing of an earlier process arrives any more
 
 
 def landed_by(now: float, attempt_seconds: float) -> float:
-    """Return from when on nothing arrives any more that another process has on its way now.
+    """Return when every request that another process has in flight now has arrived, or never will.
 
     Args:
         now: on any clock.
@@ -29,7 +29,7 @@ def landed_by(now: float, attempt_seconds: float) -> float:
 
 
 def through_by(now: float, attempt_seconds: float) -> float:
-    """Return from when on not even that is carried out any more which another process gives up of it."""
+    """Return when none of these can be carried out any more, even if the other process gives it up."""
     return landed_by(now, attempt_seconds) + LATE_SECONDS
 
 
@@ -38,9 +38,9 @@ class _Late:
 
     Attributes:
         body: what it shows; `None` for one that ends the card.
-        until: when it is no more.
-        counts: it is among the updates that are counted.
-        separates: no state counts yet for having been sent both before this and after it.
+        until: when it can no longer be.
+        counts: whether it is among the updates that are counted.
+        separates: whether it may still make a state count twice that was sent before it and again after it.
     """
 
     __slots__ = ("body", "counts", "separates", "until")
@@ -50,9 +50,9 @@ class _Late:
 
 
 class Unanswered:
-    """What was given up of one stream, whatever run sent it.
+    """The requests of one stream that were given up without an answer, whichever run sent them.
 
-    It is changed by the scheduler's thread alone; a worker may ask until when something may come.
+    Only the scheduler's thread changes it; a worker may ask until when something may arrive.
     """
 
     __slots__ = ("_last", "_last_at", "_late")
@@ -74,21 +74,21 @@ class Unanswered:
         self._late.append(_Late(body, now + LATE_SECONDS))
 
     def may_appear_until(self, other_than: Mapping[str, Any] | None = None) -> float:
-        """Return until when the card may appear, or change, by what was given up, other than a certain state."""
+        """Return until when an unanswered request may show the card, with any but a certain state."""
         return max((late.until for late in self._late if late.body not in (None, other_than)), default=0.0)
 
     @property
     def may_end_until(self) -> float:
-        """Until when the card may be ended by what was given up."""
+        """Until when an unanswered request may end the card."""
         return max((late.until for late in self._late if late.body is None), default=0.0)
 
     @property
     def may_change_until(self) -> float:
-        """Until when the card may be changed, or ended."""
+        """Until when an unanswered request may change the card, or end it."""
         return max(self.may_appear_until(), self.may_end_until)
 
     def is_over(self, now: float) -> bool:
-        """Tell whether nothing may come any more."""
+        """Tell whether none of them can arrive any more."""
         return now >= self.may_change_until
 
     # -- how many updates iOS counts at most
@@ -97,7 +97,7 @@ class Unanswered:
         """Note that the card has appeared by what was sent at a time.
 
         Returns:
-            The updates that count already: what may come behind that.
+            The updates that count already, since they may arrive after it.
         """
         self._sent(None, at)
         for late in self._late:
@@ -138,18 +138,18 @@ class Unanswered:
         """
         moved = self._move_between(body, at)
         counts = changed and (opens_anew(body) or body != self._last or self._is_separated(body))
-        if changed and not counts:  # so that what was sent before has not been carried out by now
+        if changed and not counts:  # so the earlier request has not been carried out yet
             self._count_instead(body, most=len(self._late))
         self._sent(None, at)
         return moved + counts
 
     def is_free(self, body: Mapping[str, Any]) -> bool:
-        """Tell whether it changes nothing on the card to send a state, since that is what was sent last."""
+        """Tell whether sending a state changes nothing on the card, since that state was sent last."""
         return body == self._last and not opens_anew(body) and not any(self._between(body))
 
     @property
     def kept(self) -> tuple[int, float]:
-        """How many updates are kept in hand, and until when, for what counts if another state comes before it."""
+        """How many updates to keep in hand, and until when, for late requests that count if another state comes."""
         kept = [late.until for late in self._late if late.body is not None and not late.counts]
         return len(kept), max(kept, default=0.0)
 
@@ -158,12 +158,12 @@ class Unanswered:
         self._late = [late for late in self._late if late.until > at]
 
     def _count_instead(self, body: Mapping[str, Any], most: int) -> None:
-        """Count this in the place of as many as were sent before, as it was, and may come behind it."""
+        """Count this in the place of late requests with the same state, at most so many of them."""
         for late in [late for late in self._late if late.counts and late.body == body][:most]:
             late.counts = False
 
     def _move_between(self, body: Mapping[str, Any], at: float) -> int:
-        """Have a state come between what was sent before it and what was sent once more; return what that counts."""
+        """Count one late repetition that this other state now comes before; returns 0 or 1 more update."""
         for late in self._late:
             if late.until > at and late.body not in (None, body) and not late.counts:
                 late.counts = True
@@ -171,14 +171,14 @@ class Unanswered:
         return 0
 
     def _is_separated(self, body: Mapping[str, Any]) -> bool:
-        """Tell whether another state may come between this one and what was sent before, as it was; one does once."""
+        """Tell whether another state may come between this one and its last sending; each of those does once."""
         for late in self._between(body):
             late.separates = False
             return True
         return False
 
     def _between(self, body: Mapping[str, Any]) -> Iterator[_Late]:
-        """Yield the other states that may come between this one and what was sent before."""
+        """Yield the late requests whose other state may come between this state and its last sending."""
         for late in self._late:
             if late.until > self._last_at and late.body not in (None, body) and late.separates:
                 yield late

@@ -1,4 +1,4 @@
-"""Which of several cards goes first, where not all may go: what is most wrong on the screen."""
+"""Which of several cards is updated first, where not all may be: the one that is most wrong on the screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class UpdateQueue:
-    """The task that sends what is ready: where not all of it may go, what is most wrong on the screen first."""
+    """The task that sends the states that are ready, that of the card that is most wrong on the screen first."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -36,14 +36,14 @@ class UpdateQueue:
         return later
 
     def _by_staleness(self, now: float) -> list[tuple[Activity, ActivityState]]:
-        """Return what is ready, with its state, what is most wrong on the screen first."""
+        """Return the ready activities with their states, the one that is most wrong on the screen first."""
         found: list[tuple[float, Activity, ActivityState]] = []
         for activity in list(self._ready):
             state = activity.state_to_send()
             stale = None if state is None else activity.screen.staleness(state, now)
             if state is None or stale is None:
                 del self._ready[activity]
-                self._dispatcher.scheduler.schedule(activity, now)  # it listens again
+                self._dispatcher.scheduler.schedule(activity, now)  # so that it listens again
             else:
                 found.append((stale, activity, state))
         found.sort(key=lambda each: -each[0])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Change:
-    """A change of a card for a fresh one: whether the old one has gone. The worker's while it is on its way."""
+    """The replacement of a card by a fresh one: whether the old one has been ended, as the worker notes."""
 
     __slots__ = ("is_begun",)
 
@@ -28,16 +28,16 @@ class Change:
 
 
 class Sending(NamedTuple):
-    """A request on its way.
+    """A request in flight.
 
     Attributes:
         at: when it was sent, on the runtime's clock.
         state: what it shows.
-        body: what was sent of that.
+        body: the body that was sent for it.
         begins: whether the card appears by it.
-        rotates: whether the card takes the place of an older one of this activity.
-        confirms: whether it makes sure that nothing else has changed the card.
-        change: how far a change of the card for a fresh one is.
+        rotates: whether a fresh card replaces the one on the screen.
+        confirms: whether it confirms the card, which others may have changed.
+        change: how far the replacement by a fresh card is.
     """
 
     at: float
@@ -50,7 +50,7 @@ class Sending(NamedTuple):
 
 
 def put_state(run: Succession, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
-    """Show a state, on a fresh card if the one on the screen is to go: the work of a job.
+    """Show a state, on a fresh card if the one on the screen is to be replaced: the work of a job.
 
     Args:
         run: whose card it is.
@@ -58,7 +58,7 @@ def put_state(run: Succession, sending: Sending, persistence: Persistence) -> tu
         persistence: where older runs' ends are kept.
 
     Returns:
-        The answer, and whether something of an older run may yet reach the card.
+        The answer, and whether a request of an older run may still reach the card.
     """
     if not sending.confirms:
         return _perform(run, sending), False

@@ -1,4 +1,4 @@
-"""What the process knows of its job, and what is to be said when that is gone: pure, and bounded."""
+"""What the process knows of its job, and what it is to deliver when the job is gone: pure, and bounded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Owed(NamedTuple):
         body: the request's body.
         at_least_once: True where a push may be sent again although it may have arrived.
         occurred_at: seconds since the epoch.
-        began_at: the same of the run whose end it is; 0 for a push.
+        began_at: the same for the beginning of the run whose end it is; 0 for a push.
     """
 
     method: str
@@ -44,7 +44,7 @@ class JobRecord:
         self.hello: dict[str, Any] | None = None
         self.left = False  # in order: the job said `bye`
         self._accounts: dict[int, tuple[str, str]] = {}
-        self._entries: dict[tuple[str, int], bytes] = {}  # as they came: parsed they would take several times that
+        self._entries: dict[tuple[str, int], bytes] = {}  # unparsed, which takes far less memory
         self._held = 0
 
     def take(self, frame: Mapping[str, Any], content: bytes) -> None:
@@ -63,7 +63,7 @@ class JobRecord:
             self._keep((_TAKEN_BACK_BY[kind], frame["id"]), b"")
 
     def _keep(self, key: tuple[str, int], content: bytes) -> None:
-        """Hold an entry in the place of its older one, or none; beyond the bounds nothing new is held."""
+        """Keep an entry in the place of its older one; empty content removes it. Beyond the bounds none is added."""
         held = self._held - len(self._entries.get(key, b"")) + len(content)
         if not content:
             self._entries.pop(key, None)
@@ -75,7 +75,7 @@ class JobRecord:
 
     @property
     def owes(self) -> bool:
-        """True where there is something to say."""
+        """True where there is something to deliver."""
         return bool(self._entries)
 
     def owed(self, now: float) -> list[Owed]:
@@ -111,7 +111,7 @@ class JobRecord:
         return [(self._accounts[frame["account"]], frame["owner"]) for frame in known]
 
     def _alarms(self, cards: list[dict[str, Any]], now: float) -> Iterator[Owed]:
-        """One failure, one push: the first card's, which says how many more there are; one for each account."""
+        """Yield one push for each account: that of its first card, which says how many more cards there are."""
         for account in dict.fromkeys(card["account"] for card in cards):
             own = [card for card in cards if card["account"] == account]
             alarming = [card for card in own if card["push"] is not None]

@@ -1,4 +1,4 @@
-"""One watchdog process, started so that it is no child of the job, and the pipe to it, which the job never waits for.
+"""One watchdog process, started so that it is no child of the job, and the pipe to it, on which the job never waits.
 
 The API key travels over the pipe too, never in the arguments or the environment.
 """
@@ -33,7 +33,7 @@ BLOCKED_SECONDS = 0.1  # between two looks at a pipe that is full
 
 
 class QueuedFrame(NamedTuple):
-    """A frame on its way to the process; one that does not live takes back an earlier one of its key."""
+    """A frame on its way to the process; one with `lives=False` takes back an earlier one of its key."""
 
     key: tuple[str, int]
     frame: bytes
@@ -51,12 +51,12 @@ class Line:
         self._known: set[tuple[str, int]] = set()
         self._pipe: int | None = None
         self._identity: tuple[int, int] | None = None
-        self._lent: set[int] = set()  # descriptors that are closed when the process stands
+        self._lent: set[int] = set()  # descriptors that are closed when the process is ready
 
     # -- starting
 
     def start(self, python: str, timing: Timing, seconds: float) -> None:
-        """Start the process and wait until it stands.
+        """Start the process and wait until it is ready.
 
         Raises:
             OSError, subprocess.SubprocessError, RuntimeError: where it cannot be.
@@ -100,7 +100,7 @@ class Line:
 
     def _return(self, *descriptors: int) -> None:
         for each in descriptors:
-            self._lent.discard(each)  # first, lest a child that is forked in between closes another one of its number
+            self._lent.discard(each)  # first: a child forked in between must not close another one of this number
             os.close(each)
 
     def _hello(self, timing: Timing) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class Line:
         self.flush()
 
     def put(self, queued: QueuedFrame) -> None:
-        """Have a frame written in the place of the one of its key that has not been."""
+        """Have a frame written, in the place of one of the same key that has not been written yet."""
         if queued.lives or queued.key in self._known:
             self._pending[queued.key] = queued
         else:
@@ -209,7 +209,7 @@ def _absolute(paths: list[str]) -> list[str]:
 
 
 def _await_ready(told: int, until: float, now: Callable[[], float]) -> int:
-    """Wait for the process to say that it stands, and return its number.
+    """Wait for the process to say that it is ready, and return its pid.
 
     Raises:
         OSError: when it does not, with the last line that it wrote.

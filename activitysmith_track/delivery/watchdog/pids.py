@@ -1,4 +1,4 @@
-"""Whether a process is gone, though its number may be another's by now."""
+"""Whether a process is gone, even if another process has its pid now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def is_gone(pid: int, started: int | None) -> bool:
-    """Tell whether a process has ended, even if nobody has reaped it or its number belongs to another by now."""
+    """Tell whether a process has ended, even if nobody has reaped it, or another process has its pid now."""
     if started is not None:
         return start_time(pid) != started
     try:

@@ -3,9 +3,9 @@
 `supervisor` starts it in a session of its own and feeds it over a pipe with frames; see `protocol`. It knows the
 crash state of each open card, and sleeps until the job says `bye`, the pipe closes, or the job's pidfd says that it
 is gone. Then it delivers what is left to say, for up to an hour, and exits. All of it is put into the outbox before
-the first attempt: a newer run of the same card takes its end away there, and what it has to give up a next process
-finds there. What the job has put there itself it takes over: what is gone by then was delivered, or a newer run has
-the card. While it waits it holds next to nothing: httpx is imported when there is something to send.
+the first attempt: there a newer run of the same card can take the end away, and a next process finds what this one
+has to give up. It also takes over what the job itself has put there; an entry that is gone by then was delivered, or
+a newer run has the card. While it waits it holds next to nothing: httpx is imported when there is something to send.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run_watchdog() -> None:  # pragma: no cover  # its process is without site, 
     process = WatchdogProcess()
     _keep_to_itself(process)
     try:
-        with contextlib.suppress(Exception):  # whatever it is, there is a duty
+        with contextlib.suppress(Exception):  # whatever goes wrong, what is owed is delivered
             process.wait()
         process.deliver()
     finally:
@@ -59,7 +59,7 @@ def _keep_to_itself(process: WatchdogProcess) -> None:  # pragma: no cover  # as
 
 
 class WatchdogProcess:
-    """The process: it waits for the job to go, and then delivers what is left to say.
+    """The process: it waits for the job to go, and then delivers what the job owes.
 
     Args:
         pipe: the descriptor that frames come from.
@@ -81,7 +81,7 @@ class WatchdogProcess:
         self._until = min(self._until, time.monotonic() + TERM_SECONDS)
 
     def wait(self) -> None:
-        """Return when the job is gone: by its bye, its closed pipe, or its pidfd."""
+        """Wait until the job is gone, as its bye, its closed pipe or its pidfd tells."""
         os.set_blocking(self._pipe, False)
         watched = select.poll()
         watched.register(self._pipe, select.POLLIN)
@@ -128,7 +128,7 @@ class WatchdogProcess:
             self._pidfd = os.dup(self._lent)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, self._lent)
-        with contextlib.suppress(OSError):  # the job has not waited
+        with contextlib.suppress(OSError):  # the job does not wait any more
             os.write(self._listener, b"\n%d\n%s" % (os.getpid(), READY))
         os.dup2(null, self._listener)
         os.close(null)
@@ -137,10 +137,10 @@ class WatchdogProcess:
         hello = self.record.hello
         return hello is not None and is_gone(hello["pid"], hello["started"])
 
-    # -- what is left to say
+    # -- what the job owes
 
     def deliver(self) -> None:
-        """Deliver what is left to say, or leave it to a next process when the time is over."""
+        """Deliver what the job owes, or leave it to a next process when the time is over."""
         hello = self.record.hello
         if hello is None or not self.record.owes:
             return
@@ -155,12 +155,12 @@ class WatchdogProcess:
 
     @staticmethod
     def _make_importable(hello: Mapping[str, Any]) -> None:
-        """Have what the library needs found as it was in the job."""
+        """Make importable what the library needs, as it was in the job."""
         sys.path += [each for each in hello["sys_path"] if each not in sys.path]
         os.environ.update(hello["environment"])
         from importlib.util import find_spec
 
-        if not all(find_spec(name) for name in ("httpx", "platformdirs")):  # found by more than their path
+        if not all(find_spec(name) for name in ("httpx", "platformdirs")):  # they are not found by a path alone
             import site
 
             site.main()

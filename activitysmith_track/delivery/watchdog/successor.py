@@ -1,8 +1,8 @@
-"""Delivers what a job owes that is gone: what the watchdog's process does then.
+"""Delivers what a job owes that is gone; this runs in the watchdog's process.
 
-It stores everything in the outbox first, where a newer run of the job finds what would end its card, and what cannot
-be delivered in time is left to a next process. What the job has put there itself it takes over. From there on it is
-the delivery of every other process.
+It stores everything in the outbox first: there a newer run of the job finds an end that would hit its card, and a
+next process finds what cannot be delivered in time. It also takes over what the job itself has put there. From then
+on it delivers as every other process does.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from ..account import Account
     from ..entries import Entry
 
-LOOK_SECONDS = 1.0  # between two looks whether there is still time, which a signal may have made shorter
+LOOK_SECONDS = 1.0  # seconds between two looks at the time that is left, which a signal may shorten
 
 
 class _Unheard(Interpreter):
-    """An interpreter whose exit nobody waits for: the process ends when all is said."""
+    """An interpreter whose exit nobody waits for: the process ends when all is delivered."""
 
     def call_at_exit(self, handler: Callable[[], None]) -> bool:
         return False
 
 
 class PacedRuntime(Runtime):
-    """The world outside of the watchdog's process, with a patience of its own.
+    """The world outside of the watchdog's process, with its own waits between attempts.
 
     Args:
         attempt: seconds that one request may take.
@@ -84,7 +84,7 @@ class Successor:
         Args:
             owed: the requests.
             until: returns the runtime's time until which to try.
-            leases: what the job has in the outbox: API key and address, and the owner that it was there.
+            leases: where the job has something in the outbox: API key and address, and the job's name there.
         """
         dispatcher = self._dispatcher
         with self._temporary:
@@ -125,7 +125,7 @@ class Successor:
         return deliveries
 
     def _inherit(self, leases: Iterable[tuple[tuple[str, str], str]]) -> list[RecoveredDelivery]:
-        """Take over what the job has in the outbox, be it its own or what it had taken over itself."""
+        """Take over what the job has in the outbox: its own, and what it had taken over from others."""
         deliveries = []
         for key, owner in leases:
             account = self._dispatcher.account(*key)

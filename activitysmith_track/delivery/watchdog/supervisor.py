@@ -1,6 +1,6 @@
 """Keeps a process beside the job that speaks for it when it no longer can: killed, crashed, out of memory.
 
-What that process is told and does stands in `protocol` and `process`. Here is the job's side.
+This is the job's side; `protocol` says what the process is told, and `process` what it does.
 
 What ends a whole container or control group at once ends the watchdog with it: a container that is killed or whose
 first process dies, a batch system that kills a step, an OOM killer that is told to take the group.
@@ -8,7 +8,7 @@ first process dies, a batch system that kills a step, an OOM killer that is told
 
 from __future__ import annotations
 
-# All of it here and nothing on the thread, lest a child that is forked then is left with a module imported by half.
+# All imports stand here, none runs on the thread: a child that is forked meanwhile would have half a module.
 import contextlib
 import itertools
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger("activitysmith_track")
 
 
 class _Farewell:
-    """The last thing that the thread is told."""
+    """Tells the thread to say bye to the process and to end."""
 
     def __init__(self, until: float) -> None:
         self.until, self.heard = until, False
@@ -49,7 +49,7 @@ class _Farewell:
 class Watchdog:
     """Keeps a small process beside the job that speaks for it when it cannot.
 
-    No method raises, and none waits save `start` and `close`, for as long as they are told. A daemon thread starts
+    No method raises, and only `start`, `tell` and `close` wait, for as long as they are told. A daemon thread starts
     the process when there is something to guard, feeds it, starts it anew once if somebody ended it, and lets it go
     when there has been nothing to guard for a while. A forked child has none until it guards something of its own.
 
@@ -85,7 +85,7 @@ class Watchdog:
         self._lock = threading.RLock()  # short bookkeeping; reentrant for signal handlers
         self._thread: threading.Thread | None = None
         self._farewell: _Farewell | None = None
-        self._waiting: list[threading.Event] = []  # for the process to stand, or to be given up
+        self._waiting: list[threading.Event] = []  # for the process to be ready, or to be given up
         self._line: Line | None = None
         self._live: dict[tuple[str, int], bytes] = {}
         self._asked = False
@@ -107,7 +107,7 @@ class Watchdog:
         push: Mapping[str, Any] | None,
         began_at: float,
     ) -> None:
-        """Say what is to be told about a card if the job dies now; the newest call counts.
+        """Say how a card ends, and what is pushed, if the job dies now; the newest call counts.
 
         Args:
             card: a number of the caller's own.
@@ -123,7 +123,7 @@ class Watchdog:
         self._feed(("card", card), True, "card", id=card, account=account, stream_key=stream_key, **words)
 
     def disarm(self, card: int) -> None:
-        """Say that a card was ended, or is left up on purpose: there is nothing to tell about it any more."""
+        """Say that a card was ended, or is left up on purpose: the process need not end it any more."""
         self._feed(("card", card), False, "disarm", id=card)
 
     def entrust(
@@ -149,8 +149,8 @@ class Watchdog:
             body: the request's body.
             stream_key: the stream, for `end` and `keep`.
             at_least_once: True where a push may be repeated although it may have arrived.
-            occurred_at: seconds since the epoch, which late words name.
-            began_at: the same of the run whose end it is; see `Entry`.
+            occurred_at: seconds since the epoch; a request that is late names this time.
+            began_at: seconds since the epoch, when the run began whose end it is; see `Entry`.
         """
         self._feed(
             ("owed", owed),
@@ -167,7 +167,7 @@ class Watchdog:
         )
 
     def ack(self, owed: int) -> None:
-        """Say that what it was entrusted with has been delivered."""
+        """Say that the job has itself delivered what it had entrusted."""
         self._feed(("owed", owed), False, "ack", id=owed)
 
     def leases(self, api_key: str, base_url: str, owner: str) -> None:
@@ -184,18 +184,18 @@ class Watchdog:
         self._feed(("leases", account), True, "leases", id=account, account=account, owner=owner)
 
     def returned(self, api_key: str, base_url: str) -> None:
-        """Say that nothing of an account is there any more."""
+        """Say that nothing of an account is in the outbox under a lease of this job's any more."""
         account = self._account(api_key, base_url)
         self._feed(("leases", account), False, "returned", id=account)
 
     def start(self, timeout: float = 20.0) -> bool:
-        """Start the process before there is anything to guard, and wait until it stands.
+        """Start the process before there is anything to guard, and wait until it is ready.
 
         Args:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether it stands guard.
+            Whether there is a process now.
         """
         decided = threading.Event()
         self._asked = True
@@ -255,17 +255,17 @@ class Watchdog:
 
     @property
     def alive(self) -> bool:
-        """True while a process stands guard, as far as is known."""
+        """True while there is a process, as far as is known."""
         return self.pid is not None
 
     @property
     def starts(self) -> bool:
-        """True while there is no process yet, but will be one."""
+        """True while there is no process yet, but there will be one."""
         return not self._over and not self.alive
 
     @property
     def pid(self) -> int | None:
-        """The number of the process that stands guard."""
+        """The pid of the process, or `None`."""
         line = self._line  # which the thread may let go of at any moment
         return None if line is None else line.pid
 
@@ -344,7 +344,7 @@ class Watchdog:
 
     @property
     def _calls(self) -> bool:
-        """True where there is something for which a process is started: what is on the disk is safe without."""
+        """True where there is something for which a process is started; what is on disk needs none."""
         return any(kind not in ("account", "leases") for kind, _ in list(self._live))  # `begin_close`: on any thread
 
     def _note(self, queued: QueuedFrame) -> None:
@@ -381,14 +381,14 @@ class Watchdog:
         self._line = line = Line(self._outbox, self._now)
         try:
             line.start(self._interpreter or interpreter(), self._timing, seconds)
-        except Exception as error:  # from no processes left to no shell: the job goes on without
+        except Exception as error:  # no shell, no more processes, or whatever: the job goes on without
             self._give_up(f"activitysmith_track: the watchdog could not be started: {error}")
             return
         self._busy_at = self._now()
         for key, frame in self._live.items():
             line.put(QueuedFrame(key, frame, True))
-        # What was said meanwhile may take back what it has not been told yet. And if the job leaves by now, no card
-        # is told without the bye: the interpreter may stop this thread between two writes.
+        # What was said meanwhile may take back frames that are not written yet. And if the job leaves now, no card is
+        # written without the bye: the interpreter may stop this thread between two writes.
         if self._receive(wait=False) is None:
             line.flush()
 
@@ -453,7 +453,7 @@ def interpreter() -> str:
 
 
 def _hold_broken_pipes() -> None:
-    """Block SIGPIPE on this thread: the job may have given it back its default, which would end the job."""
+    """Block SIGPIPE on this thread: its default action, which the job may have restored, would end the job."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGPIPE,))
 
 
