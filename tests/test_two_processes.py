@@ -495,3 +495,22 @@ def test_an_end_that_looked_for_itself_is_seen_once(story: Story) -> None:
     assert story.card() == (True, "red", "newer")
     shown = [each for each in story.world.service.activities.values() if each.metadata.get("run") == "newer"]
     assert len(shown) == 1
+
+
+def test_a_countdown_that_another_process_has_ended(story: Story) -> None:
+    """Its next change finds no card, and begins it anew at once: what a running one takes is not asked for again."""
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(30)
+        newer = story.timer(other, "job", run="newer")
+        story.world.sleep(0.06)
+        story.end(older)
+        story.world.sleep(0.2)
+        newer.update(subtitle="half", important=True)
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+    assert len([each for each in story.world.service.requests if each.method == "PUT"]) < 8

@@ -431,8 +431,7 @@ class Activity(Succession):
             self._move(self._life_between_requests)
         elif self._is_missing(error, sending):
             self._move(Life.SHOWN)
-            self.screen.certainty.may_have_ended = True
-            self.screen.certainty.check(now)
+            self.screen.certainty.miss(now)
         elif self.on_phone is OnPhone.YES:
             self._move(Life.SHOWN)
             if self.screen.refuse(error, sending, now + REFUSAL_RETRY):

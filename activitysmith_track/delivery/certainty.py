@@ -29,6 +29,10 @@ class Certainty:
         """Have the card confirmed at a time, or at a later one that was asked for before."""
         self.check_at = when if self.check_at == float("inf") else max(when, self.check_at)
 
+    def miss(self, now: float) -> None:
+        """Note that the card is not there: it begins anew at once, whatever it is confirmed for later."""
+        self.check_at, self.may_have_ended = now, True
+
     def settle(self) -> None:
         """Note that there is nothing to confirm."""
         self.check_at, self.may_have_ended = float("inf"), False
