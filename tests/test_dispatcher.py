@@ -225,6 +225,9 @@ def test_account_rate() -> None:
     assert all(later - earlier >= 60 for earlier, later in zip(sent, sent[50:], strict=False))
     assert account.rate_limited(clock.now, RateLimited(429, {}, retry_after=7)) == clock.now + 7
     assert account.open_at(clock.now, Urgency.END) >= clock.now + 7
+    at_once = RateLimited(429, {}, retry_after=0)  # which would use up the minute's rate in a moment
+    clock.now += 20
+    assert account.rate_limited(clock.now, at_once) == clock.now + 1
     account.close()
 
 

@@ -25,6 +25,7 @@ REQUESTS_PER_MINUTE = 60  # the account's rate
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot is tried again
 RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
+LEAST_SILENCE = 1.0  # seconds after a 429 that asks for less: else one after the other would use up the minute's rate
 LONGEST_FOREIGN = 60.0  # seconds of silence at most after a 429 that a proxy or the like sent, not the service
 OUTAGE_AFTER = 3  # failures in a row after which one request at a time asks whether the service is back
 DEBTS_AT_ONCE = 2  # deliveries for earlier processes that may be in flight at the same time
@@ -145,7 +146,7 @@ class Account:
 
     def rate_limited(self, now: float, error: TooManyRequests) -> float:
         """Note a 429 and return when to try again."""
-        seconds = RATE_RETRY if error.retry_after is None else error.retry_after
+        seconds = RATE_RETRY if error.retry_after is None else max(LEAST_SILENCE, error.retry_after)
         if error.foreign:
             seconds = min(LONGEST_FOREIGN, seconds)
         self._closed_until = max(self._closed_until, now + seconds)
