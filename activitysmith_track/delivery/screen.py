@@ -75,7 +75,8 @@ class Screen:
         if sent is None or now >= self.rotate_at:
             return now
         if self.unknown is not None:
-            is_as_it_was = self._goes_as_it_was(now) and mark == self.unknown.mark
+            is_due = mark == self.unknown.mark or self._may_begin_anew(now)
+            is_as_it_was = is_due and self._goes_as_it_was(now)
             return now if is_as_it_was else max(now, self.pace.transition_at())
         confirm = self._confirm_due(now)
         if confirm is not None and confirm <= now:
@@ -96,10 +97,13 @@ class Screen:
     def _goes_as_it_was(self, now: float) -> bool:
         """Tell whether the state without an answer is sent once more unchanged: that is no further update.
 
-        The current state follows at once. If the card may have been ended, a state that begins it anew is built.
+        The current state follows at once. If the card may have been ended, a timer is built anew, for its clock has
+        gone on; any other state begins the card as well as the current one would.
         """
         unknown = self.unknown
-        if unknown is None or self.gives_way or self._may_begin_anew(now):
+        if unknown is None or self.gives_way:
+            return False
+        if self._may_begin_anew(now) and unknown.body["content_state"].get("type") == "timer":
             return False
         return self.unanswered(now).is_free(without_opening(unknown.body))
 
