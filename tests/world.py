@@ -561,7 +561,8 @@ class WorldRuntime(Runtime):
 
     def __init__(self, process: Process) -> None:
         self._process, self._world = process, process.world
-        super().__init__(lambda: process.world.now, process.world.wall)
+        # No two processes begin in the same instant, by which older and newer runs are told apart.
+        super().__init__(lambda: process.world.now, lambda: process.world.wall() + process.number * 1e-6)
         self.attempt_seconds = 5.0  # however patient the other tests are
         self.interpreter = WorldInterpreter()  # type: ignore[assignment]
 
