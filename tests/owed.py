@@ -16,7 +16,7 @@ from activitysmith_track.delivery.state import CopyOwner
 class Owed:
     """Stands in for a delivery."""
 
-    may_have_arrived = is_in_flight = False
+    may_have_arrived = is_in_flight = may_come_late = False
 
     def __init__(self, account: Any, entry: Entry, owner: CopyOwner = CopyOwner.NOBODY) -> None:
         self.account_key, self.entry, self.copy_owner = account.key, entry, owner

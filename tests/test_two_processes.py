@@ -514,3 +514,76 @@ def test_a_countdown_that_another_process_has_ended(story: Story) -> None:
     story.play(work)
     assert story.card() == (False, None, "newer")
     assert len([each for each in story.world.service.requests if each.method == "PUT"]) < 8
+
+
+@pytest.mark.parametrize("answer", ["cut", "lost"])
+def test_a_card_that_an_older_end_hits_twice(story: Story, answer: str) -> None:
+    """The newer run has brought it back in between, and knows of no answer; it shows nothing new for a long time."""
+    story.goes_by_run(
+        older_DELETE=[Fate("late", 2.2, 0.0), Fate("late", 4.4, 0.0)], newer_PUT=["ok", "page 404", answer]
+    )
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(60)
+        story.fail(older)
+        story.world.sleep(3.6)
+        story.block(other, "job", run="newer")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("newer_first", [False, True])
+def test_an_older_start_that_lands_when_a_third_process_has_ended_the_newer_run(
+    story: Story, newer_first: bool, keep: bool
+) -> None:
+    """The newer run's end has taken the older one's place in the outbox, and goes once more."""
+    starts = iter([Fate("late", 4.5, 0.0)])
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number == 1 and request.method != "POST":
+            return next(starts, "503")
+        return "503" if process.number == 2 and request.method == "DELETE" else "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(0.01)
+        newer = story.block(other, "job", run="newer", keep=keep)
+        story.world.sleep(0.02)
+        for handle in (newer, older) if newer_first else (older, newer):
+            story.fail(handle)
+            story.world.sleep(1)
+        other.exit()
+        story.world.sleep(5.23 - story.now)
+        story.block(Process(story.world, 2), "another")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card() == (True, "red", "newer")
+
+
+@pytest.mark.parametrize("seconds", [0.1, 4.0, 5.2])
+def test_a_start_that_lands_when_another_process_has_ended_the_card(story: Story, seconds: float) -> None:
+    """The process that has left could not wait for its start, so its end goes once more."""
+    story.goes_by_run(older_PUT=[Fate("late", 4.5, 0.0)], older_DELETE=["503"] * 3)
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(seconds)
+        story.fail(older)
+        one.exit()
+        story.world.sleep(0.5)
+        story.block(other, "another")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card() == (True, "red", "older")
+    assert story.owed == []

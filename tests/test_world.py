@@ -95,7 +95,7 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
     one = rng.choice(ids) if ids else "none"
     calls: dict[str, Sequence[Any]] = {
         "put": ([_entry(world, ids, rng)], owner, rng.choice((0.0, 60.0, 180.0))),
-        "leave": ([_entry(world, ids, rng)], [(each, owner) for each in some], some[:1]),
+        "leave": ([_entry(world, ids, rng)], [(each, owner) for each in some], some[:1], some[1:]),
         "claim": ("fingerprint", "http://127.0.0.1/api", owner, world.wall(), 60.0),
         "begin": (one, owner, 60.0),
         "inherit": ("fingerprint", "http://127.0.0.1/api", rng.choice("abc"), owner, 60.0),
@@ -103,7 +103,7 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "next_lease_end": ("fingerprint", "http://127.0.0.1/api", owner),
         "look_back": (
             *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), owner, world.wall(), world.wall() - 20.0),
-            *rng.choice(((), (13.0,))),
+            *rng.choice(((), (13.0,), (13.0, _entry(world, list(ids), rng)), (13.0, _entry(world, ids[:-1], rng)))),
         ),
         "over": (one, owner),
         "delivered": (some,),

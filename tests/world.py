@@ -16,7 +16,7 @@ import itertools
 import json
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -882,24 +882,28 @@ class MemoryOutbox:
     ) -> bool:
         until = self._now() + min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
-        self._insert(entries, sent=sent)
+        entries = list(entries)
+        self._insert(entries, {entry.id for entry in entries} if sent else ())
         if owner is not None:
             for row in self._find(entry.id for entry in entries):
                 row.owner, row.until = owner, until
         return True
 
-    def _insert(self, entries: Iterable[Entry], *, sent: bool = False) -> None:
+    def _insert(self, entries: Iterable[Entry], sent: Collection[str] = ()) -> None:
         self._shelf.was_used = True
         self._prune()
         rows = self._shelf.rows
         for entry in (replace(each, began_at=min(each.began_at, each.occurred_at)) for each in entries):
-            if any(row.entry.id == entry.id for row in rows):
+            known = next(self._find([entry.id]), None)
+            if known is not None:
+                if entry.id in sent:
+                    self._note(known, sent=True)
                 continue
             older = next((row for row in rows if _is_same_card(row.entry, entry)), None)
             times = entry.began_at, entry.occurred_at
             self._world.judge.has_no_secret(repr(entry), "the outbox")
             made = Row(entry, self._now())
-            if sent:
+            if entry.id in sent:
                 self._note(made, sent=True)
             if (
                 older
@@ -914,16 +918,22 @@ class MemoryOutbox:
         del rows[: max(0, len(rows) - KEPT_ENTRIES)]
 
     def leave(
-        self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]], in_flight: Iterable[str] = ()
+        self,
+        entries: Iterable[Entry],
+        leases: Iterable[tuple[str, str]],
+        in_flight: Collection[str] = (),
+        late: Collection[str] = (),
     ) -> bool:
         self._world.disk()
-        self._insert(entries)
+        entries, sent = list(entries), {*in_flight, *late}
+        self._insert(entries, sent)
         for each, owner in leases:
             for row in self._find([each]):
                 if row.owner == owner:
                     row.free(self._now())
         for row in self._find(in_flight):
             row.begun = int(self._now()) if row.entry.kind != "push" else row.begun
+        for row in self._find(sent - {entry.id for entry in entries}):
             self._note(row, sent=True)
         return True
 
@@ -1051,11 +1061,13 @@ class MemoryOutbox:
         began_at: float,
         since: float,
         late: float = 0.0,
+        end: Entry | None = None,
     ) -> float | None:
         if not self.exists():
             return 0.0
         self._world.disk()
-        is_same: Callable[[Entry], bool] = lambda entry: entry.stream_key == stream_key and entry.run != owner  # noqa: E731
+        own = owner if end is None else end.run
+        is_same: Callable[[Entry], bool] = lambda entry: entry.stream_key == stream_key and entry.run != own  # noqa: E731
         same = [row for row in self._shelf.rows if row.entry.kind != "push" and is_same(row.entry)]
         if self._is_under_way(same, owner):
             return None
@@ -1064,7 +1076,10 @@ class MemoryOutbox:
                 self._settle(row, lives=self._lives(row))
         marks = [mark for mark in self._shelf.marks.values() if is_same(mark.entry)]
         now = self._now()
-        unanswered = [mark.sent for mark in marks if since - late <= mark.sent <= now]
+        sent = [mark.sent for mark in marks]
+        if end is not None and end.id in self._shelf.marks:
+            sent.append(self._shelf.marks[end.id].before)
+        unanswered = [at for at in sent if since - late <= at <= now]
         return max([0.0, *unanswered, *(mark.answered for mark in marks if since <= mark.answered <= now)])
 
 

@@ -207,10 +207,10 @@ class Delivery:
     def _keep(self) -> None:
         entry = self.copy()
         if entry is not None:
-            self.persistence.keep(self, entry, sent=self._may_come_late)
+            self.persistence.keep(self, entry, sent=self.may_come_late)
 
     @property
-    def _may_come_late(self) -> bool:
+    def may_come_late(self) -> bool:
         """True while the service may still carry out an earlier request for the same card."""
         return False
 
@@ -242,7 +242,7 @@ class Delivery:
             raise  # nothing was sent, and the copy stays what it is
         except Exception as error:
             if self._is_owed_after(error):
-                persistence.over(self, sent=retry.may_have_arrived(error) or self._may_come_late)
+                persistence.over(self, sent=retry.may_have_arrived(error) or self.may_come_late)
             else:
                 self._clear()
             raise

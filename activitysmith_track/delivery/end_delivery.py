@@ -231,7 +231,8 @@ class EndDelivery(Delivery):
         return known.may_appear_until(self._last_state)
 
     @property
-    def _may_come_late(self) -> bool:
+    def may_come_late(self) -> bool:
+        """True while the service may still carry out an earlier request for the same card."""
         return self.activity.is_in_flight or self._may_appear_until > self.dispatcher.clock()
 
     @property

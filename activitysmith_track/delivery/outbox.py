@@ -55,7 +55,8 @@ class Outbox(OutboxFile):
             entries: what is owed.
             owner: who goes on trying to deliver them, so that nobody else claims them meanwhile; see `claim`.
             lease_seconds: how long from now, at most five minutes; `begin` renews it.
-            sent: True where the service may have carried them out already.
+            sent: True where the service may have carried them out already, or may yet carry out an earlier request
+                for the same cards.
 
         An `end` or `keep` replaces one of the same stream whose run began earlier, or that occurred earlier in the
         same run. When the runs began is compared first, since a killed job's end is noted a moment late, when the
@@ -73,14 +74,18 @@ class Outbox(OutboxFile):
         leases = [(owner, until, row[0]) for row in rows] if owner is not None else []
 
         def work(base: sqlite3.Connection) -> bool:
-            self._insert(base, rows, sent=sent)
+            self._insert(base, rows, {row[0] for row in rows} if sent else ())
             base.executemany("UPDATE entries SET owner = ?, leased_until = ? WHERE id = ?", leases)
             return True
 
         return self.transact(work, False, create=True) and whole
 
     def leave(
-        self, entries: Iterable[Entry], leases: Iterable[tuple[str, str]], in_flight: Collection[str] = ()
+        self,
+        entries: Iterable[Entry],
+        leases: Iterable[tuple[str, str]],
+        in_flight: Collection[str] = (),
+        late: Collection[str] = (),
     ) -> bool:
         """Leave entries to whoever claims them next, all in one transaction, since the process is about to exit.
 
@@ -88,6 +93,7 @@ class Outbox(OutboxFile):
             entries: what nobody has kept yet; see `put`.
             leases: ids of what is kept or put in now, each with the owner who gives its lease back; see `release`.
             in_flight: ids of what may still arrive, so that `hold_ends` waits for it.
+            late: ids of ends of cards that an earlier request may yet bring back; see `look_back`.
 
         Returns:
             True when all of it is safely on disk.
@@ -95,13 +101,14 @@ class Outbox(OutboxFile):
         rows, whole = self._rows(entries)
         released = [(self._clock(), each, owner, owner) for each, owner in leases]
         begun = [(int(self._clock()), each) for each in in_flight]
+        sent = {*in_flight, *late}
 
         def work(base: sqlite3.Connection) -> bool:
             if rows:
-                self._insert(base, rows)
+                self._insert(base, rows, sent)
             base.executemany(_RELEASE, released)
             base.executemany("UPDATE entries SET begun = ? WHERE id = ? AND kind != 'push'", begun)
-            for each in in_flight:
+            for each in sorted(sent - {row[0] for row in rows}):
                 self._note(base, each, sent=True)
             return True
 
@@ -352,6 +359,7 @@ class Outbox(OutboxFile):
         began_at: float,
         since: float,
         late: float = 0.0,
+        end: Entry | None = None,
     ) -> float | None:
         """Tell when an older run has last sent an end that may have ended a newer run's card.
 
@@ -361,10 +369,12 @@ class Outbox(OutboxFile):
             key_fingerprint: of the API key at hand; see `_endpoint`.
             base_url: the service's address.
             stream_key: the card.
-            owner: the process of the newer run, whose own entries are left out.
+            owner: the process that asks; unless `end` is given, its own entries are left out.
             began_at: seconds since the epoch, when the newer run began.
             since: seconds since the epoch, when it got the card.
             late: an end that was sent up to so many seconds before that, and never answered, counts as well.
+            end: the end of the newer run, where the process that asks sends it for one that is gone. What that had
+                sent before counts as well, since it may bring the card back.
 
         Returns:
             Seconds since the epoch; 0 where none was sent, or where the clock was set back to before that. `None`
@@ -375,10 +385,8 @@ class Outbox(OutboxFile):
         now = self._clock()
 
         def work(base: sqlite3.Connection) -> float | None:
-            card, values = (
-                "key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ?",
-                (key_fingerprint, base_url, stream_key, owner),
-            )
+            card = "key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ?"
+            values = key_fingerprint, base_url, stream_key, owner if end is None else end.run
             same = f"kind != 'push' AND {card}"
             if _is_under_way(base, same, values, owner, now):
                 return None
@@ -391,6 +399,9 @@ class Outbox(OutboxFile):
             known = base.execute(found, values).fetchall()
             unanswered = [sent for sent, _ in known if isinstance(sent, float) and since - late <= sent <= now]
             answered = [at for _, at in known if isinstance(at, float) and since <= at <= now]
+            if end is not None:
+                own = base.execute("SELECT before FROM marks WHERE id = ?", (end.id,))
+                unanswered += [at for (at,) in own if isinstance(at, float) and since - late <= at <= now]
             return max([0.0, *unanswered, *answered])
 
         nothing: float | None = 0.0
@@ -465,7 +476,7 @@ class Outbox(OutboxFile):
         details = int(entry.at_least_once), occurred_at, entry.run, entry.attempts, began_at
         return entry.id, entry.kind, *account, text, *details
 
-    def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]], *, sent: bool = False) -> bool:
+    def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]], sent: Collection[str] = ()) -> bool:
         now = self._clock()
         self._prune(base, now)
         known = {key for (key,) in base.execute("SELECT id FROM entries")}
@@ -476,11 +487,13 @@ class Outbox(OutboxFile):
         ends = {tuple(found[:3]): (found[3:5], found[5]) for found in base.execute(of_streams)}
         for row in rows:
             if row[0] in known:
+                if row[0] in sent:
+                    self._note(base, row[0], sent=True)
                 continue
             known.add(row[0])
             is_newest = self._supersedes(base, ends, row, now)
             base.execute(_INSERT, (*row, now))
-            if sent:
+            if row[0] in sent:
                 self._note(base, row[0], sent=True)
             if not is_newest:  # its process learns that from the mark
                 self._settle(base, row[0], lives=True)

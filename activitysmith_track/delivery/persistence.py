@@ -55,6 +55,10 @@ if TYPE_CHECKING:
             """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
 
         @property
+        def may_come_late(self) -> bool:
+            """True while the service may still carry out an earlier request for the same card."""
+
+        @property
         def may_have_arrived(self) -> bool:
             """True while an attempt is in flight, and what it sends is better lost than sent twice."""
 
@@ -324,7 +328,13 @@ class Persistence:
         return bool(held)
 
     def look_back(
-        self, account: AccountKey, stream_key: str, began_at: float, since: float, late: float = 0.0
+        self,
+        account: AccountKey,
+        stream_key: str,
+        began_at: float,
+        since: float,
+        late: float = 0.0,
+        end: Entry | None = None,
     ) -> float | None:
         """Look whether an older run has sent an end since a card appeared; forget the ends that it still owes.
 
@@ -334,6 +344,7 @@ class Persistence:
             began_at: seconds since the epoch, when its run began.
             since: when the card appeared, on the runtime's clock.
             late: an end that was sent up to so many seconds before that, and never answered, counts as well.
+            end: its end, where this process is sending it for one that is gone; see `Outbox.look_back`.
 
         Returns:
             Until when such an end may arrive, on the runtime's clock; 0 where none was sent, `None` where another
@@ -343,7 +354,8 @@ class Persistence:
         if outbox is None or self._closed:
             return 0.0
         wall = self.runtime.wall()
-        sent = outbox.look_back(*_address(account), stream_key, self._owner, began_at, wall - (now - since), late)
+        appeared = wall - (now - since)
+        sent = outbox.look_back(*_address(account), stream_key, self._owner, began_at, appeared, late, end)
         return sent and through_by(now - (wall - sent), self.runtime.attempt_seconds)
 
     def forget(self, ids: list[str]) -> None:
@@ -561,6 +573,12 @@ class Parting:
         kept = [each.entry.id for each in self._kept if each.is_in_flight and each.entry]
         return {*kept, *(entry.id for delivery, entry in self._new if delivery.is_in_flight)}
 
+    @property
+    def late(self) -> set[str]:
+        """The ids of ends of cards that an earlier request may yet bring back."""
+        kept = [each.entry.id for each in self._kept if each.may_come_late and each.entry]
+        return {*kept, *(entry.id for delivery, entry in self._new if delivery.may_come_late)}
+
     def note(self) -> None:
         """Note what goes into the outbox, so that an attempt that fails now does not put it there again."""
         self.persistence._left.update(entry.id for _, entry in self.left)
@@ -613,14 +631,15 @@ def _store(partings: list[Parting], until: float, runtime: Runtime) -> None:
     entries = [entry for _, entry in itertools.chain.from_iterable(each.left for each in partings)]
     leases = list(itertools.chain.from_iterable(each.leases for each in partings))
     in_flight = set(itertools.chain.from_iterable(each.in_flight for each in partings))
+    late = set(itertools.chain.from_iterable(each.late for each in partings))
     with contextlib.ExitStack() as stack:
         for each in partings:
             stack.enter_context(each.persistence._leaving)
         for each in partings:
             each.note()
-        kept_all = outbox.leave(entries, leases, in_flight)
+        kept_all = outbox.leave(entries, leases, in_flight, late)
         if not kept_all and runtime.now() < until:
-            kept_all = outbox.leave(entries, leases, in_flight)  # the file may have been busy for once
+            kept_all = outbox.leave(entries, leases, in_flight, late)  # the file may have been busy for once
         if kept_all:
             for each in partings:
                 each.stored()

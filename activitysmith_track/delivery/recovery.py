@@ -40,7 +40,7 @@ class RecoveredDelivery(PushDelivery):
         is_recent: True where that process may still have a request in flight.
     """
 
-    __slots__ = ("_ends_left", "_sure_from", "_tries_until", "kind", "stream_key")
+    __slots__ = ("_ends_left", "_has_looked", "_sure_from", "_tries_until", "kind", "stream_key")
 
     is_debt = True
 
@@ -50,6 +50,7 @@ class RecoveredDelivery(PushDelivery):
         self.kind, self.stream_key = entry.kind, entry.stream_key or ""
         # An update of a process that has just gone may arrive after its end and bring the card back: it ends again.
         self._ends_left = 2 if is_recent and entry.kind == "end" else 0
+        self._has_looked = is_recent or entry.kind == "push"  # for other requests that may bring the card back
         self._sure_from = through_by(dispatcher.clock(), dispatcher.runtime.attempt_seconds)
         self._tries_until = float("inf")
 
@@ -139,7 +140,30 @@ class RecoveredDelivery(PushDelivery):
         for each in self._beside:
             self.dispatcher.wake_both(each)
 
+    def _perform(self, seconds: float) -> None:
+        try:
+            super()._perform(seconds)
+        except NotFound:
+            self._look_for_late_requests()
+            raise
+
+    def _look_for_late_requests(self) -> None:
+        """Have it sent once more if a request of its own run, or of an older one, may yet bring the card back.
+
+        An older run's end is not sent any more, since this one has taken its place in the outbox.
+        """
+        if self._has_looked or self.entry is None:
+            return
+        self._has_looked = True
+        now, later = self.dispatcher.clock(), through_by(0.0, self.dispatcher.runtime.attempt_seconds)
+        key, began_at = self.stream_key, self.entry.began_at
+        found = self.persistence.look_back(self.account_key, key, began_at, now, later, self.entry)
+        until = now + later if found is None else found
+        if until > now:
+            self._ends_left, self._sure_from = 1, until
+
     def _settle_copy(self) -> None:
+        self._look_for_late_requests()
         if self._ends_left:
             self.persistence.over(self)
         else:
