@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ._pacing import Budget
     from .blocks.current import current, step
     from .blocks.handle import Handle
-    from .blocks.options import Options
+    from .blocks.options import Options, PushOptions
     from .blocks.outcome import Outcome
     from .blocks.progress import Progress
     from .blocks.readings import Alert, Metrics, Stats, Value
@@ -43,6 +43,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Push",
+    "PushOptions",
     "Settings",
     "Stats",
     "Steps",
@@ -71,7 +72,7 @@ _HOMES = {
     "_pacing": "Budget",
     "blocks.current": "current step",
     "blocks.handle": "Handle",
-    "blocks.options": "Options",
+    "blocks.options": "Options PushOptions",
     "blocks.outcome": "Outcome",
     "blocks.progress": "Progress",
     "blocks.readings": "Alert Metrics Stats Value",

@@ -15,7 +15,7 @@ from .settings import unknown_option
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .blocks.options import Options
+    from .blocks.options import Options, PushOptions
     from .blocks.wrap import F
 
 __all__ = ["notify", "track_steps"]
@@ -77,12 +77,12 @@ def notify(
     /,
     *,
     on: Literal["failure", "success", "always"] = "failure",
-    **options: Unpack[Options],
+    **options: Unpack[PushOptions],
 ) -> NotifyBlock: ...
 
 
 def notify(
-    name: Any = None, /, *, on: Literal["failure", "success", "always"] = "failure", **options: Unpack[Options]
+    name: Any = None, /, *, on: Literal["failure", "success", "always"] = "failure", **options: Unpack[PushOptions]
 ) -> Any:
     """Tell by a push how a function, or a `with` block, ended; there is no Live Activity.
 

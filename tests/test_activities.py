@@ -14,7 +14,7 @@ import pytest
 from patience import standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import InvalidRequest, Options, payloads
+from activitysmith_track import InvalidRequest, Options, PushOptions, payloads
 from activitysmith_track._text import LONGEST_TEXT
 from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.blocks.key import slug
@@ -98,6 +98,7 @@ def test_bad_options(name: str, value: Any) -> None:
 def test_every_option_is_checked_and_tested() -> None:
     """The options of the type, of the checks, of these tests and of their documentation are the same."""
     names = set(Options.__annotations__)
+    assert set(PushOptions.__annotations__) == set(OF_PUSHES)
     assert set(OPTIONS) == names == {name for name, _ in BAD}
     # cleaned, since from Python 3.13 on a docstring comes without its indentation
     paragraphs = re.split(r"\n {4}(?! )", (inspect.getdoc(Options) or "").partition("Attributes:")[2])
@@ -146,7 +147,8 @@ def test_notify_takes_what_concerns_a_push(name: str) -> None:
 def test_every_function_takes_the_options(function: Callable[..., Any]) -> None:
     """Each signature ends in the shared options, and an unknown one names the nearest."""
     *_, last = inspect.signature(function).parameters.values()
-    assert (last.kind, last.annotation) == (inspect.Parameter.VAR_KEYWORD, "Unpack[Options]")
+    options = "PushOptions" if function is at.notify else "Options"
+    assert (last.kind, last.annotation) == (inspect.Parameter.VAR_KEYWORD, f"Unpack[{options}]")
     arguments = ([1], "job") if function is at.track else ("job",)
     with pytest.raises(TypeError, match="did you mean 'channels'"):
         function(*arguments, chanels="x")

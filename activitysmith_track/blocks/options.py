@@ -13,7 +13,23 @@ if TYPE_CHECKING:
     Told = bool | str | Push | Mapping[str, Any] | Callable[..., Any] | None
 
 
-class Options(TypedDict, total=False):
+class PushOptions(TypedDict, total=False):
+    """What `notify` takes: of the shared options those that concern a push; see `Options`."""
+
+    title: str | None
+    channels: Sequence[str] | str | None
+    tags: Sequence[str] | None
+    metadata: Mapping[str, Any] | None
+    on_failure: Told
+    on_success: Told
+    cancelled: Literal["stopped", "failure"]
+    ignore: type[BaseException] | tuple[type[BaseException], ...]
+    disable: bool | None
+    wait: bool | float
+    tracker: CoreTracker | None
+
+
+class Options(PushOptions, total=False):
     """What every handle, `track` and `track_steps` take; `None` means the default.
 
     Attributes:
@@ -48,7 +64,6 @@ class Options(TypedDict, total=False):
         tracker: the `Tracker` to use instead of the process's own.
     """
 
-    title: str | None
     subtitle: str | None
     key: str | None
     color: str | None
@@ -57,18 +72,8 @@ class Options(TypedDict, total=False):
     action: Action | Mapping[str, Any] | None
     secondary_action: Action | Mapping[str, Any] | None
     alert: Mapping[str, str] | str | None
-    channels: Sequence[str] | str | None
-    tags: Sequence[str] | None
-    metadata: Mapping[str, Any] | None
-    on_failure: Told
-    on_success: Told
-    cancelled: Literal["stopped", "failure"]
-    ignore: type[BaseException] | tuple[type[BaseException], ...]
     delay: float
     keep: bool
-    disable: bool | None
     eta: Literal["remaining", "clock"] | None
-    wait: bool | float
     stall_after: float
     watchdog: bool | None
-    tracker: CoreTracker | None
