@@ -21,6 +21,7 @@ COLORS = {"green": "done", "red": "failed", "gray": "stopped"}
 SOON = 10.5  # seconds after which a card says how its job ended, once the service answers
 HEARING = 0.5  # seconds in which a watchdog has surely heard of what was said
 REPAIRED = 15.0  # seconds after which a card is right again that something late has touched
+BUSY = 40  # requests of a process in a minute, after which a card may have to wait for the account's rate
 GIVEN_BACK = (
     20.0  # seconds after which a run has its card again that an older one has taken, once the service answers
 )
@@ -50,6 +51,7 @@ class Judge:
         self._unanswered: Counter[tuple[int, str]] = Counter()  # states on their way, by their process and path
         self._overtaken: set[int] = set()  # runs whose end was sent while a state of theirs was on its way
         self._was_full = False
+        self._hits: dict[int, Run] = {}  # the older run that has last taken a run's card
         self.hidden: set[str | None] = set()  # stream keys that are paused, or were refused once
         self._asked: dict[tuple[int, str], deque[float]] = {}  # when a process asked for a stream
         self.told: dict[object, Process] = {}  # pushes, by who has been told that they have arrived
@@ -279,6 +281,7 @@ class Judge:
     def _is_given_back(self, older: Run, newer: Run) -> None:
         self.notes["a card that was given back"] += 1
         hit = self.world.now
+        self._hits[newer.number] = older
 
         def look() -> None:
             world = self.world
@@ -290,7 +293,11 @@ class Judge:
                 or newer.key in self.hidden
             ):
                 return
-            trouble = max(hit, self._healed_at, world.silent_until, world.late_until)
+            if self._is_overtaken(newer):
+                return
+            busy = [sent for sent in newer.process.sent if sent > world.now - 60.0]
+            rate_at = busy[0] + 60.0 if len(busy) > BUSY else 0.0
+            trouble = max(hit, self._healed_at, world.silent_until, world.late_until, rate_at)
             if self._is_in_trouble or world.now < trouble + GIVEN_BACK:
                 world.at(max(world.now, trouble) + GIVEN_BACK, look)
                 return
@@ -488,7 +495,13 @@ class Judge:
         return len(beside) > SLOTS
 
     def _is_overtaken(self, run: Run) -> bool:
-        """Tell whether a stray request of a dead process has come since a moment before a block began."""
+        """Tell whether a stray request of a dead process has come since a moment before a block began.
+
+        One that is killed without a watchdog right after its request cannot look after it either.
+        """
+        hit = self._hits.get(run.number)
+        if hit is not None and hit.process.killed and not hit.process.was_guarded:
+            return True
         return self._touched.get(run.key, -REPAIRED) > run.began - REPAIRED
 
     def _judge_card(self, run: Run, cards: list[Any], is_newest: bool) -> None:
