@@ -587,3 +587,24 @@ def test_a_start_that_lands_when_another_process_has_ended_the_card(story: Story
     story.play(work)
     assert story.card() == (True, "red", "older")
     assert story.owed == []
+
+
+@pytest.mark.parametrize("lost", ["swallowed", "lost"])
+def test_an_end_whose_first_attempt_is_lost_while_an_older_end_arrives(story: Story, lost: str) -> None:
+    """The card had been the older run's, and says how that ended; so it appears once more."""
+    story.goes_by_run(older_DELETE=[Fate("ok", 1.5, 0.1)], newer_DELETE=[Fate(lost, 1.9, 0.0)])
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(60)
+        story.fail(older)
+        story.world.sleep(0.02)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.1)
+        story.end(newer)
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (True, "green", "newer")
+    assert story.owed == []

@@ -72,6 +72,7 @@ class EndDelivery(Delivery):
         "_asked",
         "_attempted",
         "_confirms",
+        "_has_hit",
         "_has_tried",
         "_is_overruled",
         "_may_be_hit",
@@ -90,6 +91,7 @@ class EndDelivery(Delivery):
         self._attempted = _EndAttempt()
         self._opened_at = float("-inf")  # when the attempt was sent that had the card appear
         self._has_tried = False  # an attempt may have ended the card already
+        self._has_hit = False  # an attempt has
         self._may_be_hit = False  # an older run may yet end the card, or have ended it
         self._is_overruled = False  # something else has ended the card
         self._repeats_at = 0.0  # when an end that has arrived is sent once more; 0 for never
@@ -396,11 +398,14 @@ class EndDelivery(Delivery):
         self._was_said = error is None and not attempt.is_ignored
         if attempt.has_opened:
             self.activity.appear()
-            self._opened_at, self._has_tried = attempt.at, False
+            self._opened_at, self._has_tried, self._has_hit = attempt.at, False, False
         self._may_be_hit |= attempt.may_be_hit
         recent = max(self.activity.screen.pace.started + OLDER_SECONDS, self.activity.unanswered.may_change_until)
-        is_others = not self._has_tried and (self._opened_at > float("-inf") or attempt.at < recent)
+        is_first = not self._has_tried and (self._opened_at > float("-inf") or attempt.at < recent)
+        # Had an older run shown the card a moment before, its end is as likely as an attempt of this one.
+        is_others = is_first or not (self._has_hit or self._asked >= self.activity.took_over_at + OLDER_SECONDS)
         self._is_overruled = attempt.is_ignored and (self._may_be_hit or is_others)
+        self._has_hit |= attempt.has_ended and self._was_said
         self._has_tried |= attempt.has_ended and (error is None or retry.may_have_arrived(error))
         if self._repeats_at:
             self._make_room()
