@@ -35,7 +35,7 @@ def guarded():
     """Wait until the watchdog, where there is one, stands and knows of the cards and of the failures so far."""
     dispatcher = at._tracker.default_tracker().dispatcher
     until = time.monotonic() + 30
-    while ON and not dispatcher.persistence.watched and time.monotonic() < until:
+    while ON and not dispatcher.persistence.guard.watches and time.monotonic() < until:
         time.sleep(0.01)
     def told():
         owed = list(dispatcher._owed)
@@ -48,7 +48,7 @@ def guarded():
     while ON and not told() and time.monotonic() < until:
         time.sleep(0.01)
     if ON:
-        dispatcher.persistence._watchdog.tell(10)
+        dispatcher.persistence.guard.watchdog.tell(10)
     time.sleep(0.3)
 
 

@@ -126,7 +126,8 @@ PURE = {
 }
 SIMULATED = (
     *("account", "activity", "aftermath", "bodies", "certainty", "deliveries", "dispatcher", "end_delivery"),
-    *("lost_starts", "older_ends", "persistence", "push_delivery", "recovery", "scheduler", "screen"),
+    *("guard", "held_ends", "leases", "lost_starts", "older_ends", "outbox_place", "parting", "persistence"),
+    *("push_delivery", "recovery", "scheduler", "screen"),
     *("shutdown", "state", "succession", "unanswered", "update_queue", "update_request"),
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place

@@ -44,9 +44,12 @@ from activitysmith_track.delivery import (
 )
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.guard import Guard
 from activitysmith_track.delivery.interpreter import Interpreter
+from activitysmith_track.delivery.leases import Leases
 from activitysmith_track.delivery.outbox import Outbox
-from activitysmith_track.delivery.persistence import LEASE_SECONDS, Persistence, leave_all
+from activitysmith_track.delivery.parting import leave_all, part
+from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Scheduler, WorkerPool
 from activitysmith_track.delivery.shutdown import Shutdown
@@ -928,7 +931,7 @@ def test_what_is_settled_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
         return any(isinstance(each, end_delivery.EndDelivery) for each in list(served._owed))
 
     watch(served, "release")
-    watch(served.persistence, "disarm")
+    watch(served.persistence.guard, "disarm")
     with bench.live_progress("job"):
         assert bench.flush(PATIENCE)
     assert bench.flush(PATIENCE)
@@ -937,10 +940,10 @@ def test_what_is_settled_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_push_that_comes_while_the_threads_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that had failed before, and whose push comes when the others are delivered, has it sent."""
-    stop = Persistence.stop
+    let_go = Guard.let_go
 
-    def late(persistence: Persistence) -> None:
-        stop(persistence)
+    def late(guard: Guard) -> None:
+        let_go(guard)
         thread = threading.Thread(
             target=lambda: bench.dispatcher.push(own, {"title": "late"}, at_least_once=True), daemon=True
         )
@@ -948,7 +951,7 @@ def test_a_push_that_comes_while_the_threads_stop(bench: Bench, monkeypatch: pyt
         thread.join(PATIENCE)
 
     own = bench.own_account()
-    monkeypatch.setattr(Persistence, "stop", late)
+    monkeypatch.setattr(Guard, "let_go", late)
     bench.close(PATIENCE)
     monkeypatch.undo()
     assert until(lambda: bench.service.count("POST") == 1)
@@ -1066,18 +1069,18 @@ def test_a_lease_is_not_taken_while_the_process_leaves(tmp_path: Path, way: str)
 
     def attempt(number: int) -> None:
         own, persistence = account.Account("key", "http://localhost:1", runtime), Persistence(runtime)
-        persistence.directory = tmp_path / str(number)
-        box, fingerprint = Outbox(persistence.directory), persistence.entry(own.key, "push", {}, 0.0).key_fingerprint
+        persistence.place.directory = tmp_path / str(number)
+        box, fingerprint = Outbox(tmp_path / str(number)), persistence.entry(own.key, "push", {}, 0.0).key_fingerprint
         body = {"content_state": {"title": "x", "type": "value", "value": 1}}
         assert box.put([Entry("end", fingerprint, own.key.base_url, body, runtime.wall(), "job")])
 
         def leave() -> None:
-            assert soon(lambda: outbox_file._busy or persistence._leased)
-            leave_all([persistence.part(list, 0.0)], 0.0, runtime)
+            assert soon(lambda: outbox_file._busy or persistence.leases.ids)
+            leave_all([part(persistence, list, 0.0)], 0.0, runtime)
 
-        take = persistence.claim if way == "claim" else functools.partial(persistence.hold_ends, stream_key="job")
+        take = persistence.claim if way == "claim" else functools.partial(persistence.held.hold, stream_key="job")
         together(lambda: take(own.key), leave)
-        assert len(box.claim(fingerprint, own.key.base_url, "next", runtime.wall(), LEASE_SECONDS)) == 1
+        assert len(box.claim(fingerprint, own.key.base_url, "next", runtime.wall(), Leases.seconds)) == 1
 
     for number in range(5):
         attempt(number)

@@ -24,6 +24,7 @@ from activitysmith_track import Tracker, _fork, _tracker
 from activitysmith_track._tracker import CoreTracker
 from activitysmith_track.client import retry
 from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.parting import part
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import Shutdown
@@ -260,7 +261,7 @@ class Waiter:
         self._clock[0] += max(0.0, timeout)
 
     def part(self, timeout: float, *, stays: bool = False) -> Any:
-        return self.persistence.part(list, timeout, stays=stays)
+        return part(self.persistence, list, timeout, stays=stays)
 
     def count_left(self) -> int:
         return 0
@@ -378,8 +379,8 @@ def test_ctrl_c_ends_the_wait_of_all() -> None:
     first.wait = interrupted  # type: ignore[method-assign]
     exit_of(clock, first, second).at_exit()
     assert clock[0] == 100.0
-    assert first.persistence._closed
-    assert second.persistence._closed
+    assert first.persistence.leases.is_closed
+    assert second.persistence.leases.is_closed
 
 
 # ---------------------------------------------------------------------------------------------------- the gates

@@ -323,7 +323,7 @@ class Judge:
 
     def has_left(self, process: Process) -> None:
         """See to it that a process that left in order keeps a lease on nothing, but for what may not come twice."""
-        owner = process.dispatcher.persistence._owner
+        owner = process.dispatcher.persistence.leases.owner
         for row in self.world.shelf.rows:
             if row.owner == owner and (row.entry.at_least_once or row.entry.kind != "push"):
                 self.wrong("a process that has left keeps a lease", process=process.number, entry=row.entry.id)

@@ -11,7 +11,7 @@ that no other thread and no signal handler can come in between: an attribute is 
 
 The user's threads among themselves, signal handlers and the sampling thread included:
 
-- `default_tracker()`, `Dispatcher.account()`, `.signals`, `Persistence.outbox`: the first thread makes them;
+- `default_tracker()`, `Dispatcher.account()`, `.signals`, `OutboxPlace.outbox`: the first thread makes them;
   `setdefault` or a lock decides which that is. [first_use; test_shutdown: there_is_one_default_tracker]
 - `Layers`: a state follows the newest one by `setdefault`. [test_layers: threads_that_change_at_once]
 - `Progress._count`, `Handle._custom`, `._transitions`, `Metrics._readings`: changed in one step, from the value
@@ -24,7 +24,7 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
 - `Account.activities`, `Dispatcher._open`, `.refuses`, `Activity.predecessor`, `.successor`: changed by `open` in
   the user's threads and by `release` in the scheduler's, under the dispatcher's lock. [the_same_key_at_once]
-- `Override._entered`, `context.left_loops`, `Runtime._warned`, `Outbox._told`, `Persistence.directory`,
+- `Override._entered`, `context.left_loops`, `Runtime._warned`, `Outbox._told`, `OutboxPlace.directory`,
   `Account.recovery`: changed in one step each, iterated over as copies; a thread that comes late does the
   same once more. [test_layers; test_configuration: one_override_in_several_threads]
 - `Signals._tracked`: under a lock; the handlers take none. [signals_count_what_is_tracked; test_signals]
@@ -57,7 +57,7 @@ The scheduler's and the workers':
   flight. [workers_report_each_job_once; test_threads]
 - `Delivery.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
   outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Delivery.id`), which
-  outbox and `_entrusted` keep once. [test_keeping]
+  outbox and `Guard._entrusted` keep once. [test_keeping]
 - `HttpTransport._client`: made by one worker at a time, closed by any thread at any moment; a request that meets a
   closed one is tried again. [connections_are_closed_while_they_are_made; test_shutdown: a_client_that_was_closed]
 
@@ -80,8 +80,8 @@ Closing, signals and the exit:
   `settle` wakes that again. [test_shutdown: a_tracker_that_is_dropped_delivers_what_it_owes]
 - `Shutdown._dispatchers`: iterated over as a copy of its weak references.
   [dispatchers_come_and_go_while_the_exit_looks]
-- `Persistence._closed`, `._leased`, `._lessees`, `._left`: under `_leaving`, which the exit takes too, so that no
-  lease is taken after the exit has given all of them back. [a_lease_is_not_taken_while_the_process_leaves]
+- `Leases.is_closed`, `.ids`, `.left`, `Guard._in_outbox`: under `Leases.leaving`, which the exit takes too, so that
+  no lease is taken after the exit has given all of them back. [a_lease_is_not_taken_while_the_process_leaves]
 - The gates and guards of `_fork`: imports, clients and SQLite against forks and the exit. [test_forks;
   test_shutdown: who_waits_at_a_gate_holds_no_lock, a_gate_is_shut_when_everybody_has_left]
 

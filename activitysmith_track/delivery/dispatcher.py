@@ -20,7 +20,8 @@ from .account import Account
 from .activity import Activity
 from .deliveries import Delivery
 from .end_delivery import EndDelivery
-from .persistence import Parting, Persistence
+from .parting import Parting, part
+from .persistence import Persistence
 from .push_delivery import PushDelivery
 from .recovery import LOOK_AGAIN, LeaseRenewal, OutboxRecovery
 from .runtime import Runtime
@@ -113,7 +114,7 @@ class Dispatcher:
         for each in self._threads:  # first the schedulers, which may yet start a worker that nobody would stop
             each.stop()
             each.join(max(0.0, until - self.clock()))
-        self.persistence.stop()
+        self.persistence.guard.let_go()
         self.close_connections()
         self.runtime.forget_warnings()
         waiters, owed, parted = self._waiters, self._owed, self._parted
@@ -128,7 +129,7 @@ class Dispatcher:
         """Let the threads end when they are done with what they do, and close the connections."""
         for each in self._threads:
             each.stop()
-        self.persistence.stop()
+        self.persistence.guard.let_go()
         self.close_connections()
 
     @property
@@ -316,7 +317,7 @@ class Dispatcher:
 
     def look_after_leases(self) -> None:
         """Have this process's leases in the outbox renewed, if it has any."""
-        if self.persistence.has_leases:
+        if self.persistence.leases.ids:
             self.scheduler.schedule(self._leases, self.clock())
 
     def wake_recovered(self, activity: Activity) -> None:
@@ -471,8 +472,8 @@ class Dispatcher:
         """Begin to leave to others what was not delivered; see `Persistence.part`."""
         for delivery in self._deliveries():
             if isinstance(delivery, EndDelivery) and delivery.activity.successor is not None:
-                self.persistence.disarm(delivery.activity.number)  # a newer run has the card
-        return self.persistence.part(self._all_owed, timeout, stays=stays)
+                self.persistence.guard.disarm(delivery.activity.number)  # a newer run has the card
+        return part(self.persistence, self._all_owed, timeout, stays=stays)
 
     def _all_owed(self) -> list[Delivery]:
         """Return what `part` leaves to others, and note it: `close` delivers what is handed in later."""

@@ -199,7 +199,7 @@ class EndDelivery(Delivery):
     def _arm(self) -> None:
         """Have the watchdog, if there is one, end the activity in the same way if the process is killed now."""
         activity = self.activity
-        if activity.is_armed is None and self.persistence.watched:  # the block ended before the scheduler looked
+        if activity.is_armed is None and self.persistence.guard.watches:  # it ended before the scheduler looked
             activity.is_armed = activity.source.crash_state() is not None
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
@@ -297,7 +297,7 @@ class EndDelivery(Delivery):
             return 0.0
         later = through_by(0.0, self.dispatcher.runtime.attempt_seconds)
         key, began_at = self.activity.stream_key, self.activity.began_at
-        found = self.persistence.look_back(self.account_key, key, began_at, since, later)
+        found = self.persistence.held.look_back(self.account_key, key, began_at, since, later)
         return now + later if found is None else found
 
     def _show_to_newer(self) -> None:
@@ -327,7 +327,7 @@ class EndDelivery(Delivery):
 
     def _settle_copy(self) -> None:
         if self._holds:  # the card has ended, so the older run's end is not needed any more
-            self.persistence.forget_held(self.account_key, self.activity.stream_key)
+            self.persistence.held.forget(self.account_key, self.activity.stream_key)
         if self._attempted.repeats_at is None:
             super()._settle_copy()
         else:
@@ -341,7 +341,7 @@ class EndDelivery(Delivery):
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note a copy, and who keeps it; the watchdog need not be armed for the activity any more."""
         super().has_copy(entry, owner)
-        self.persistence.disarm(self.activity.number)
+        self.persistence.guard.disarm(self.activity.number)
 
     @property
     def _is_on_disk(self) -> bool:
@@ -350,13 +350,13 @@ class EndDelivery(Delivery):
     @property
     def _holds(self) -> bool:
         """True while an older run's end is held back for this run, and not for a newer one."""
-        return not self.activity.is_succeeded and self.persistence.holds_for(
+        return not self.activity.is_succeeded and self.persistence.held.holds_for(
             self.account_key, self.activity.stream_key
         )
 
     def _clear(self) -> None:
         super()._clear()  # its card has not replaced an older run's, whose end is to be sent after all
-        if self._holds and self.persistence.let_go(self.account_key, self.activity.stream_key):
+        if self._holds and self.persistence.held.let_go(self.account_key, self.activity.stream_key):
             self.dispatcher.look_for_owed(self.account, again=True)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
@@ -455,7 +455,7 @@ class EndDelivery(Delivery):
         attempt = self._attempted
         self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
         repeats_at = attempt.repeats_at
-        if self._is_overruled and not self.persistence.is_closed:  # else nobody would end the card again
+        if self._is_overruled and not self.persistence.leases.is_closed:  # else nobody would end the card again
             activity.on_phone = OnPhone.NO
             if not self._has_newer:
                 repeats_at = max(now, late)
@@ -468,7 +468,7 @@ class EndDelivery(Delivery):
             return None if activity.is_in_flight else self._rest(now, repeats_at)
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
-        self.persistence.disarm(activity.number)
+        self.persistence.guard.disarm(activity.number)
         dispatcher.release(activity)
         dispatcher.settle(self)  # last: an exit that waits for this relies on all of the above
         return None

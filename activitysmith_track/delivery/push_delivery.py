@@ -83,12 +83,12 @@ class PushDelivery(Delivery):
         persistence = self.persistence
         if self.copy_owner is not CopyOwner.NOBODY or not self.at_least_once:
             return False
-        if persistence.watched:
+        if persistence.guard.watches:
             entry = self.copy()
             with self.dispatcher.taking_over:
                 if entry is not None and not self.is_withdrawn:
                     persistence.entrust(self, entry)
-        return persistence.prepares
+        return persistence.guard.prepares
 
     def _perform(self, seconds: float) -> None:
         self._may_have_begun = True

@@ -242,7 +242,7 @@ class LeaseRenewal:
         if self._job is not None and not self._job.done:
             return None
         self._job = None
-        if not self._persistence.has_leases:
+        if not self._persistence.leases.ids:
             self._due = None
             return None
         if self._due is None:

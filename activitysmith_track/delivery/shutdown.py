@@ -20,7 +20,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from .._fork import children
-from .persistence import RETRY_SECONDS, leave_all
+from .parting import RETRY_SECONDS, leave_all
 from .runtime import Runtime
 
 if TYPE_CHECKING:
