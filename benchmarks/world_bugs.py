@@ -151,7 +151,7 @@ def debt_first() -> None:
         for task in list(self._due):
             if isinstance(task, end_delivery.EndDelivery) and any(
                 isinstance(each, recovery.RecoveredDelivery) and not each.stage.is_final
-                for each in task.dispatcher._debts
+                for each in task.dispatcher.ledger.debts
             ):
                 self.schedule(task, self._clock() + 0.5)
         run_due(self)

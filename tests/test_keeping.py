@@ -412,7 +412,7 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
                 raise ValueError("broken")
         except ValueError:
             dispatcher = at._tracker.default_tracker().dispatcher
-            while not all(getattr(task, "entry", None) for task in list(dispatcher._owed)):
+            while not all(getattr(task, "entry", None) for task in dispatcher.ledger.owed):
                 time.sleep(0.01)
         assert watchdog.tell(60)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -520,7 +520,7 @@ def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
 
     def told(self: PushDelivery) -> bool:
         self.withdraw()
-        dispatcher.draining = True
+        dispatcher.departure.draining = True
         return False
 
     monkeypatch.setattr(PushDelivery, "_entrust", told)
@@ -541,7 +541,7 @@ def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
             before = dispatcher.persistence.guard._entrusted.copy()
             lane, take = dispatcher.scheduler, dispatcher.take_over
             def late(*arguments):
-                if dispatcher._echoes:  # the inner block's push
+                if dispatcher.echoes._pushes:  # the inner block's push
                     while dispatcher.persistence.guard._entrusted == before: time.sleep(0.01)
                     lane.wake = lambda task: None
                 take(*arguments)
@@ -630,9 +630,9 @@ def test_a_signal_stops_inner_blocks_too(job: Job) -> None:
 def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
     """No request times out in the moment in which the interpreter is taken down."""
     dispatcher = Dispatcher(lambda: 2.0, Runtime(lambda: 100.0))
-    assert dispatcher.attempt_seconds() == Runtime.attempt_seconds
-    dispatcher.start_draining(2.0)
-    assert dispatcher.attempt_seconds() == pytest.approx(1.9)
+    assert dispatcher.departure.attempt_seconds() == Runtime.attempt_seconds
+    dispatcher.departure.start_draining(2.0)
+    assert dispatcher.departure.attempt_seconds() == pytest.approx(1.9)
 
 
 def test_a_signal_and_the_exit_wait_once() -> None:

@@ -181,7 +181,7 @@ def test_an_ended_card_is_looked_at_when_another_takes_the_slot(script: Script) 
         pass
     go.set()
     assert script.wait(2, "PUT")
-    assert until(lambda: not default.owes)
+    assert until(lambda: not default.ledger.owes)
     waits.__exit__(None, None, None)
 
 

@@ -120,7 +120,7 @@ class EndDelivery(Delivery):
             self._was_refused = activity.life is Life.REFUSED
             activity.life = moved(activity.life, Life.ENDING)
         self._arm()
-        if now < self.state.not_before and not self.dispatcher.draining:
+        if now < self.state.not_before and not self.dispatcher.departure.draining:
             return self.state.not_before
         self.stage = moved(self.stage, Stage.OWED)
         if self._is_preceded:
@@ -150,7 +150,7 @@ class EndDelivery(Delivery):
         An end that arrives before the start would find nothing to end, so it waits until the start must be over,
         unless the exit has begun.
         """
-        is_soon = self.activity.on_phone is OnPhone.YES or self.dispatcher.draining
+        is_soon = self.activity.on_phone is OnPhone.YES or self.dispatcher.departure.draining
         return self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
 
     def _try(self, now: float) -> float | None:
@@ -168,7 +168,7 @@ class EndDelivery(Delivery):
             # Else the copy has replaced an older run's end in the outbox, whose card may still be on the screen.
         self._attempted = _EndAttempt(now, opens=opens, overtakes=activity.is_in_flight)
         self._attempted.may_be_hit = opens and activity.is_in_doubt
-        later = None if self.dispatcher.draining else self._opens_at(now)
+        later = None if self.dispatcher.departure.draining else self._opens_at(now)
         if later is not None:
             return self._wait(now, later)
         self._send(now)
@@ -187,7 +187,7 @@ class EndDelivery(Delivery):
     def _rest(self, now: float, until: float) -> float:
         """Return when it is sent once more; no exit waits long for that if it has arrived, and there is a copy."""
         is_safe = self._was_said and self.copy_owner is not CopyOwner.NOBODY
-        if is_safe and self.dispatcher.draining and until > now + self.dispatcher.seconds_left:
+        if is_safe and self.dispatcher.departure.draining and until > now + self.dispatcher.departure.seconds_left:
             self.dispatcher.settle(self)
         return until
 
@@ -248,7 +248,7 @@ class EndDelivery(Delivery):
     def _make_room(self) -> None:
         """Wake the newer runs, which may have waited for this end."""
         for newer in self.activity.newer:
-            self.dispatcher.wake_both(newer)
+            self.dispatcher.turns.wake_both(newer)
 
     def _takes_slot(self, now: float) -> bool:
         return self._is_worth_showing and self.account.take_slot(self.activity, now)
@@ -404,28 +404,28 @@ class EndDelivery(Delivery):
         if self._repeats_at:
             self._make_room()
         for older in self.activity.older:
-            self.dispatcher.wake_both(older)
+            self.dispatcher.turns.wake_both(older)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
         self._note_failure(error, now)
         finds_no_room = self._finds_no_room(error)
         if self._ends_unseen and (finds_no_room or not self._may_pass(error)):
-            self.dispatcher.tell_failure("an end", error)
+            self.dispatcher.runtime.tell_failure("an end", error)
             self._was_refused = True
             return self._again_at(now, 1)
         if finds_no_room:
             return self._refused(Stage.DELIVERED)
         if isinstance(error, NotFound):
             return self._done(Stage.DELIVERED)  # nothing is on the screen
-        self.dispatcher.tell_failure("an end", error)
+        self.dispatcher.runtime.tell_failure("an end", error)
         if isinstance(error, TooManyRequests):
             return self._silenced(error, now)
         if retry.is_transient(error):
             return self._again_at(now, PROMPT_FAILURES if self._has_newer else self._failures)
         instead = self._instead(error, self.state.body)
         if instead is None:
-            self.dispatcher.lost += 1
+            self.dispatcher.ledger.lost += 1
             return self._refused(Stage.LOST)
         self.state = self.state._replace(keep=False, body=instead)
         return self._again_at(now, 1)
@@ -469,6 +469,6 @@ class EndDelivery(Delivery):
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
         self.persistence.guard.disarm(activity.number)
-        dispatcher.release(activity)
+        dispatcher.turns.release(activity)
         dispatcher.settle(self)  # last: an exit that waits for this relies on all of the above
         return None

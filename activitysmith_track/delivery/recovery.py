@@ -80,7 +80,7 @@ class RecoveredDelivery(PushDelivery):
                 return self._withdraw()
             if newer.may_be_seen:
                 return None  # woken when that activity's request has landed
-        if self.dispatcher.draining and self.dispatcher.owes_own:
+        if self.dispatcher.departure.draining and self.dispatcher.ledger.owes_own:
             return None  # woken when nothing of this process is owed any more
         later = self._opens_at(now)
         if later is None and self.account.take_debt(self):
@@ -137,7 +137,7 @@ class RecoveredDelivery(PushDelivery):
     def _make_room(self) -> None:
         """Wake the activities that may have waited for this."""
         for each in self._beside:
-            self.dispatcher.wake_both(each)
+            self.dispatcher.turns.wake_both(each)
 
     def _settle_copy(self) -> None:
         if self._ends_left:
@@ -211,7 +211,7 @@ class OutboxRecovery:
     def _take_over(self, claimed: Claimed) -> None:
         """Have delivered what was found."""
         dispatcher = self._dispatcher
-        owed = dispatcher.owed_ids() if claimed.entries else set()
+        owed = dispatcher.ledger.owed_ids() if claimed.entries else set()
         for entry in claimed.entries:
             if entry.id in owed:
                 continue  # this process delivers it already; its lease had run out

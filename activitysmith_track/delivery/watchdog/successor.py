@@ -92,12 +92,12 @@ class Successor:
             if _can_send():
                 for each in deliveries:
                     dispatcher.deliver(each)
-                while dispatcher.owes and (left := until() - self._runtime.now()) > 0:
+                while dispatcher.ledger.owes and (left := until() - self._runtime.now()) > 0:
                     if dispatcher.scheduler.runs:
                         dispatcher.wait(min(LOOK_SECONDS, left))
                     else:  # no threads left on this machine
-                        dispatcher.drain_here(min(LOOK_SECONDS, left))
-            leave_all([dispatcher.part(0.0)], 0.0, self._runtime)
+                        dispatcher.departure.drain_here(min(LOOK_SECONDS, left))
+            leave_all([dispatcher.departure.part(0.0)], 0.0, self._runtime)
             dispatcher.close()
 
     def _store(self, owed: Iterable[Owed]) -> list[RecoveredDelivery]:
