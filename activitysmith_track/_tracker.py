@@ -153,7 +153,7 @@ class CoreTracker:
         key = find_api_key(settings.api_key)
         try:
             if key:
-                self.dispatcher.persistence.directory = settings.outbox
+                self.dispatcher.persistence.place.directory = settings.outbox
                 return self.dispatcher.account(check_api_key(key), find_base_url(settings.base_url))
         except InvalidRequest as error:  # from the environment: the job goes on without us
             self.dispatcher.runtime.warn_once("environment", "activitysmith_track is off: %s", error)

@@ -21,7 +21,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .delivery.dispatcher import ECHO_SECONDS, Dispatcher
+from .delivery.dispatcher import Dispatcher
+from .delivery.echoes import Echoes
 from .delivery.runtime import Runtime
 from .errors import InvalidRequest
 
@@ -104,7 +105,7 @@ class Phone:
 
     def _tell_truth(self) -> None:
         """Tell the simulator how far the jobs really are, for the chart of true against shown."""
-        for card in list(self._dispatcher._open):
+        for card in self._dispatcher.opened:
             fraction = card.source.mark().fraction
             if fraction is not None:
                 self.simulator.tell_truth(card.stream_key, 100 * fraction)
@@ -126,7 +127,7 @@ class Phone:
             TimeoutError: when the library does not come to rest, because the simulated service hangs.
         """
         until = self.clock() + seconds
-        while (due := self._next_due()) is not None and due <= until and self._dispatcher.owes:
+        while (due := self._next_due()) is not None and due <= until and self._dispatcher.ledger.owes:
             self._move_to(due)
 
     # -- what is seen
@@ -170,7 +171,7 @@ class Phone:
 
         A failure's push waits up to a second in which an outer block may take it over: that second passes first.
         """
-        self.deliver(ECHO_SECONDS)
+        self.deliver(Echoes.seconds)
         return self.simulator.pushes
 
     def push(self, title: str | None = None) -> ReceivedPush:
@@ -233,8 +234,9 @@ class _Stepped(Dispatcher):
 
     phone: Phone | None = None
 
-    def _wait_for_all(self, timeout: float) -> None:
-        if self.phone is not None and not self.draining:
+    def wait(self, timeout: float) -> None:
+        """Let at most so many seconds of the phone pass until nothing is owed; none where it leaves."""
+        if self.phone is not None and not self.departure.draining:
             self.phone.deliver(timeout)
 
 

@@ -35,20 +35,20 @@ def guarded():
     """Wait until the watchdog, where there is one, stands and knows of the cards and of the failures so far."""
     dispatcher = at._tracker.default_tracker().dispatcher
     until = time.monotonic() + 30
-    while ON and not dispatcher.persistence.watched and time.monotonic() < until:
+    while ON and not dispatcher.persistence.guard.watches and time.monotonic() < until:
         time.sleep(0.01)
     def told():
-        owed = list(dispatcher._owed)
+        owed = dispatcher.ledger.owed
         ends = [task for task in owed if hasattr(task, "activity") and task.activity.is_armed]
         return (
             all(task.entry for task in owed if getattr(task, "at_least_once", False))
             and all(task.entry or task._armed is task.state for task in ends)
-            and all(each.is_armed is not None or each.end_delivery for each in list(dispatcher._open))
+            and all(each.is_armed is not None or each.end_delivery for each in dispatcher.opened)
         )
     while ON and not told() and time.monotonic() < until:
         time.sleep(0.01)
     if ON:
-        dispatcher.persistence._watchdog.tell(10)
+        dispatcher.persistence.guard.watchdog.tell(10)
     time.sleep(0.3)
 
 

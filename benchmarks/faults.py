@@ -31,7 +31,7 @@ at.configure(watchdog=True)
 with at.live_progress("train", total=100) as p:
     p.advance(30)
     assert at.flush(20)
-    assert at._tracker.default_tracker().dispatcher.persistence._watchdog.start(20)
+    assert at._tracker.default_tracker().dispatcher.persistence.guard.watchdog.start(20)
     print("running", flush=True)
     time.sleep(60)
 """

@@ -125,9 +125,10 @@ PURE = {
     for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
 }
 SIMULATED = (
-    *("account", "activity", "aftermath", "bodies", "certainty", "deliveries", "dispatcher", "end_delivery"),
-    *("lost_starts", "older_ends", "persistence", "push_delivery", "recovery", "scheduler", "screen"),
-    *("shutdown", "state", "succession", "unanswered", "update_queue", "update_request"),
+    *("account", "accounts", "activity", "aftermath", "bodies", "certainty", "deliveries", "departure", "dispatcher"),
+    *("echoes", "end_delivery", "guard", "held_ends", "leases", "ledger", "lost_starts", "older_ends"),
+    *("open_activities", "outbox_place", "parting", "persistence", "push_delivery", "recovery", "scheduler"),
+    *("screen", "shutdown", "state", "succession", "turns", "unanswered", "update_queue", "update_request"),
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
 ON_DISK = ("entries", "outbox", "outbox_file")

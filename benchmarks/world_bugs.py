@@ -25,7 +25,8 @@ from activitysmith_track.delivery import (
     activity,
     dispatcher,
     end_delivery,
-    persistence,
+    guard,
+    parting,
     push_delivery,
     recovery,
     scheduler,
@@ -80,7 +81,7 @@ def budget() -> None:
 
 def lease() -> None:
     """A process that leaves does not give back what it had under a lease."""
-    persistence.Parting.leases = property(lambda self: [])  # type: ignore[assignment]
+    parting.Parting.leases = property(lambda self: [])  # type: ignore[assignment]
 
 
 def older_end() -> None:
@@ -122,7 +123,7 @@ def rate_after_rotation() -> None:
 
 def crash_state() -> None:
     """The watchdog is not told that a card has ended."""
-    persistence.Persistence.disarm = lambda self, number: None  # type: ignore[method-assign, assignment]
+    guard.Guard.disarm = lambda self, number: None  # type: ignore[method-assign, assignment]
     end_delivery.EndDelivery._arm = lambda self: None  # type: ignore[method-assign, assignment]
 
 
@@ -150,7 +151,7 @@ def debt_first() -> None:
         for task in list(self._due):
             if isinstance(task, end_delivery.EndDelivery) and any(
                 isinstance(each, recovery.RecoveredDelivery) and not each.stage.is_final
-                for each in task.dispatcher._debts
+                for each in task.dispatcher.ledger.debts
             ):
                 self.schedule(task, self._clock() + 0.5)
         run_due(self)

@@ -85,7 +85,7 @@ def fresh_dispatcher() -> Iterator[None]:
     yield
     assert default_tracker()._layers.layers == (), "an override or a capture is still open"
     for dispatcher in shutdown.dispatchers:  # those of the test's own trackers too
-        if (watchdog := dispatcher.persistence._watchdog) is not None:
+        if (watchdog := dispatcher.persistence.guard.watchdog) is not None:
             watchdog.close(PATIENCE)
         dispatcher.close()
     default_tracker().configure(**before)

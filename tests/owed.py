@@ -8,7 +8,8 @@ from typing import Any
 
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
-from activitysmith_track.delivery.persistence import Persistence, leave_all
+from activitysmith_track.delivery.parting import leave_all, part
+from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner
 
@@ -31,7 +32,7 @@ class Owed:
 
 def leave(persistence: Persistence, *owed: Any) -> bool:
     """Leave something to a next process; returns whether it is in safe hands."""
-    (safe,) = leave_all([persistence.part(lambda: owed, 0.1)], 0.1, Runtime())
+    (safe,) = leave_all([part(persistence, lambda: owed, 0.1)], 0.1, Runtime())
     return safe
 
 

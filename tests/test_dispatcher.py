@@ -293,7 +293,7 @@ def test_what_is_refused_for_good_is_not_tried_again(script: Script) -> None:
 def test_failure_pushes_are_at_least_once(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """The push of a failure is sent until it is answered; that of a success only once where it may have arrived."""
     monkeypatch.setattr("activitysmith_track.delivery.runtime.Runtime.backoff", lambda self, failures: 0.01)
-    monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.0)
+    monkeypatch.setattr("activitysmith_track.delivery.echoes.Echoes.seconds", 0.0)
     script.answer = lambda method, path, body: (
         (503, {}) if len(script.sent("POST")) < 3 else (200, script.fine(method))
     )
@@ -492,7 +492,7 @@ def test_no_account_is_made_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a signal handler raises while Python finalizes an object is lost, so none is made to be thrown away."""
     made: list[tuple[Any, ...]] = []
     monkeypatch.setattr(
-        "activitysmith_track.delivery.dispatcher.Account", lambda *given: made.append(given) or Account(*given)
+        "activitysmith_track.delivery.accounts.Account", lambda *given: made.append(given) or Account(*given)
     )
     dispatcher = default_tracker().dispatcher
     assert dispatcher.account("key", "http://localhost:1") is dispatcher.account("key", "http://localhost:1")

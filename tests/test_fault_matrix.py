@@ -70,7 +70,7 @@ at.configure({settings})
 def say(*words): print(*words, flush=True)
 def stand():
     if at._tracker.default_tracker().watches and at.flush(30):
-        watchdog = at._tracker.default_tracker().dispatcher.persistence._watchdog
+        watchdog = at._tracker.default_tracker().dispatcher.persistence.guard.watchdog
         assert watchdog is None or watchdog.start(30)
 def ready():
     stand()

@@ -147,7 +147,7 @@ WATCHED = """
         at.flush(60 if answers else 2)
     list(at.track(range(3), "loop"))
     at.flush(60 if answers else 2)
-    watchdog = configuration.default_tracker().dispatcher.persistence._watchdog
+    watchdog = configuration.default_tracker().dispatcher.persistence.guard.watchdog
     print(odd, watchdog.pid if watchdog else None)
 """
 

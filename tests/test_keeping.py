@@ -210,7 +210,7 @@ def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path
             at.configure(watchdog=True, exit_timeout=0)
             with at.live_progress("job"):
                 assert begun.wait(60)
-                assert at._tracker.default_tracker().dispatcher.persistence._watchdog.start(60)
+                assert at._tracker.default_tracker().dispatcher.persistence.guard.watchdog.start(60)
                 raise KeyboardInterrupt
         """)
     )
@@ -229,7 +229,7 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
     """What two threads keep at the same time is kept once, and a next process may take it at once."""
     dispatcher = default_tracker().dispatcher
     account = dispatcher.account(sim.api_key, sim.base_url)
-    dispatcher.persistence.directory = tmp_path / "box"
+    dispatcher.persistence.place.directory = tmp_path / "box"
     delivery = PushDelivery(dispatcher, account, {"title": "job failed"}, at_least_once=True)
     one, other = delivery.copy(), delivery.copy()
     assert one is not None
@@ -241,7 +241,7 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
         assert dispatcher.persistence.keep(Owed(account, other), other)  # type: ignore[arg-type]
         assert leave(dispatcher.persistence, delivery)
     dispatcher.after_fork()  # as a next process would begin
-    dispatcher.persistence.directory = tmp_path / "box"
+    dispatcher.persistence.place.directory = tmp_path / "box"
     assert [entry.id for entry in dispatcher.persistence.claim(account.key).entries] == [delivery.id]
 
 
@@ -313,7 +313,7 @@ LIVES = """
         p.advance(30)
         p.update(important=True)
         assert at.flush(60)
-        watchdog = at._tracker.default_tracker().dispatcher.persistence._watchdog
+        watchdog = at._tracker.default_tracker().dispatcher.persistence.guard.watchdog
         assert watchdog.start(180)
         say("running")
         sys.stdin.readline()
@@ -391,8 +391,8 @@ def test_what_a_killed_job_has_in_the_outbox_comes_at_once(job: Job) -> None:
     heard = """
     def watchdog_has_heard():
         keeper = at.configuration.default_tracker().dispatcher.persistence
-        told = {kind for kind, _ in keeper._watchdog._live}
-        return "leases" in told and "card" not in told and keeper._watchdog.tell(60)
+        told = {kind for kind, _ in keeper.guard.watchdog._live}
+        return "leases" in told and "card" not in told and keeper.guard.watchdog.tell(60)
     """
     code = heard + LIVES.format(death=textwrap.indent(textwrap.dedent(death), " " * 8).strip())
     process = job.begin(code)
@@ -412,7 +412,7 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
                 raise ValueError("broken")
         except ValueError:
             dispatcher = at._tracker.default_tracker().dispatcher
-            while not all(getattr(task, "entry", None) for task in list(dispatcher._owed)):
+            while not all(getattr(task, "entry", None) for task in dispatcher.ledger.owed):
                 time.sleep(0.01)
         assert watchdog.tell(60)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -432,15 +432,15 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
         with at.live_value("alpha", watchdog=True) as value:
             value.set(1)
             keeper = at._tracker.default_tracker().dispatcher.persistence
-            while not keeper.watched:
+            while not keeper.guard.watches:
                 time.sleep(0.01)
             say("running")
             sys.stdin.readline()
         with at.live_value("alpha", watchdog=True) as value:
             value.set(2)
-            while ("card", value._card.number) not in keeper._watchdog._live:
+            while ("card", value._card.number) not in keeper.guard.watchdog._live:
                 time.sleep(0.01)
-            assert keeper._watchdog.tell(60)
+            assert keeper.guard.watchdog.tell(60)
             say("again")
             time.sleep(60)
     """)
@@ -460,20 +460,20 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
 def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_path: Path) -> None:
     """A request that opens the card while the exit leaves its end does not take that for an older run's."""
     keeper, account = Persistence(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
-    keeper.directory = tmp_path / "box"
+    keeper.place.directory = tmp_path / "box"
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
     entry = keeper.entry(account.key, "end", body, time.time(), stream_key="job")
     assert leave(keeper, Owed(account, entry))
-    assert keeper.hold_ends(account.key, "job") == 0.0
+    assert keeper.held.hold(account.key, "job") == 0.0
     next_one = Persistence(Runtime())
-    next_one.directory = keeper.directory
+    next_one.place.directory = keeper.place.directory
     assert [each.id for each in next_one.claim(account.key).entries] == [entry.id]
 
 
 def test_what_is_kept_after_the_exit_is_free_for_the_next_run(sim: Simulator, tmp_path: Path) -> None:
     """An attempt that fails after the exit keeps its copy, without a lease that nobody would give back."""
     first, second = Persistence(Runtime()), Persistence(Runtime())
-    first.directory = second.directory = tmp_path / "box"
+    first.place.directory = second.place.directory = tmp_path / "box"
     account = Account(sim.api_key, sim.base_url, Runtime())
     owed: Any = Owed(account, first.entry(account.key, "push", {"title": "x"}, time.time(), at_least_once=True))
     assert leave(first)
@@ -485,7 +485,7 @@ def test_what_an_exit_leaves_is_free_for_the_next_run(sim: Simulator, tmp_path: 
     """Neither an attempt that begins while the exit leaves it, nor what was just taken over, keeps a lease on it."""
     keepers = [Persistence(Runtime()) for _ in range(3)]
     for each in keepers:
-        each.directory = tmp_path / "box"
+        each.place.directory = tmp_path / "box"
     first, second, third = keepers
     account = Account(sim.api_key, sim.base_url, Runtime())
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
@@ -505,9 +505,9 @@ def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     keeper = Persistence(Runtime())
     assert leave(keeper)
     keeper.arm(1, AccountKey(sim.api_key, sim.base_url), "job", ({}, None), 0.0)
-    assert not keeper.watched
-    assert keeper._watchdog is not None
-    assert keeper._watchdog._thread is None
+    assert not keeper.guard.watches
+    assert keeper.guard.watchdog is not None
+    assert keeper.guard.watchdog._thread is None
 
 
 def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
@@ -520,7 +520,7 @@ def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
 
     def told(self: PushDelivery) -> bool:
         self.withdraw()
-        dispatcher.draining = True
+        dispatcher.departure.draining = True
         return False
 
     monkeypatch.setattr(PushDelivery, "_entrust", told)
@@ -536,13 +536,13 @@ def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
         dispatcher = at._tracker.default_tracker().dispatcher
         with at.live_progress("outer"), at.live_progress("inner"):
             assert at.flush(60)
-            assert dispatcher.persistence._watchdog.start(60)
-            say(dispatcher.persistence._watchdog.pid)
-            before = dispatcher.persistence._entrusted.copy()
+            assert dispatcher.persistence.guard.watchdog.start(60)
+            say(dispatcher.persistence.guard.watchdog.pid)
+            before = dispatcher.persistence.guard._entrusted.copy()
             lane, take = dispatcher.scheduler, dispatcher.take_over
             def late(*arguments):
-                if dispatcher._echoes:  # the inner block's push
-                    while dispatcher.persistence._entrusted == before: time.sleep(0.01)
+                if dispatcher.echoes._pushes:  # the inner block's push
+                    while dispatcher.persistence.guard._entrusted == before: time.sleep(0.01)
                     lane.wake = lambda task: None
                 take(*arguments)
             dispatcher.take_over = late
@@ -595,7 +595,7 @@ def test_a_signal_is_no_sudden_death(job: Job) -> None:
     before = "at.configure(watchdog=True, exit_timeout=0)\n    at.delivery.shutdown.FAREWELL_SECONDS = 60"
     code = TOLD.format(before=before).replace(
         'say("running")',
-        'at._tracker.default_tracker().dispatcher.persistence._watchdog.start(60); say("running")',
+        'at._tracker.default_tracker().dispatcher.persistence.guard.watchdog.start(60); say("running")',
     )
     process = job.begin(code)
     process.send_signal(signal.SIGTERM)
@@ -630,9 +630,9 @@ def test_a_signal_stops_inner_blocks_too(job: Job) -> None:
 def test_a_request_at_the_exit_is_over_before_its_time_is() -> None:
     """No request times out in the moment in which the interpreter is taken down."""
     dispatcher = Dispatcher(lambda: 2.0, Runtime(lambda: 100.0))
-    assert dispatcher.attempt_seconds() == Runtime.attempt_seconds
-    dispatcher.start_draining(2.0)
-    assert dispatcher.attempt_seconds() == pytest.approx(1.9)
+    assert dispatcher.departure.attempt_seconds() == Runtime.attempt_seconds
+    dispatcher.departure.start_draining(2.0)
+    assert dispatcher.departure.attempt_seconds() == pytest.approx(1.9)
 
 
 def test_a_signal_and_the_exit_wait_once() -> None:
@@ -739,4 +739,4 @@ def test_a_fork_has_a_keeper_of_its_own() -> None:
     before = dispatcher.persistence
     dispatcher.after_fork()
     assert dispatcher.persistence is not before
-    assert dispatcher.persistence._owner != before._owner
+    assert dispatcher.persistence.leases.owner != before.leases.owner

@@ -27,7 +27,7 @@ DISMISS = {GREEN: 300, RED: 4 * 3600, GRAY: 60}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold pushes and grey ends for a moment only, and let all take the same time: neither is the point here."""
     monkeypatch.setattr(_text, "format_duration", lambda seconds: "0.0 s")
-    monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.15)
+    monkeypatch.setattr("activitysmith_track.delivery.echoes.Echoes.seconds", 0.15)
     monkeypatch.setattr(iteration, "SPEAK_SECONDS", 0.15)
 
 
@@ -149,7 +149,7 @@ def test_how_it_ended(phone: Simulator, monkeypatch: pytest.MonkeyPatch, kind: s
     make, use = KINDS[kind]
     monkeypatch.setattr("activitysmith_track.delivery.account.REQUESTS_PER_MINUTE", 1_000)
     phone.service.limits.rates["account"] = 1_000
-    monkeypatch.setattr("activitysmith_track.delivery.dispatcher.ECHO_SECONDS", 0.0)
+    monkeypatch.setattr("activitysmith_track.delivery.echoes.Echoes.seconds", 0.0)
     for name, (leave, color, pushes) in OUTCOMES.items():
 
         def body(handle: Any, leave: Callable[[Any], None] = leave) -> None:

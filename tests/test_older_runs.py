@@ -181,7 +181,7 @@ def test_an_ended_card_is_looked_at_when_another_takes_the_slot(script: Script) 
         pass
     go.set()
     assert script.wait(2, "PUT")
-    assert until(lambda: not default.owes)
+    assert until(lambda: not default.ledger.owes)
     waits.__exit__(None, None, None)
 
 
@@ -265,7 +265,7 @@ def test_waiting_for_another_process_costs_nothing_of_the_rate(
     monkeypatch.setattr(outbox, "ATTEMPT_SECONDS", 600.0)
     entry = owed(script)
     another = Persistence(Runtime())
-    another.directory = box.path().parent
+    another.place.directory = box.path().parent
     account = default_tracker().account()
     assert account is not None
     delivery: Any = Owed(account, entry)
@@ -448,8 +448,8 @@ def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
             return lambda timeout: False
 
     keeper = Persistence(Runtime())
-    keeper.directory = box.path().parent
-    keeper._watchdog = Dead()  # type: ignore[assignment]
+    keeper.place.directory = box.path().parent
+    keeper.guard.watchdog = Dead()  # type: ignore[assignment]
     entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
     account = Account("key", entry.base_url, Runtime())
     assert leave(keeper, Owed(account, entry, CopyOwner.WATCHDOG))
@@ -495,7 +495,7 @@ def test_a_push_that_may_have_arrived_is_left_to_nobody(script: Script, box: Out
 
 def test_a_lease_that_ran_out_makes_no_second_push(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process is delivering is not claimed by it once more."""
-    monkeypatch.setattr("activitysmith_track.delivery.persistence.LEASE_SECONDS", -1.0)
+    monkeypatch.setattr("activitysmith_track.delivery.leases.Leases.seconds", -1.0)
     pushes(script, [429, 200, 200], threading.Event())
     with at.notify("note", on="success"):
         pass

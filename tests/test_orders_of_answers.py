@@ -50,7 +50,7 @@ def test_a_paused_stream(story: Story, seconds: float) -> None:
         story.world.service.pause("job")
         story.end(handle or story.block(process, "job"))
         story.world.sleep(30.0)
-        handed.append(process.dispatcher.owes)
+        handed.append(process.dispatcher.ledger.owes)
 
     story.play(work)
     assert handed == [False]

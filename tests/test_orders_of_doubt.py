@@ -285,7 +285,7 @@ def test_a_change_for_a_fresh_card_while_an_older_end_is_under_way(story: Story)
         process = Process(story.world, 0)
         story.block(process, "job")
         story.world.sleep(_pacing.ROTATE_AFTER - 1.1)
-        activity = next(iter(process.dispatcher._open))
+        activity = next(iter(process.dispatcher.opened))
         activity.screen.certainty.check_at = story.now + 1.0
         row = Row(owed(story))
         row.owner, row.until, row.begun = "x", story.world.wall() + 100, int(story.world.wall()) + 2

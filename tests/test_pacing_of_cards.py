@@ -254,7 +254,8 @@ def test_the_most_wrong_screen_goes_first(phone: Phone) -> None:
     with contextlib.ExitStack() as stack:
         handles = [stack.enter_context(at.live_progress(name, key=name, total=100)) for name in names]
         phone.advance(1)
-        (account,) = default_tracker().dispatcher._accounts.values()
+        account = default_tracker().account()
+        assert account is not None
         account.rate_limited(phone.clock(), RateLimited(429, {}, retry_after=100))
         for handle, done in zip(handles, (20, 80, 40, 60), strict=True):
             handle.advance(done)

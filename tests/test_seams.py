@@ -16,10 +16,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
+from internals import locks, waiters
 from jobs import Job
 from patience import PATIENCE, until
 
@@ -32,21 +33,31 @@ from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery import (
     account,
+    accounts,
     activity,
     deliveries,
+    departure,
     dispatcher,
+    echoes,
     end_delivery,
+    ledger,
+    open_activities,
     outbox_file,
     push_delivery,
     recovery,
     scheduler,
     transport,
+    turns,
 )
 from activitysmith_track.delivery.dispatcher import Dispatcher
+from activitysmith_track.delivery.echoes import Echoes
 from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.guard import Guard
 from activitysmith_track.delivery.interpreter import Interpreter
+from activitysmith_track.delivery.leases import Leases
 from activitysmith_track.delivery.outbox import Outbox
-from activitysmith_track.delivery.persistence import LEASE_SECONDS, Persistence, leave_all
+from activitysmith_track.delivery.parting import leave_all, part
+from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Scheduler, WorkerPool
 from activitysmith_track.delivery.shutdown import Shutdown
@@ -218,7 +229,8 @@ def bench() -> Iterator[Bench]:
 
 BLOCKS = {str(each) for each in Path(blocks.__path__[0]).glob("*.py")}
 DELIVERIES = deliveries, end_delivery, push_delivery, recovery
-FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, *DELIVERIES, dispatcher, scheduler))}
+DISPATCHER = dispatcher, accounts, departure, echoes, ledger, open_activities, turns
+FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, *DELIVERIES, *DISPATCHER, scheduler))}
 
 
 class Meeting:
@@ -267,11 +279,6 @@ class Meeting:
             assert not thread.is_alive(), "the other thread waits for ever"
 
 
-def locks(served: Dispatcher) -> tuple[Any, ...]:
-    """Return the locks of a dispatcher that another thread may have to wait for."""
-    return served._lock, served.taking_over, served.scheduler._starting
-
-
 def is_held(lock: Any) -> bool:
     """Tell whether this thread holds a lock, where that can be told, or whether any does."""
     return bool(lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked())
@@ -300,25 +307,25 @@ def at_each_line(attempt: Callable[[Meeting], None], least: int) -> None:
 def test_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many threads use the library first: there is one default tracker, one account and one watch for signals."""
 
-    def slow(name: str) -> None:
-        made = getattr(dispatcher, name)
+    def slow(room: ModuleType, name: str) -> None:
+        made = getattr(room, name)
         # the moment in which the others may come is made longer; no verdict depends on how long
-        monkeypatch.setattr(dispatcher, name, lambda *given: (time.sleep(0.001), made(*given))[1])
+        monkeypatch.setattr(room, name, lambda *given: (time.sleep(0.001), made(*given))[1])
 
     def first(ask: Callable[[], object]) -> None:
         found: list[Any] = []
         together(*[lambda: found.append(ask())] * 4)
         assert len(set(found)) == 1
 
-    slow("Account")
-    slow("importing")  # of what handles signals
+    slow(accounts, "Account")
+    slow(departure, "importing")  # of what handles signals
     for _ in range(5):
         with benches() as make:
             monkeypatch.setattr(_tracker, "_default", {})
             monkeypatch.setattr(_tracker, "CoreTracker", make)
             first(_tracker.default_tracker)
             first(lambda: _tracker.default_tracker().account())
-            first(lambda: _tracker.default_tracker().dispatcher.signals)
+            first(lambda: _tracker.default_tracker().dispatcher.departure.signals)
 
 
 def test_counts(bench: Bench) -> None:
@@ -373,7 +380,7 @@ def test_a_block_ends_once(bench: Bench) -> None:
     for number in range(30):
         handle = bench.live_progress(f"job-{number}")
         handle.begin()
-        ends = [handle.finish, handle.fail, handle.cancel, lambda: bench.dispatcher.end_open("Stopped")]
+        ends = [handle.finish, handle.fail, handle.cancel, lambda: bench.dispatcher.departure.end_open("Stopped")]
         together(*ends)
         assert bench.flush(PATIENCE)
         card, outcome, pushes = handle._card, handle.outcome, bench.service.count("POST") - pushed
@@ -397,7 +404,7 @@ def test_each_line_at_which_another_thread_ends_a_block(steady: None, way: str) 
             served.hand_in = lambda task: (handed.append(task), hand_in(task))  # type: ignore[method-assign]
             handle = bench.live_progress("job")
             use = lambda: (handle.__enter__(), handle.__exit__(None, None, None))  # noqa: E731
-            meeting.of(use, handle.fail if way == "fail" else served.end_open, *locks(served))
+            meeting.of(use, handle.fail if way == "fail" else served.departure.end_open, *locks(served))
             assert handle.outcome is not None
             ends = {each for each in handed if isinstance(each, end_delivery.EndDelivery)}
             colors = [end.state.body["content_state"]["color"] for end in ends]
@@ -579,14 +586,14 @@ def test_each_line_at_which_something_is_settled(steady: None, bench: Bench) -> 
     served, owed = bench.dispatcher, Task()
 
     def attempt(meeting: Meeting) -> None:
-        served._owed[owed] = None
+        served.ledger.owe(owed)
 
         def settle() -> None:
-            assert soon(lambda: len(served._waiters) == 4)
+            assert soon(lambda: len(waiters(served)) == 4)
             meeting.of(lambda: served.settle(owed), lambda: time.sleep(0.005))  # in which who is woken may go on
 
         together(*[lambda: served.wait(PATIENCE)] * 4, settle)
-        assert not served._waiters
+        assert not waiters(served)
 
     at_each_line(attempt, least=4)
 
@@ -598,13 +605,13 @@ def test_flush_hears_of_everything(bench: Bench) -> None:
     def work(number: int) -> None:
         with bench.live_progress(f"{threading.get_ident()}-{number}"):
             bench.dispatcher.push(own, {"title": "x"}, at_least_once=True)
-        assert bench.flush(PATIENCE) or bench.dispatcher.owes  # what another one has handed in since
+        assert bench.flush(PATIENCE) or bench.dispatcher.ledger.owes  # what another one has handed in since
 
     together(*[times(10, work)] * 4)
     assert bench.flush(PATIENCE)
     assert bench.service.count("POST") == 40
     assert bench.dispatcher.is_idle
-    assert not bench.dispatcher._waiters
+    assert not waiters(bench.dispatcher)
 
 
 def test_each_line_at_which_a_card_appears(steady: None) -> None:
@@ -620,7 +627,7 @@ def test_each_line_at_which_a_card_appears(steady: None) -> None:
 
                 def appear() -> None:
                     gate.set()
-                    assert until(lambda: not bench.dispatcher.owes and card.life is Life.SHOWN)
+                    assert until(lambda: not bench.dispatcher.ledger.owes and card.life is Life.SHOWN)
 
                 meeting.of(lambda: bench.dispatcher.hand_in(card), appear)
                 gate.set()
@@ -666,11 +673,11 @@ def test_what_is_looked_through_while_it_grows(bench: Bench) -> None:
             served.take_over(mark, -1)
 
     looks = (
-        served.owed_ids,
-        served.count_left,
-        served.send_owed,
-        lambda: served.part(0.0, stays=True),
-        lambda: served.retry_all(own),  # which is the scheduler's, and touches nothing that is its alone
+        served.ledger.owed_ids,
+        served.departure.count_left,
+        served.departure.send_owed,
+        lambda: served.departure.part(0.0, stays=True),
+        lambda: served.turns.retry_all(own),  # which is the scheduler's, and touches nothing that is its alone
     )
     together(*stop.after(*[times(60, use)] * 3), *map(stop.repeat, looks))
     assert served.flush(PATIENCE)
@@ -689,12 +696,12 @@ def test_each_line_at_which_a_push_is_taken_over(steady: None, bench: Bench) -> 
             self.was_withdrawn = True
 
     def attempt(meeting: Meeting) -> None:
+        served.echoes = Echoes(served.runtime)
         push = Push(served, own, {"title": "x"}, at_least_once=True)
         push.failure = "mark", 1
-        served._echoes.append(push)
+        served.echoes.note(push)
         meeting.of(lambda: push.run(served.clock()), lambda: served.take_over("mark", 0), *locks(served))
         assert push.was_withdrawn is (push._job is None)
-        served._echoes.clear()
 
     at_each_line(attempt, least=20)
 
@@ -925,10 +932,10 @@ def test_what_is_settled_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(home, name, lambda what: (done.append((name, is_owed())), act(what)))
 
     def is_owed() -> bool:
-        return any(isinstance(each, end_delivery.EndDelivery) for each in list(served._owed))
+        return any(isinstance(each, end_delivery.EndDelivery) for each in served.ledger.owed)
 
-    watch(served, "release")
-    watch(served.persistence, "disarm")
+    watch(served.turns, "release")
+    watch(served.persistence.guard, "disarm")
     with bench.live_progress("job"):
         assert bench.flush(PATIENCE)
     assert bench.flush(PATIENCE)
@@ -937,10 +944,10 @@ def test_what_is_settled_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_push_that_comes_while_the_threads_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that had failed before, and whose push comes when the others are delivered, has it sent."""
-    stop = Persistence.stop
+    let_go = Guard.let_go
 
-    def late(persistence: Persistence) -> None:
-        stop(persistence)
+    def late(guard: Guard) -> None:
+        let_go(guard)
         thread = threading.Thread(
             target=lambda: bench.dispatcher.push(own, {"title": "late"}, at_least_once=True), daemon=True
         )
@@ -948,7 +955,7 @@ def test_a_push_that_comes_while_the_threads_stop(bench: Bench, monkeypatch: pyt
         thread.join(PATIENCE)
 
     own = bench.own_account()
-    monkeypatch.setattr(Persistence, "stop", late)
+    monkeypatch.setattr(Guard, "let_go", late)
     bench.close(PATIENCE)
     monkeypatch.undo()
     assert until(lambda: bench.service.count("POST") == 1)
@@ -1066,18 +1073,18 @@ def test_a_lease_is_not_taken_while_the_process_leaves(tmp_path: Path, way: str)
 
     def attempt(number: int) -> None:
         own, persistence = account.Account("key", "http://localhost:1", runtime), Persistence(runtime)
-        persistence.directory = tmp_path / str(number)
-        box, fingerprint = Outbox(persistence.directory), persistence.entry(own.key, "push", {}, 0.0).key_fingerprint
+        persistence.place.directory = tmp_path / str(number)
+        box, fingerprint = Outbox(tmp_path / str(number)), persistence.entry(own.key, "push", {}, 0.0).key_fingerprint
         body = {"content_state": {"title": "x", "type": "value", "value": 1}}
         assert box.put([Entry("end", fingerprint, own.key.base_url, body, runtime.wall(), "job")])
 
         def leave() -> None:
-            assert soon(lambda: outbox_file._busy or persistence._leased)
-            leave_all([persistence.part(list, 0.0)], 0.0, runtime)
+            assert soon(lambda: outbox_file._busy or persistence.leases.ids)
+            leave_all([part(persistence, list, 0.0)], 0.0, runtime)
 
-        take = persistence.claim if way == "claim" else functools.partial(persistence.hold_ends, stream_key="job")
+        take = persistence.claim if way == "claim" else functools.partial(persistence.held.hold, stream_key="job")
         together(lambda: take(own.key), leave)
-        assert len(box.claim(fingerprint, own.key.base_url, "next", runtime.wall(), LEASE_SECONDS)) == 1
+        assert len(box.claim(fingerprint, own.key.base_url, "next", runtime.wall(), Leases.seconds)) == 1
 
     for number in range(5):
         attempt(number)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from internals import waiters
 from jobs import Job
 from patience import PATIENCE, PatientSimulator, until
 
@@ -24,6 +25,7 @@ from activitysmith_track import Tracker, _fork, _tracker
 from activitysmith_track._tracker import CoreTracker
 from activitysmith_track.client import retry
 from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.parting import part
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import Shutdown
@@ -232,7 +234,7 @@ class Waiter:
 
     def __init__(self, clock: list[float], timeout: float, *, runs: bool = True) -> None:
         self._clock, self._timeout, self._until = clock, timeout, 0.0
-        self.scheduler = self
+        self.scheduler = self.departure = self.ledger = self.opened = self
         self.runs, self.owes, self.is_idle, self.heeds_signals, self.refuses = runs, True, False, True, False
         self.ended: list[str | None] = []
         self.persistence = Persistence(Runtime())
@@ -260,7 +262,7 @@ class Waiter:
         self._clock[0] += max(0.0, timeout)
 
     def part(self, timeout: float, *, stays: bool = False) -> Any:
-        return self.persistence.part(list, timeout, stays=stays)
+        return part(self.persistence, list, timeout, stays=stays)
 
     def count_left(self) -> int:
         return 0
@@ -341,7 +343,8 @@ def test_what_a_signal_raises_while_a_tracker_is_closed(
         raise kind
 
     name = "wait" if when == "it waits" else "part"
-    method = getattr(tracker.dispatcher, name)
+    home = tracker.dispatcher if name == "wait" else tracker.dispatcher.departure
+    method = getattr(home, name)
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         signal.raise_signal(number)
@@ -351,7 +354,7 @@ def test_what_a_signal_raises_while_a_tracker_is_closed(
         pytest.skip("only Ctrl-C is put off: it may come at any time, and a time limit comes once")
     if kind is TimeoutError:
         signal.signal(number, interrupt)
-    monkeypatch.setattr(tracker.dispatcher, name, interrupted)
+    monkeypatch.setattr(home, name, interrupted)
     try:
         with sim.fault("status", status=503):
             with pytest.raises(ValueError, match="no disk"), tracker.live_progress("job"):
@@ -378,8 +381,8 @@ def test_ctrl_c_ends_the_wait_of_all() -> None:
     first.wait = interrupted  # type: ignore[method-assign]
     exit_of(clock, first, second).at_exit()
     assert clock[0] == 100.0
-    assert first.persistence._closed
-    assert second.persistence._closed
+    assert first.persistence.leases.is_closed
+    assert second.persistence.leases.is_closed
 
 
 # ---------------------------------------------------------------------------------------------------- the gates
@@ -556,7 +559,7 @@ def test_trackers_closed_by_exit_handlers_share_one_deadline() -> None:
 def test_a_block_that_is_opened_while_its_tracker_closes(sim: Simulator) -> None:
     """It had its account before, and gets no card after: nothing would end it."""
     tracker = Tracker(api_key=sim.api_key, base_url=sim.base_url)
-    tracker.dispatcher.refuse()
+    tracker.dispatcher.opened.refuse()
     with tracker.live_progress("late", total=2) as progress:
         progress.advance()
         assert tracker.close(PATIENCE)
@@ -571,7 +574,7 @@ def test_who_waits_while_a_tracker_is_closed(sim: Simulator) -> None:
             pass
         thread = threading.Thread(target=lambda: answers.append(tracker.flush(PATIENCE)))
         thread.start()
-        assert until(lambda: tracker.dispatcher._waiters)
+        assert until(lambda: waiters(tracker.dispatcher))
         assert not tracker.close(0.1)
         assert not tracker.close(0.1)
         thread.join(PATIENCE)

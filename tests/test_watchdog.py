@@ -685,7 +685,7 @@ def test_nothing_is_taken_again_after_the_end(
 ) -> None:
     """An attempt that begins while the process gives up takes no lease with it, which nobody would give back."""
     persistence, account = Persistence(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
-    persistence.directory = tmp_path / "box"
+    persistence.place.directory = tmp_path / "box"
     end, keep = (persistence.entry(account.key, kind, END, time.time(), stream_key=kind) for kind in ("end", "keep"))
     assert persistence.adopt([end]) == {end.id}
     owed: Any = Owed(account, end, CopyOwner.OUTBOX)

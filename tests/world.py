@@ -415,7 +415,7 @@ class Process:
         """Leave in order."""
         self.leaves_at = self.world.now
         self.leaves.at_exit()
-        self.left_debts = self.dispatcher.owes
+        self.left_debts = self.dispatcher.ledger.owes
         self.world.sleep(self.world.rng.random() * 0.1)  # until the interpreter is taken down, threads go on
         self.world.judge.has_left(self)
         self.dead, self.gone_at = True, self.world.now

@@ -106,7 +106,7 @@ class Judge:
         elif run is not None and self._unanswered[process.number, request.path]:
             self._overtaken.add(run.number)
         # It is decided when a request goes, and leaves some calls of a slow disk later, one after the other.
-        if not is_own and process.dispatcher.owes_own and now > process.leaves_at + 3.5:
+        if not is_own and process.dispatcher.ledger.owes_own and now > process.leaves_at + 3.5:
             self.wrong("a debt ahead of what a process has to say when it leaves", process=process.number)
         if request.method == "POST" and run is not None and self.told.get(_words(request)) is process:
             self.wrong("a push goes again that has arrived", run=number, process=process.number)
@@ -114,7 +114,7 @@ class Judge:
         self._goes_round(process, request)
         while sent[0] <= now - 55.0:
             sent.popleft()
-        if len(sent) > 60 and not process.dispatcher.draining:
+        if len(sent) > 60 and not process.dispatcher.departure.draining:
             self.wrong("above the account's rate", requests=len(sent), process=process.number)
 
     def _goes_round(self, process: Process, request: Request[Any]) -> None:
@@ -330,7 +330,7 @@ class Judge:
 
     def has_left(self, process: Process) -> None:
         """See to it that a process that left in order keeps a lease on nothing, but for what may not come twice."""
-        owner = process.dispatcher.persistence._owner
+        owner = process.dispatcher.persistence.leases.owner
         for row in self.world.shelf.rows:
             if row.owner == owner and (row.entry.at_least_once or row.entry.kind != "push"):
                 self.wrong("a process that has left keeps a lease", process=process.number, entry=row.entry.id)

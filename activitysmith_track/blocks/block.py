@@ -120,7 +120,7 @@ class Block:
         self._began = dispatcher.clock()
         self._account = None if self._options.get("disable") else self._tracker.account()
         if self._account is not None and self._tracker.settings.signals:
-            self._signals = dispatcher.signals
+            self._signals = dispatcher.departure.signals
             self._signals.acquire()
         self._opened = next(dispatcher.order)  # from here on another thread or a signal may end it
 

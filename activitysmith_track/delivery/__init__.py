@@ -11,7 +11,7 @@ that no other thread and no signal handler can come in between: an attribute is 
 
 The user's threads among themselves, signal handlers and the sampling thread included:
 
-- `default_tracker()`, `Dispatcher.account()`, `.signals`, `Persistence.outbox`: the first thread makes them;
+- `default_tracker()`, `Accounts.of()`, `Departure.signals`, `OutboxPlace.outbox`: the first thread makes them;
   `setdefault` or a lock decides which that is. [first_use; test_shutdown: there_is_one_default_tracker]
 - `Layers`: a state follows the newest one by `setdefault`. [test_layers: threads_that_change_at_once]
 - `Progress._count`, `Handle._custom`, `._transitions`, `Metrics._readings`: changed in one step, from the value
@@ -19,12 +19,12 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   two_threads_show_something]
 - `Handle._children`: inner blocks add and remove themselves, the scheduler reads a copy. [inner_blocks]
 - `Block._first`, the outcome: the first `setdefault` counts. `Activity.end_delivery`: the first one under the
-  dispatcher's lock (`takes`). If a block is ended by one thread while another opens it, one of them ends the
+  lock of `OpenActivities` (`takes`). If a block is ended by one thread while another opens it, one of them ends the
   card: the opening thread sets `_card` and then reads `_first`, the ending one sets `_first` and then reads `_card`.
   [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
-- `Account.activities`, `Dispatcher._open`, `.refuses`, `Activity.predecessor`, `.successor`: changed by `open` in
-  the user's threads and by `release` in the scheduler's, under the dispatcher's lock. [the_same_key_at_once]
-- `Override._entered`, `context.left_loops`, `Runtime._warned`, `Outbox._told`, `Persistence.directory`,
+- `Account.activities`, `OpenActivities._open`, `.refuses`, `Activity.predecessor`, `.successor`: changed by `add` in
+  the user's threads and by `remove` in the scheduler's, under the lock of `OpenActivities`. [the_same_key_at_once]
+- `Override._entered`, `context.left_loops`, `Runtime._warned`, `Outbox._told`, `OutboxPlace.directory`,
   `Account.recovery`: changed in one step each, iterated over as copies; a thread that comes late does the
   same once more. [test_layers; test_configuration: one_override_in_several_threads]
 - `Signals._tracked`: under a lock; the handlers take none. [signals_count_what_is_tracked; test_signals]
@@ -37,15 +37,16 @@ The user's threads and the scheduler's:
   [a_reading_changes, a_step_begins]
 - What a handle shows: `snapshot()` takes the mark of the state first, so that a change meanwhile is sent with it or
   noticed as a new one. Values that belong together are replaced in one step. [a_reading_changes, inner_blocks]
-- `Dispatcher._owed`, `_debts`: a task is put in before it is woken, and taken out when it has nothing left to do
+- `Ledger._owed`, `_debts`: a task is put in before it is woken, and taken out when it has nothing left to do
   (`settle`). A task that another thread puts in again at that moment is taken out when it runs, or by `hand_in` when
-  its card has appeared. Whoever iterates over these, `_open`, `_echoes` or `_accounts` does so over a copy.
-  [a_card_appears, an_end_is_replaced, what_is_settled_is_done, what_is_looked_through_while_it_grows]
-- `Dispatcher._waiters`: whoever waits puts its inbox in before it looks at `_owed`; `settle` empties `_owed` before
+  its card has appeared. Whoever iterates over these, `OpenActivities`, `Echoes` or `Accounts` does so over a
+  copy. [a_card_appears, an_end_is_replaced, what_is_settled_is_done,
+  what_is_looked_through_while_it_grows]
+- `Ledger._waiters`: whoever waits puts its inbox in before it looks at `_owed`; `settle` empties `_owed` before
   it wakes. [something_is_settled, flush_hears_of_everything]
-- `Dispatcher.lost`: counted by the scheduler's thread, taken by `flush` in one step. [flush_hears_of_everything]
+- `Ledger.lost`: counted by the scheduler's thread, taken by `flush` in one step. [flush_hears_of_everything]
 - `PushDelivery.failure` and its stage: an outer block's thread withdraws the push, the scheduler's sends it or
-  entrusts it to the watchdog; both hold `taking_over`. [a_push_is_taken_over]
+  entrusts it to the watchdog; both hold `Echoes.taking_over`. [a_push_is_taken_over]
 - `Scheduler._thread`: one thread at a time starts it, runs tasks in its place where none can be started (`drain`),
   or waits until that is over (`join`): `_starting`. Where the start of a thread is interrupted, `_serving` says
   which one serves. [a_scheduler_starts_once, a_scheduler_is_stopped, one_thread_at_a_time_runs_tasks]
@@ -57,7 +58,7 @@ The scheduler's and the workers':
   flight. [workers_report_each_job_once; test_threads]
 - `Delivery.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
   outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Delivery.id`), which
-  outbox and `_entrusted` keep once. [test_keeping]
+  outbox and `Guard._entrusted` keep once. [test_keeping]
 - `HttpTransport._client`: made by one worker at a time, closed by any thread at any moment; a request that meets a
   closed one is tried again. [connections_are_closed_while_they_are_made; test_shutdown: a_client_that_was_closed]
 
@@ -67,21 +68,22 @@ Closing, signals and the exit:
   and what came after `part` is delivered by the fresh threads. `epoch` tells which activities are older.
   [a_flush_that_begins_while_the_dispatcher_closes, a_push_that_comes_while_the_threads_stop, a_tracker_closes;
   test_threads]
-- `end_open` and the block's own thread: `end_open` takes the dispatcher's lock to see what is open, and hands in an
-  end that the block's thread has made but not handed in yet. [a_tracker_closes, a_tracker_closes_while_a_block_opens]
+- `end_open` and the block's own thread: `end_open` takes the lock of `OpenActivities` to see what is open, and hands
+  in an end that the block's thread has made but not handed in yet.
+  [a_tracker_closes, a_tracker_closes_while_a_block_opens]
 - `Shutdown._exit_thread`: a card that another thread opens beside the exit appears with its end alone
   (`stays_here`). After a signal has waited, it ends what was opened meanwhile.
   [a_block_that_a_thread_opens_beside_the_exit, what_is_opened_while_a_signal_ends_the_rest]
 - `Shutdown._turn`: one thread at a time leaves, and a later one waits for it even if its own time is over.
   [threads_that_come_after_the_exit_and_its_time]
-- `Dispatcher.draining`, `_deadline`, `_left`, `_parted`: set in one step by who closes or leaves, read by all.
+- `Departure.draining`, `_deadline`, `_left`, `_parted`: set in one step by who closes or leaves, read by all.
   [test_shutdown]
 - `Dispatcher.is_dropped`: set by the thread that lets go of the tracker, before it wakes the `Retirement`; each
   `settle` wakes that again. [test_shutdown: a_tracker_that_is_dropped_delivers_what_it_owes]
 - `Shutdown._dispatchers`: iterated over as a copy of its weak references.
   [dispatchers_come_and_go_while_the_exit_looks]
-- `Persistence._closed`, `._leased`, `._lessees`, `._left`: under `_leaving`, which the exit takes too, so that no
-  lease is taken after the exit has given all of them back. [a_lease_is_not_taken_while_the_process_leaves]
+- `Leases.is_closed`, `.ids`, `.left`, `Guard._in_outbox`: under `Leases.leaving`, which the exit takes too, so that
+  no lease is taken after the exit has given all of them back. [a_lease_is_not_taken_while_the_process_leaves]
 - The gates and guards of `_fork`: imports, clients and SQLite against forks and the exit. [test_forks;
   test_shutdown: who_waits_at_a_gate_holds_no_lock, a_gate_is_shut_when_everybody_has_left]
 

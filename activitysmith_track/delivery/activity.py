@@ -118,7 +118,7 @@ class Activity(Succession):
         return self.life is Life.ENDED
 
     def unlink(self) -> None:
-        """Leave the row of runs, whose newest the account knows. The caller holds the dispatcher's lock."""
+        """Leave the row of runs, whose newest the account knows. The caller holds the lock of `OpenActivities`."""
         older = self.predecessor
         super().unlink()
         if self.account.activities.get(self.stream_key) is self:
@@ -139,7 +139,7 @@ class Activity(Succession):
     def end(self, state: EndState) -> None:
         """Hand in the last state, once; states after it are no longer sent."""
         end = EndDelivery(self, state)
-        if self.dispatcher.takes(end):
+        if self.dispatcher.opened.takes(end):
             self.dispatcher.hand_in(end)
 
     # -- the scheduler's side
@@ -155,7 +155,7 @@ class Activity(Succession):
             if not self._job.done:
                 return None
             self._landed(now)
-            self.dispatcher.send_ready(now)
+            self.dispatcher.updates.send_ready(now)
         if self.end_delivery is not None or self.life in (Life.ENDED, Life.REFUSED):
             return None
         if self.is_armed is None:
@@ -176,7 +176,7 @@ class Activity(Succession):
                 return self._rest(now, None, None)
         self.dispatcher.owe(self)
         if self.account.take_slot(self, now):
-            self.dispatcher.make_ready(self, now)
+            self.dispatcher.updates.make_ready(self, now)
             return None
         return self.account.slots_open_at(now)  # `None`: it is woken when another activity gives its slot back
 
@@ -211,7 +211,7 @@ class Activity(Succession):
         mark = self.source.mark()
         due = self.screen.update_at(now, mark, self.source)
         if due is not None and due <= now:
-            self.dispatcher.make_ready(self, now)
+            self.dispatcher.updates.make_ready(self, now)
             return None
         looked, self._looked = self._looked, mark
         again = self._rest(now, mark, due) if looked in (None, mark) else self._busy(now, mark, due)
@@ -281,8 +281,8 @@ class Activity(Succession):
         if self.end_delivery is not None:
             self.dispatcher.hand_in(self.end_delivery)
         for other in (*self.older, *self.newer):
-            self.dispatcher.wake_both(other)
-        self.dispatcher.wake_recovered(self)
+            self.dispatcher.turns.wake_both(other)
+        self.dispatcher.turns.wake_recovered(self)
 
     def _move(self, to: Life) -> None:
         """Change `life`, unless the block is over: from then on its `EndDelivery` does that."""
@@ -306,11 +306,11 @@ class Activity(Succession):
             self._warned(answer.warning, now)
         if self.on_phone is not OnPhone.YES:
             self.appear()
-            self.dispatcher.wake_waiting(self.account)
+            self.dispatcher.turns.wake_waiting(self.account)
         self._move(Life.SHOWN)
         screen.sent = sending.state
         if self.account.answered():
-            self.dispatcher.retry_all(self.account)
+            self.dispatcher.turns.retry_all(self.account)
         self.dispatcher.settle(self)
 
     def _has_begun(self, answer: StreamAnswer, may_be_hit: bool, sending: Sending, now: float) -> None:
@@ -363,9 +363,9 @@ class Activity(Succession):
         self._retry_at = now + PAUSED_RETRY
         self._move(Life.WAITING)
         if self.account.release(self):
-            self.dispatcher.wake_waiting(self.account)
+            self.dispatcher.turns.wake_waiting(self.account)
         if self.account.answered():
-            self.dispatcher.retry_all(self.account)
+            self.dispatcher.turns.retry_all(self.account)
         self.dispatcher.settle(self)
 
     def appear(self) -> None:
@@ -417,10 +417,10 @@ class Activity(Succession):
             self._move(self._life_between_requests)
             return
         self._failures += 1
-        self.dispatcher.tell_failure("an update", error)
+        self.dispatcher.runtime.tell_failure("an update", error)
         self._note_failure(error, sending, now)
         if self.account.failed(error, now):
-            self.dispatcher.retry_all(self.account)
+            self.dispatcher.turns.retry_all(self.account)
         again = self._again_at(error, now)
         if again is None and sending.change.is_begun:
             again = now + ROTATION_RETRY
@@ -479,9 +479,9 @@ class Activity(Succession):
             self.end_delivery.refuse()
         elif self.on_phone is OnPhone.NO:
             self._arm(is_refused=True)
-            self.dispatcher.release(self)
+            self.dispatcher.turns.release(self)
         elif self.account.release(self):  # the card may be on the screen, so its end must still be sent
-            self.dispatcher.wake_waiting(self.account)
+            self.dispatcher.turns.wake_waiting(self.account)
         self.dispatcher.look_for_owed(self.account, again=True)  # for the older run's end, which may go now
         self.screen.sent = None
 
@@ -506,7 +506,7 @@ class Activity(Succession):
             return self.account.rate_limited(now, error)
         if isinstance(error, NoRecipients):
             if self.account.release(self):
-                self.dispatcher.wake_waiting(self.account)
+                self.dispatcher.turns.wake_waiting(self.account)
             return now + RECIPIENT_RETRY
         return now + self.dispatcher.runtime.backoff(self._failures) if retry.is_transient(error) else None
 

@@ -42,10 +42,8 @@ class Aftermath:
         if job is None:
             if now < self._due:
                 return self._due
-            look = partial(
-                self._persistence.look_back, activity.account.key, activity.stream_key, activity.began_at, self._since
-            )
-            dispatcher = activity.dispatcher
+            dispatcher, look_back = activity.dispatcher, self._persistence.held.look_back
+            look = partial(look_back, activity.account.key, activity.stream_key, activity.began_at, self._since)
             self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, look)
             return None
         if not job.done:

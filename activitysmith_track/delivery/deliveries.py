@@ -102,7 +102,7 @@ class Delivery:
             self.account.forget_requests(self._requests)
             return self._postponed(job.error, now)
         if self.account.failed(job.error, now):
-            self.dispatcher.retry_all(self.account)
+            self.dispatcher.turns.retry_all(self.account)
         return self._failed(job.error, now)
 
     def _landed(self, error: Exception | None) -> None:
@@ -112,14 +112,14 @@ class Delivery:
         """Note that nothing is owed any more: the service has answered, or nothing had to be sent."""
         if not was_sent:
             self.account.forget_requests(self._requests)
-            self.dispatcher.retry_all(self.account)  # this has not probed whether the service is back: others may
+            self.dispatcher.turns.retry_all(self.account)  # this has not probed for the service: others may
             self.dispatcher.look_for_owed(self.account, again=True)  # the process that has its place may be gone
         elif self.account.answered():
-            self.dispatcher.retry_all(self.account)
+            self.dispatcher.turns.retry_all(self.account)
 
     def give_up(self) -> None:
         """Leave it undelivered; see `Task.give_up`."""
-        self.dispatcher.lost += 1
+        self.dispatcher.ledger.lost += 1
         if not self.stage.is_final:
             self._done(Stage.LOST)
 
@@ -217,7 +217,7 @@ class Delivery:
     def _send(self, now: float) -> None:
         self.stage = moved(self.stage, Stage.IN_FLIGHT)
         self.account.note_request(now, self._requests)
-        work = partial(self._attempt, self.dispatcher.attempt_seconds())
+        work = partial(self._attempt, self.dispatcher.departure.attempt_seconds())
         self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, work)
 
     def _attempt(self, seconds: float) -> bool:

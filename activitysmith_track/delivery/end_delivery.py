@@ -122,7 +122,7 @@ class EndDelivery(Delivery):
             self._was_refused = activity.life is Life.REFUSED
             activity.life = moved(activity.life, Life.ENDING)
         self._arm()
-        if now < self.state.not_before and not self.dispatcher.draining:
+        if now < self.state.not_before and not self.dispatcher.departure.draining:
             return self.state.not_before
         self.stage = moved(self.stage, Stage.OWED)
         if self._is_preceded:
@@ -152,7 +152,7 @@ class EndDelivery(Delivery):
         An end that arrives before the start would find nothing to end, so it waits until the start must be over,
         unless the exit has begun.
         """
-        is_soon = self.activity.on_phone is OnPhone.YES or self.dispatcher.draining
+        is_soon = self.activity.on_phone is OnPhone.YES or self.dispatcher.departure.draining
         return self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
 
     def _try(self, now: float) -> float | None:
@@ -170,7 +170,7 @@ class EndDelivery(Delivery):
             # Else the copy has replaced an older run's end in the outbox, whose card may still be on the screen.
         self._attempted = _EndAttempt(now, opens=opens, overtakes=activity.is_in_flight)
         self._attempted.may_be_hit = opens and activity.is_in_doubt
-        later = None if self.dispatcher.draining else self._opens_at(now)
+        later = None if self.dispatcher.departure.draining else self._opens_at(now)
         if later is not None:
             return self._wait(now, later)
         self._send(now)
@@ -189,7 +189,7 @@ class EndDelivery(Delivery):
     def _rest(self, now: float, until: float) -> float:
         """Return when it is sent once more; no exit waits long for that if it has arrived, and there is a copy."""
         is_safe = self._was_said and self.copy_owner is not CopyOwner.NOBODY
-        if is_safe and self.dispatcher.draining and until > now + self.dispatcher.seconds_left:
+        if is_safe and self.dispatcher.departure.draining and until > now + self.dispatcher.departure.seconds_left:
             self.dispatcher.settle(self)
         return until
 
@@ -201,7 +201,7 @@ class EndDelivery(Delivery):
     def _arm(self) -> None:
         """Have the watchdog, if there is one, end the activity in the same way if the process is killed now."""
         activity = self.activity
-        if activity.is_armed is None and self.persistence.watched:  # the block ended before the scheduler looked
+        if activity.is_armed is None and self.persistence.guard.watches:  # it ended before the scheduler looked
             activity.is_armed = activity.source.crash_state() is not None
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
@@ -251,7 +251,7 @@ class EndDelivery(Delivery):
     def _make_room(self) -> None:
         """Wake the newer runs, which may have waited for this end."""
         for newer in self.activity.newer:
-            self.dispatcher.wake_both(newer)
+            self.dispatcher.turns.wake_both(newer)
 
     def _takes_slot(self, now: float) -> bool:
         return self._is_worth_showing and self.account.take_slot(self.activity, now)
@@ -300,7 +300,7 @@ class EndDelivery(Delivery):
             return 0.0
         later = through_by(0.0, self.dispatcher.runtime.attempt_seconds)
         key, began_at = self.activity.stream_key, self.activity.began_at
-        found = self.persistence.look_back(self.account_key, key, began_at, since, later)
+        found = self.persistence.held.look_back(self.account_key, key, began_at, since, later)
         return now + later if found is None else found
 
     def _show_to_newer(self) -> None:
@@ -330,7 +330,7 @@ class EndDelivery(Delivery):
 
     def _settle_copy(self) -> None:
         if self._holds:  # the card has ended, so the older run's end is not needed any more
-            self.persistence.forget_held(self.account_key, self.activity.stream_key)
+            self.persistence.held.forget(self.account_key, self.activity.stream_key)
         if self._attempted.repeats_at is None:
             super()._settle_copy()
         else:
@@ -344,7 +344,7 @@ class EndDelivery(Delivery):
     def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
         """Note a copy, and who keeps it; the watchdog need not be armed for the activity any more."""
         super().has_copy(entry, owner)
-        self.persistence.disarm(self.activity.number)
+        self.persistence.guard.disarm(self.activity.number)
 
     @property
     def _is_on_disk(self) -> bool:
@@ -353,13 +353,13 @@ class EndDelivery(Delivery):
     @property
     def _holds(self) -> bool:
         """True while an older run's end is held back for this run, and not for a newer one."""
-        return not self.activity.is_succeeded and self.persistence.holds_for(
+        return not self.activity.is_succeeded and self.persistence.held.holds_for(
             self.account_key, self.activity.stream_key
         )
 
     def _clear(self) -> None:
         super()._clear()  # its card has not replaced an older run's, whose end is to be sent after all
-        if self._holds and self.persistence.let_go(self.account_key, self.activity.stream_key):
+        if self._holds and self.persistence.held.let_go(self.account_key, self.activity.stream_key):
             self.dispatcher.look_for_owed(self.account, again=True)
 
     def copy(self, *, failed: bool = False) -> Entry | None:
@@ -410,28 +410,28 @@ class EndDelivery(Delivery):
         if self._repeats_at:
             self._make_room()
         for older in self.activity.older:
-            self.dispatcher.wake_both(older)
+            self.dispatcher.turns.wake_both(older)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
         self._note_failure(error, now)
         finds_no_room = self._finds_no_room(error)
         if self._ends_unseen and (finds_no_room or not self._may_pass(error)):
-            self.dispatcher.tell_failure("an end", error)
+            self.dispatcher.runtime.tell_failure("an end", error)
             self._was_refused = True
             return self._again_at(now, 1)
         if finds_no_room:
             return self._refused(Stage.DELIVERED)
         if isinstance(error, NotFound):
             return self._done(Stage.DELIVERED)  # nothing is on the screen
-        self.dispatcher.tell_failure("an end", error)
+        self.dispatcher.runtime.tell_failure("an end", error)
         if isinstance(error, TooManyRequests):
             return self._silenced(error, now)
         if retry.is_transient(error):
             return self._again_at(now, PROMPT_FAILURES if self._has_newer else self._failures)
         instead = self._instead(error, self.state.body)
         if instead is None:
-            self.dispatcher.lost += 1
+            self.dispatcher.ledger.lost += 1
             return self._refused(Stage.LOST)
         self.state = self.state._replace(keep=False, body=instead)
         return self._again_at(now, 1)
@@ -461,7 +461,7 @@ class EndDelivery(Delivery):
         attempt = self._attempted
         self._confirms, self._may_be_hit = self.state.keep and self._may_be_hit, False
         repeats_at = attempt.repeats_at
-        if self._is_overruled and not self.persistence.is_closed:  # else nobody would end the card again
+        if self._is_overruled and not self.persistence.leases.is_closed:  # else nobody would end the card again
             activity.on_phone = OnPhone.NO
             if not self._has_newer:
                 repeats_at = max(now, late)
@@ -474,7 +474,7 @@ class EndDelivery(Delivery):
             return None if activity.is_in_flight else self._rest(now, repeats_at)
         self.stage = moved(self.stage, stage)
         activity.life = Life.ENDED
-        self.persistence.disarm(activity.number)
-        dispatcher.release(activity)
+        self.persistence.guard.disarm(activity.number)
+        dispatcher.turns.release(activity)
         dispatcher.settle(self)  # last: an exit that waits for this relies on all of the above
         return None

@@ -55,7 +55,7 @@ def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[Old
     """
     account, stream_key = run.account.key, run.stream_key
     now = persistence.runtime.now()
-    until = persistence.hold_ends(account, stream_key, run.older_began_by)
+    until = persistence.held.hold(account, stream_key, run.older_began_by)
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
@@ -64,9 +64,9 @@ def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[Old
     except Exception as error:
         may_have_begun = run.on_phone is not OnPhone.NO or retry.is_transient(error)
         if not (may_have_begun or isinstance(error, RateLimited)):
-            persistence.let_go(account, stream_key)
+            persistence.held.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.hold_ends(account, stream_key, run.older_began_by)
+    later = persistence.held.hold(account, stream_key, run.older_began_by)
     older.may_hit |= later is None or later > persistence.runtime.now()
-    persistence.forget_held(account, stream_key)
+    persistence.held.forget(account, stream_key)

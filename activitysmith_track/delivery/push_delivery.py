@@ -62,12 +62,12 @@ class PushDelivery(Delivery):
         starting = self._entrust()
         if self.is_withdrawn:
             return self._withdraw()
-        if now < self.not_before and not self.dispatcher.draining:
+        if now < self.not_before and not self.dispatcher.departure.draining:
             return min(self.not_before, now + WATCHDOG_POLL) if starting else self.not_before
-        later = None if self.dispatcher.draining else self._opens_at(now)
+        later = None if self.dispatcher.departure.draining else self._opens_at(now)
         if later is not None:
             return self._wait(now, later)
-        with self.dispatcher.taking_over:
+        with self.dispatcher.echoes.taking_over:
             if self.is_withdrawn:
                 return self._done(Stage.WITHDRAWN)
             self.failure, self._may_have_begun = None, False  # from here on nobody takes it over
@@ -83,12 +83,12 @@ class PushDelivery(Delivery):
         persistence = self.persistence
         if self.copy_owner is not CopyOwner.NOBODY or not self.at_least_once:
             return False
-        if persistence.watched:
+        if persistence.guard.watches:
             entry = self.copy()
-            with self.dispatcher.taking_over:
+            with self.dispatcher.echoes.taking_over:
                 if entry is not None and not self.is_withdrawn:
                     persistence.entrust(self, entry)
-        return persistence.prepares
+        return persistence.guard.prepares
 
     def _perform(self, seconds: float) -> None:
         self._may_have_begun = True
@@ -118,13 +118,13 @@ class PushDelivery(Delivery):
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
-        self.dispatcher.tell_failure("a push" if self.kind == "push" else "an end", error)
+        self.dispatcher.runtime.tell_failure("a push" if self.kind == "push" else "an end", error)
         if isinstance(error, TooManyRequests):
             return self._silenced(error, now)
         if self._is_owed_after(error):
             self.body = self._instead(error, self.body) or self.body
             return self._again_at(now, self._failures)
-        self.dispatcher.lost += 1
+        self.dispatcher.ledger.lost += 1
         return self._done(Stage.LOST)
 
     def _done(self, stage: Stage) -> float | None:

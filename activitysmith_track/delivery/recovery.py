@@ -81,7 +81,7 @@ class RecoveredDelivery(PushDelivery):
                 return self._withdraw()
             if newer.may_be_seen:
                 return None  # woken when that activity's request has landed
-        if self.dispatcher.draining and self.dispatcher.owes_own:
+        if self.dispatcher.departure.draining and self.dispatcher.ledger.owes_own:
             return None  # woken when nothing of this process is owed any more
         later = self._opens_at(now)
         if later is None and self.account.take_debt(self):
@@ -138,7 +138,7 @@ class RecoveredDelivery(PushDelivery):
     def _make_room(self) -> None:
         """Wake the activities that may have waited for this."""
         for each in self._beside:
-            self.dispatcher.wake_both(each)
+            self.dispatcher.turns.wake_both(each)
 
     def _perform(self, seconds: float) -> None:
         try:
@@ -157,7 +157,7 @@ class RecoveredDelivery(PushDelivery):
         self._has_looked = True
         now, later = self.dispatcher.clock(), through_by(0.0, self.dispatcher.runtime.attempt_seconds)
         key, began_at = self.stream_key, self.entry.began_at
-        found = self.persistence.look_back(self.account_key, key, began_at, now, later, self.entry)
+        found = self.persistence.held.look_back(self.account_key, key, began_at, now, later, self.entry)
         until = now + later if found is None else found
         if until > now:
             self._ends_left, self._sure_from = 1, until
@@ -235,7 +235,7 @@ class OutboxRecovery:
     def _take_over(self, claimed: Claimed) -> None:
         """Have delivered what was found."""
         dispatcher = self._dispatcher
-        owed = dispatcher.owed_ids() if claimed.entries else set()
+        owed = dispatcher.ledger.owed_ids() if claimed.entries else set()
         for entry in claimed.entries:
             if entry.id in owed:
                 continue  # this process delivers it already; its lease had run out
@@ -266,7 +266,7 @@ class LeaseRenewal:
         if self._job is not None and not self._job.done:
             return None
         self._job = None
-        if not self._persistence.has_leases:
+        if not self._persistence.leases.ids:
             self._due = None
             return None
         if self._due is None:

@@ -133,6 +133,11 @@ class Runtime:
         if self._warned.setdefault(kind, mine) is mine:
             logger.warning(message, *details)
 
+    def tell_failure(self, what: str, error: Exception) -> None:
+        """Log a failed delivery, once for each kind; as text, for a log record would keep its frames alive."""
+        kind = (what, type(error), getattr(error, "status", None))
+        self.warn_once(kind, "activitysmith_track could not deliver %s (told once): %s", what, str(error))
+
     def forget_warnings(self) -> None:
         """Log everything anew."""
         self._warned.clear()

@@ -20,7 +20,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from .._fork import children
-from .persistence import RETRY_SECONDS, leave_all
+from .parting import RETRY_SECONDS, leave_all
 from .runtime import Runtime
 
 if TYPE_CHECKING:
@@ -139,13 +139,13 @@ class Shutdown:
         Returns:
             True when everything was delivered, and nothing was refused since the last flush.
         """
-        dispatcher.refuse()
+        dispatcher.opened.refuse()
         begun, seconds = self._runtime.now(), self.seconds_for(dispatcher) if timeout is None else timeout
         spent = seconds
         try:
             with self._open_gates() if self.has_left else contextlib.nullcontext():
                 self._leave({dispatcher: seconds})
-            delivered = dispatcher.is_idle and not dispatcher.lost
+            delivered = dispatcher.is_idle and not dispatcher.ledger.lost
             spent = self._runtime.now() - begun
         finally:
             dispatcher.close(max(0.0, seconds - spent))
@@ -173,18 +173,20 @@ class Shutdown:
             words: name the signal.
             first: the dispatcher whose handler was called; those of the others find nothing left to do.
         """
-        dispatchers = [first, *(each for each in self.dispatchers if each.heeds_signals and each is not first)]
+        others = [each for each in self.dispatchers if each is not first]
+        dispatchers = [first, *(each for each in others if each.departure.heeds_signals)]
         now, longest = self._runtime.now(), max(each.exit_timeout() for each in dispatchers)
         until = now + max(self.seconds_for(each) for each in dispatchers)
         if now - self._stopped > 2 * longest:  # else this signal has called another dispatcher's handler before
             self._stopped = now
         for each in dispatchers:
-            each.end_open(words)
+            each.departure.end_open(words)
         for each in dispatchers:
             each.wait(until - self._runtime.now())
         for each in dispatchers:
-            each.end_open(words)  # what other threads have opened meanwhile: the signal may end them too
-        leave_all([each.part(FAREWELL_SECONDS, stays=True) for each in dispatchers], FAREWELL_SECONDS, self._runtime)
+            each.departure.end_open(words)  # what other threads have opened meanwhile: the signal may end them too
+        partings = [each.departure.part(FAREWELL_SECONDS, stays=True) for each in dispatchers]
+        leave_all(partings, FAREWELL_SECONDS, self._runtime)
 
     # -- what all of these do
 
@@ -205,12 +207,12 @@ class Shutdown:
         """
         dispatchers = list(seconds)
         for each in dispatchers:
-            each.start_draining(seconds[each])
+            each.departure.start_draining(seconds[each])
         errors = _settle(dispatchers, ends_open=ends_open) or _deliver(dispatchers)
         with self._interpreter.interrupts_later():
             if errors:
                 for each in dispatchers:
-                    each.start_draining(0.0)
+                    each.departure.start_draining(0.0)
                 _settle(dispatchers, ends_open=ends_open)
             has_told = self._keep(dispatchers, tells=tells)
         if errors:
@@ -219,9 +221,9 @@ class Shutdown:
 
     def _keep(self, dispatchers: list[Dispatcher], *, tells: bool) -> bool:
         """Leave to others what was not delivered; returns whether something was logged."""
-        counts = [each.count_left() for each in dispatchers]
-        timeout = max([FAREWELL_SECONDS, *(each.seconds_left for each in dispatchers)])
-        kept = leave_all([each.part(timeout) for each in dispatchers], timeout, self._runtime)
+        counts = [each.departure.count_left() for each in dispatchers]
+        timeout = max([FAREWELL_SECONDS, *(each.departure.seconds_left for each in dispatchers)])
+        kept = leave_all([each.departure.part(timeout) for each in dispatchers], timeout, self._runtime)
         left = dict.fromkeys(("kept for the next run", "lost"), 0)
         for count, is_kept in zip(counts, kept, strict=True):
             left["kept for the next run" if is_kept else "lost"] += count
@@ -238,27 +240,29 @@ class Shutdown:
             return
         for each in dispatchers:
             if each.is_idle:
-                each.close_connections()
+                each.accounts.close()
 
 
 def _settle(dispatchers: list[Dispatcher], *, ends_open: bool) -> list[BaseException]:
     def settle(dispatcher: Dispatcher) -> None:
         if ends_open:
-            dispatcher.end_open()
-        dispatcher.send_owed()
+            dispatcher.departure.end_open()
+        dispatcher.departure.send_owed()
 
     return _with_each(dispatchers, settle)
 
 
 def _deliver(dispatchers: list[Dispatcher]) -> list[BaseException]:
-    threadless = [each for each in dispatchers if each.owes and not each.scheduler.runs]
+    threadless = [each for each in dispatchers if each.ledger.owes and not each.scheduler.runs]
     shares = {each: len(threadless) - number for number, each in enumerate(threadless)}
-    errors = _with_each(
-        threadless, lambda dispatcher: dispatcher.drain_here(dispatcher.seconds_left / shares[dispatcher])
-    )
-    return errors or _with_each(
-        dispatchers, lambda dispatcher: dispatcher.wait(dispatcher.seconds_left), at_once=True
-    )
+
+    def drain(dispatcher: Dispatcher) -> None:
+        dispatcher.departure.drain_here(dispatcher.departure.seconds_left / shares[dispatcher])
+
+    def wait(dispatcher: Dispatcher) -> None:
+        dispatcher.wait(dispatcher.departure.seconds_left)
+
+    return _with_each(threadless, drain) or _with_each(dispatchers, wait, at_once=True)
 
 
 def _with_each(

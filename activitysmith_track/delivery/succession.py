@@ -111,7 +111,7 @@ class Succession:
         return float("inf") if self.end_delivery is None else self.began_at
 
     def unlink(self) -> None:
-        """Leave the row. The caller holds the dispatcher's lock."""
+        """Leave the row. The caller holds the lock of `OpenActivities`."""
         older, newer = self.predecessor, self.successor
         if newer is not None:
             newer.predecessor = older

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...client import retry
 from ..dispatcher import Dispatcher
 from ..interpreter import Interpreter
-from ..persistence import leave_all
+from ..parting import leave_all
 from ..recovery import RecoveredDelivery
 from ..runtime import Runtime
 from ..shutdown import Shutdown
@@ -74,7 +74,7 @@ class Successor:
         self._is_shared = outbox is not False  # so that a newer run can take an end away
         if outbox is False:
             outbox = self._temporary.enter_context(tempfile.TemporaryDirectory(prefix="activitysmith-track-"))
-        self._dispatcher.persistence.directory = outbox
+        self._dispatcher.persistence.place.directory = outbox
 
     def deliver(
         self, owed: Iterable[Owed], until: Callable[[], float], leases: Iterable[tuple[tuple[str, str], str]] = ()
@@ -92,12 +92,12 @@ class Successor:
             if _can_send():
                 for each in deliveries:
                     dispatcher.deliver(each)
-                while dispatcher.owes and (left := until() - self._runtime.now()) > 0:
+                while dispatcher.ledger.owes and (left := until() - self._runtime.now()) > 0:
                     if dispatcher.scheduler.runs:
                         dispatcher.wait(min(LOOK_SECONDS, left))
                     else:  # no threads left on this machine
-                        dispatcher.drain_here(min(LOOK_SECONDS, left))
-            leave_all([dispatcher.part(0.0)], 0.0, self._runtime)
+                        dispatcher.departure.drain_here(min(LOOK_SECONDS, left))
+            leave_all([dispatcher.departure.part(0.0)], 0.0, self._runtime)
             dispatcher.close()
 
     def _store(self, owed: Iterable[Owed]) -> list[RecoveredDelivery]:

@@ -1,0 +1,112 @@
+"""The ends that older runs owe, as far as this process holds them back in the outbox while newer runs begin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .outbox_place import address
+from .unanswered import through_by
+
+if TYPE_CHECKING:
+    from .._endpoint import AccountKey
+    from .entries import Entry
+    from .leases import Leases
+    from .outbox_place import OutboxPlace
+    from .runtime import Runtime
+
+
+class HeldEnds:
+    """The older runs' ends that are held back, each for the card that it would end.
+
+    Args:
+        runtime: the world outside.
+        place: where the outbox is.
+        leases: those of this process, by which an end is held back.
+    """
+
+    def __init__(self, runtime: Runtime, place: OutboxPlace, leases: Leases) -> None:
+        self._runtime, self._place, self._leases = runtime, place, leases
+        # By the cards; each end with the latest time at which it may arrive.
+        self._held: dict[tuple[AccountKey, str], dict[str, float]] = {}
+
+    def hold(self, account: AccountKey, stream_key: str, began_by: float = float("inf")) -> float | None:
+        """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
+
+        Call `forget` when that has begun, or `let_go` when it will not.
+
+        Args:
+            account: whose card it is.
+            stream_key: the card.
+            began_by: seconds since the epoch; a run that began later is not an older one.
+
+        Returns:
+            Until when an end may arrive that the older run has in flight now, on the runtime's clock; 0 where there
+            is none. `None` where another process is sending it: ask again when that is over.
+        """
+        outbox, now, leases = self._place.used_outbox, self._runtime.now(), self._leases
+        if outbox is None:
+            return 0.0
+        with leases.leaving:
+            if leases.is_closed:  # it would take away the end of this very card that the exit has just left
+                return 0.0
+            held = outbox.hold_ends(*address(account), stream_key, leases.owner, leases.seconds, began_by)
+            if held:
+                leases.note(account, held)
+                known = self._held.get((account, stream_key), {})
+                gone_at = through_by(now, self._runtime.attempt_seconds)
+                self._held[account, stream_key] = {key: known.get(key, gone_at - idle) for key, idle in held.items()}
+        if held is None:
+            return None
+        return max(self._held[account, stream_key].values()) if held else 0.0
+
+    def holds_for(self, account: AccountKey, stream_key: str) -> bool:
+        """Tell whether something is held back for a card that is to begin."""
+        return (account, stream_key) in self._held
+
+    def forget(self, account: AccountKey, stream_key: str) -> None:
+        """Forget the ends that were held back for a card: it has appeared, and replaces the older run's."""
+        held = list(self._held.pop((account, stream_key), ()))
+        outbox = self._place.outbox if held else None
+        if outbox is not None:
+            outbox.delivered(held)
+            self._leases.forget(held)
+
+    def let_go(self, account: AccountKey, stream_key: str) -> bool:
+        """Let others send again what was held back for a card; returns whether there was anything."""
+        held = list(self._held.pop((account, stream_key), ()))
+        outbox = self._place.outbox if held else None
+        if outbox is not None:
+            outbox.release(held, self._leases.owner)
+            self._leases.forget(held)
+        return bool(held)
+
+    def look_back(
+        self,
+        account: AccountKey,
+        stream_key: str,
+        began_at: float,
+        since: float,
+        late: float = 0.0,
+        end: Entry | None = None,
+    ) -> float | None:
+        """Look whether an older run has sent an end since a card appeared; forget the ends that it still owes.
+
+        Args:
+            account: whose card it is.
+            stream_key: the card.
+            began_at: seconds since the epoch, when its run began.
+            since: when the card appeared, on the runtime's clock.
+            late: an end that was sent up to so many seconds before that, and never answered, counts as well.
+            end: its end, where this process is sending it for one that is gone; see `Outbox.look_back`.
+
+        Returns:
+            Until when such an end may arrive, on the runtime's clock; 0 where none was sent, `None` where another
+            process is sending one at this moment.
+        """
+        outbox, now = self._place.used_outbox, self._runtime.now()
+        if outbox is None or self._leases.is_closed:
+            return 0.0
+        wall = self._runtime.wall()
+        appeared = wall - (now - since)
+        sent = outbox.look_back(*address(account), stream_key, self._leases.owner, began_at, appeared, late, end)
+        return sent and through_by(now - (wall - sent), self._runtime.attempt_seconds)

@@ -1,0 +1,56 @@
+"""Where the outbox of a process is, and whether there is one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .._endpoint import key_fingerprint
+
+if TYPE_CHECKING:
+    from .._endpoint import AccountKey
+    from .outbox import Outbox
+    from .runtime import Runtime
+
+
+class OutboxPlace:
+    """Where the outbox is.
+
+    Args:
+        runtime: the world outside.
+
+    Attributes:
+        directory: the outbox's; True for the user's own, False for none.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.directory: str | os.PathLike[str] | bool = True
+        self._outbox: Outbox | None = None
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """The outbox, or `None` where it was turned off."""
+        if self.directory is False:
+            return None
+        if self._outbox is None:
+            made = self._runtime.outbox(None if self.directory is True else self.directory)
+            made.exists()  # which imports what finding the file needs
+            self._outbox = self._outbox or made  # else another thread was faster
+        return self._outbox
+
+    @property
+    def used_outbox(self) -> Outbox | None:
+        """The outbox, where there is a file already; most processes need none."""
+        outbox = self.outbox
+        return outbox if outbox is not None and outbox.exists() else None
+
+    @property
+    def path(self) -> str | bool:
+        """The directory, as the watchdog takes it."""
+        return self.directory if isinstance(self.directory, bool) else os.path.abspath(self.directory)
+
+
+def address(account: AccountKey) -> tuple[str, str]:
+    """Return how the outbox knows an account: by its key's fingerprint, and by its address."""
+    return key_fingerprint(account.api_key), account.base_url
