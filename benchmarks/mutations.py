@@ -126,8 +126,9 @@ PURE = {
 }
 SIMULATED = (
     *("account", "activity", "aftermath", "bodies", "certainty", "deliveries", "dispatcher", "end_delivery"),
-    *("lost_starts", "older_ends", "persistence", "push_delivery", "recovery", "scheduler", "screen"),
-    *("shutdown", "state", "succession", "unanswered", "update_queue", "update_request"),
+    *("end_message", "landing", "lost_starts", "messages", "older_ends", "persistence", "push_delivery"),
+    *("recovery", "scheduler", "screen", "shutdown", "state", "succession", "unanswered", "update_queue"),
+    "update_request",
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
 ON_DISK = ("entries", "outbox", "outbox_file")

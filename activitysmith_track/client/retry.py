@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from ..errors import DeliveryError, InvalidAnswer, RateLimited, ServerError, StatusError
+from ..errors import DeliveryError, InvalidAnswer, RateLimited, ServerError, StatusError, TooManyRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,11 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, StatusError) and error.foreign:
         return True
     return isinstance(error, (DeliveryError, InvalidAnswer, ServerError, OSError, MemoryError, RuntimeError))
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether a request that failed is worth another try: the failure is transient, or there were too many."""
+    return isinstance(error, TooManyRequests) or is_transient(error)
 
 
 def may_have_arrived(error: Exception) -> bool:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .._inbox import Inbox
+    from .messages import Message
     from .scheduler import Scheduler, Task, WorkerPool
     from .signals import Signals
 
@@ -171,9 +172,8 @@ class Dispatcher:
             # While another thread runs the exit, nobody would end this card: so it appears only with its end.
             visible_at = self.clock() + delay if self._shutdown.stays_here else float("inf")
             activity = Activity(self, account, key, source, visible_at=visible_at, reserve=reserve, budget=budget)
-            activity.predecessor = older
             if older is not None and older.end_delivery is not None:
-                older.successor = activity
+                activity.row.follow(older)
                 self.scheduler.wake(older.end_delivery)  # it is tried at once: the newer run waits for it
             account.activities[key] = activity
             self._open[activity] = None
@@ -257,10 +257,10 @@ class Dispatcher:
                     if delivery.failure is None:
                         continue  # it is being sent
                     delivery.withdraw()
-                if delivery.copy_owner is CopyOwner.OUTBOX:
+                if delivery.message.copy_owner is CopyOwner.OUTBOX:
                     self.scheduler.wake(delivery)  # a worker clears the copy: this thread must not touch the disk
                     return
-                self.persistence.forget_copy(delivery)
+                self.persistence.forget_copy(delivery.message)
                 self.settle(delivery)
                 self.scheduler.wake(delivery)
                 return
@@ -301,8 +301,15 @@ class Dispatcher:
         """Forget an activity that has ended, and wake those that waited for it."""
         with self._lock:
             self._open.pop(activity, None)
-            others = [*activity.older, *activity.newer]
-            activity.unlink()
+            older = activity.row.predecessor
+            others = [*activity.row.older, *activity.row.newer]
+            activity.row.unlink()
+            newest = activity.account.activities
+            if newest.get(activity.stream_key) is activity:
+                if older is None:
+                    del newest[activity.stream_key]
+                else:
+                    newest[activity.stream_key] = older
         self.scheduler.forget(activity)
         self.wake_recovered(activity)
         if activity.end_delivery is not None:
@@ -340,7 +347,7 @@ class Dispatcher:
         """Have everything tried again at once that waits for the end of an account's outage."""
         for activity in list(self._open):
             if activity.account is account:
-                activity.retry_now()
+                activity.retry_at = 0.0
                 self.scheduler.wake(activity)
         for delivery in self._deliveries():
             if delivery.account is account:
@@ -391,7 +398,7 @@ class Dispatcher:
 
     def owed_ids(self) -> set[str]:
         """Return the ids of the deliveries of this process that have a copy."""
-        return {delivery.entry.id for delivery in self._deliveries() if delivery.entry is not None}
+        return {each.message.entry.id for each in self._deliveries() if each.message.entry is not None}
 
     def _deliveries(self) -> list[Delivery]:
         """Return the deliveries that are owed, this process's own first."""
@@ -470,15 +477,15 @@ class Dispatcher:
     def part(self, timeout: float, *, stays: bool = False) -> Parting:
         """Begin to leave to others what was not delivered; see `Persistence.part`."""
         for delivery in self._deliveries():
-            if isinstance(delivery, EndDelivery) and delivery.activity.successor is not None:
+            if isinstance(delivery, EndDelivery) and delivery.activity.row.has_newer:
                 self.persistence.disarm(delivery.activity.number)  # a newer run has the card
         return self.persistence.part(self._all_owed, timeout, stays=stays)
 
-    def _all_owed(self) -> list[Delivery]:
+    def _all_owed(self) -> list[Message]:
         """Return what `part` leaves to others, and note it: `close` delivers what is handed in later."""
         deliveries = self._deliveries()
         self._parted = set(deliveries)
-        return deliveries
+        return [each.message for each in deliveries]
 
     def close_connections(self) -> None:
         """Close the connections; a next request opens new ones."""
@@ -490,7 +497,7 @@ class Dispatcher:
 
         A push that may have arrived, and is better lost than sent twice, is left to nobody and not counted.
         """
-        left = {delivery for delivery in self._deliveries() if not delivery.may_have_arrived}
+        left = {delivery for delivery in self._deliveries() if not delivery.message.may_have_arrived}
         new, self._left = left - self._left, left
         return len(new)
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from ..client import retry
 from ..errors import RateLimited
-from .deliveries import Postponed
+from .messages import Postponed
 from .state import OnPhone
+from .succession import older_began_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .persistence import Persistence
-    from .succession import Succession
+    from .succession import Run
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
 
@@ -37,7 +38,7 @@ class OlderEnds:
 
 
 @contextlib.contextmanager
-def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[OlderEnds]:
+def in_place_of_older(persistence: Persistence, run: Run) -> Iterator[OlderEnds]:
     """Hold back the ends that older runs owe a card while the `with` block sends for it; forget them if it succeeds.
 
     They stay held back while a start may have been carried out, since an older end would end the newer card. If a
@@ -55,7 +56,7 @@ def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[Old
     """
     account, stream_key = run.account.key, run.stream_key
     now = persistence.runtime.now()
-    until = persistence.hold_ends(account, stream_key, run.older_began_by)
+    until = persistence.hold_ends(account, stream_key, older_began_by(run))
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
@@ -67,6 +68,6 @@ def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[Old
             persistence.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.hold_ends(account, stream_key, run.older_began_by)
+    later = persistence.hold_ends(account, stream_key, older_began_by(run))
     older.may_hit |= later is None or later > persistence.runtime.now()
     persistence.forget_held(account, stream_key)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .watchdog.supervisor import Watchdog
 
     class Kept(Protocol):
-        """Something that must not be lost, as far as its copy goes; see `Delivery`."""
+        """Something that must not be lost, as far as its copy goes; see `Message`."""
 
         copy_owner: CopyOwner
 

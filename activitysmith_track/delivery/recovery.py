@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..client import retry
 from ..errors import ActivityLimitReached, NotFound
 from .account import Urgency
-from .deliveries import HELD_POLL, Postponed
+from .bodies import as_end, without_alert
+from .deliveries import Delivery
+from .messages import HELD_POLL, Postponed, simpler
 from .persistence import Claimed
-from .push_delivery import PushDelivery
-from .state import CopyOwner, OnPhone, Stage, moved
+from .push_delivery import PushMessage
+from .state import CopyOwner, OnPhone, Stage
+from .succession import may_be_seen
 from .unanswered import through_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from .account import Account
     from .activity import Activity
     from .dispatcher import Dispatcher
     from .entries import Entry
+    from .persistence import Persistence
     from .scheduler import Job
 
 END_AGAIN_SECONDS = 30.0  # seconds for which it tries to repeat an end that has arrived
@@ -30,8 +34,73 @@ RENEWAL_SECONDS = 60.0  # seconds between two renewals of this process's leases
 LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
 
 
-class RecoveredDelivery(PushDelivery):
-    """What an earlier process owed: an end, the last state of a card that stays up, or a push.
+class RecoveredMessage(PushMessage):
+    """What an earlier process owed, as its entry says.
+
+    Attributes:
+        kind: see `Entry`.
+        stream_key: the card, for an end and the last state of a card that stays up.
+        ends_left: how often it ends the card once more at least, to be sure.
+        tries_until: until when that is tried, on the runtime's clock.
+    """
+
+    __slots__ = ("ends_left", "kind", "stream_key", "tries_until")
+
+    def __init__(self, account: Account, persistence: Persistence, entry: Entry) -> None:
+        at_least_once = entry.at_least_once or entry.kind != "push"
+        super().__init__(account, persistence, entry.body, at_least_once=at_least_once, entry=entry)
+        self.kind, self.stream_key = entry.kind, entry.stream_key or ""
+        self.ends_left = 0
+        self.tries_until = float("inf")
+
+    @property
+    def began_at(self) -> float:
+        """When the run began whose end it is, in seconds since the epoch."""
+        return 0.0 if self.entry is None else self.entry.began_at
+
+    def simplify(self, error: Exception) -> bool:
+        """Send a simpler body from now on, if there is one; for a card, as its end."""
+        is_simpler = super().simplify(error)
+        if is_simpler and self.stream_key:
+            self.kind = "end"
+        return is_simpler
+
+    def copy(self, *, failed: bool = False) -> Entry | None:
+        """Return the entry that it was made from, if that is to be kept still."""
+        return None if super().copy(failed=failed) is None else self.entry
+
+    def _form(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.kind == "push":
+            return body
+        return as_end(body) if self.kind == "end" else without_alert(body)
+
+    def _settle_copy(self) -> None:
+        if self.ends_left:
+            self.persistence.over(self)
+        else:
+            super()._settle_copy()
+
+    def is_owed_after(self, error: Exception) -> bool:
+        """Tell whether it is still owed after a failure."""
+        if self.ends_left and isinstance(error, NotFound):
+            return True
+        if simpler(self.kind, self.body, error) is not None:
+            return True
+        return not self.is_settled_by(error, self.persistence.runtime.now()) and super().is_owed_after(error)
+
+    def is_settled_by(self, error: Exception, now: float) -> bool:
+        """Tell whether a failure leaves nothing to do.
+
+        It may mean that nothing is on the screen, so that nothing there can be wrong. And an end that is repeated
+        only to be sure may have been tried for long enough.
+        """
+        if self.kind == "end" and isinstance(error, NotFound):
+            return True
+        return (self.kind == "keep" and isinstance(error, ActivityLimitReached)) or now >= self.tries_until
+
+
+class RecoveredDelivery(Delivery):
+    """The delivery of what an earlier process owed: an end, the last state of a card that stays up, or a push.
 
     Args:
         dispatcher: what delivers it.
@@ -40,18 +109,17 @@ class RecoveredDelivery(PushDelivery):
         is_recent: True where that process may still have a request in flight.
     """
 
-    __slots__ = ("_ends_left", "_sure_from", "_tries_until", "kind", "stream_key")
+    __slots__ = ("_sure_from",)
+
+    message: RecoveredMessage
 
     is_debt = True
 
     def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry, *, is_recent: bool = False) -> None:
-        at_least_once = entry.at_least_once or entry.kind != "push"
-        super().__init__(dispatcher, account, entry.body, at_least_once=at_least_once, entry=entry)
-        self.kind, self.stream_key = entry.kind, entry.stream_key or ""
+        super().__init__(dispatcher, RecoveredMessage(account, dispatcher.persistence, entry))
         # An update of a process that has just gone may arrive after its end and bring the card back: it ends again.
-        self._ends_left = 2 if is_recent and entry.kind == "end" else 0
+        self.message.ends_left = 2 if is_recent and entry.kind == "end" else 0
         self._sure_from = through_by(dispatcher.clock(), dispatcher.runtime.attempt_seconds)
-        self._tries_until = float("inf")
 
     @property
     def urgency(self) -> Urgency:
@@ -61,36 +129,33 @@ class RecoveredDelivery(PushDelivery):
     @property
     def _beside(self) -> Iterator[Activity]:
         """The activities of this process under the same stream key, the newest first; none for a push."""
-        newest = self.account.activities.get(self.stream_key) if self.stream_key else None
+        stream_key = self.message.stream_key
+        newest = self.account.activities.get(stream_key) if stream_key else None
         if newest is not None:
             yield newest
-            yield from newest.older
+            yield from newest.row.older
 
     @property
     def _newer(self) -> Iterator[Activity]:
         """Those of them that are newer: still open, or begun no earlier than the run whose end this is."""
-        began_at = 0.0 if self.entry is None else self.entry.began_at
+        began_at = self.message.began_at
         return (each for each in self._beside if each.end_delivery is None or each.began_at >= began_at)
 
     def _next(self, now: float) -> float | None:
-        self.stage = moved(self.stage, Stage.OWED)
+        self.message.move(Stage.OWED)
         for newer in self._newer:
             newer.doubt()
             if newer.on_phone is OnPhone.YES:
                 return self._withdraw()
-            if newer.may_be_seen:
+            if may_be_seen(newer):
                 return None  # woken when that activity's request has landed
         if self.dispatcher.draining and self.dispatcher.owes_own:
             return None  # woken when nothing of this process is owed any more
         later = self._opens_at(now)
         if later is None and self.account.take_debt(self):
-            self._may_have_begun = False
+            self.message.may_have_begun = False
             self._send(now)
         return later
-
-    def copy(self, *, failed: bool = False) -> Entry | None:
-        """Return the entry that it was made from, if that is to be kept still."""
-        return None if super().copy(failed=failed) is None else self.entry
 
     def run(self, now: float) -> float | None:
         """Send it as soon as it may go; see `Task.run`."""
@@ -102,62 +167,40 @@ class RecoveredDelivery(PushDelivery):
                     self.dispatcher.scheduler.wake(other)
 
     def _failed(self, error: Exception, now: float) -> float | None:
-        if self.stream_key and retry.may_arrive_late(error):
-            self.account.unanswered(self.stream_key, now).note(None if self.kind == "end" else self.body, now)
+        message = self.message
+        if message.stream_key and retry.may_arrive_late(error):
+            shown = None if message.kind == "end" else message.body
+            self.account.unanswered(message.stream_key, now).note(shown, now)
         self._make_room()
-        instead = self._instead(error, self.body) if self.stream_key else None
-        if instead is not None:
-            self.kind, self.body = "end", instead
-            return self._again_at(now, 1)
-        if self._is_moot(error) or self._is_late(now):
+        if message.stream_key and message.simplify(error):
+            return self._again_at(error, now, 1)
+        if message.is_settled_by(error, now):
             return self._done(Stage.DELIVERED)
         return super()._failed(error, now)
 
     def _postponed(self, why: Postponed, now: float) -> float | None:
-        self.copy_owner = CopyOwner.NOBODY  # the process that has it delivers it
+        self.message.copy_owner = CopyOwner.NOBODY  # the process that has it delivers it
         return self._done(Stage.WITHDRAWN)
-
-    def _is_late(self, now: float) -> bool:
-        """Tell whether an end that is repeated only to be sure has been tried for long enough."""
-        return now >= self._tries_until
-
-    def _is_owed_after(self, error: Exception) -> bool:
-        if (self._ends_left and isinstance(error, NotFound)) or self._instead(error, self.body) is not None:
-            return True
-        if self._is_moot(error) or self._is_late(self.dispatcher.clock()):
-            return False
-        return super()._is_owed_after(error)
-
-    def _is_moot(self, error: Exception) -> bool:
-        """Tell whether a failure means that nothing is on the screen, so that nothing there can be wrong."""
-        if self.kind == "end":
-            return isinstance(error, NotFound)
-        return self.kind == "keep" and isinstance(error, ActivityLimitReached)
 
     def _make_room(self) -> None:
         """Wake the activities that may have waited for this."""
         for each in self._beside:
             self.dispatcher.wake_both(each)
 
-    def _settle_copy(self) -> None:
-        if self._ends_left:
-            self.persistence.over(self)
-        else:
-            super()._settle_copy()
-
     def _done(self, stage: Stage) -> float | None:
-        if self._ends_left and self._may_have_begun and stage is Stage.DELIVERED:
-            self._ends_left, self.has_arrived = self._ends_left - 1, False
-            if self.copy_owner is CopyOwner.OUTBOX:  # else a newer run's card might be ended
+        message = self.message
+        if message.ends_left and message.may_have_begun and stage is Stage.DELIVERED:
+            message.ends_left, message.has_arrived = message.ends_left - 1, False
+            if message.copy_owner is CopyOwner.OUTBOX:  # else a newer run's card might be ended
                 now = self.dispatcher.clock()
                 soon = now + self.dispatcher.runtime.attempt_seconds
-                self.stage = moved(self.stage, Stage.OWED)
-                again = soon if self._ends_left else max(now, self._sure_from)
-                self._tries_until = again + END_AGAIN_SECONDS
+                message.move(Stage.OWED)
+                again = soon if message.ends_left else max(now, self._sure_from)
+                message.tries_until = again + END_AGAIN_SECONDS
                 return again
         self._make_room()
-        if self.account.recovered.get(self.stream_key) is self:
-            del self.account.recovered[self.stream_key]
+        if self.account.recovered.get(message.stream_key) is self:
+            del self.account.recovered[message.stream_key]
         return super()._done(stage)
 
 
@@ -200,7 +243,7 @@ class OutboxRecovery:
 
     def _look(self, now: float) -> float | None:
         """Look into the outbox, unless enough of what was found there is under way."""
-        self._under_way = {each for each in self._under_way if not (each.stage.is_final or each.is_withdrawn)}
+        self._under_way = {each for each in self._under_way if each.message.stage.is_owed}
         if len(self._under_way) >= FEW:
             return now + CLAIM_POLL
         self.looked_at, self._is_asked = now, False

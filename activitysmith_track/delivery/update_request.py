@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..client.answers import StreamAnswer
     from .persistence import Persistence
     from .state import ActivityState
-    from .succession import Succession
+    from .succession import Run
 
 
 class Change:
@@ -49,7 +49,7 @@ class Sending(NamedTuple):
     change: Change
 
 
-def put_state(run: Succession, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
+def put_state(run: Run, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
     """Show a state, on a fresh card if the one on the screen is to be replaced: the work of a job.
 
     Args:
@@ -67,7 +67,7 @@ def put_state(run: Succession, sending: Sending, persistence: Persistence) -> tu
     return answer, older.may_hit
 
 
-def _perform(run: Succession, sending: Sending) -> StreamAnswer:
+def _perform(run: Run, sending: Sending) -> StreamAnswer:
     account, key = run.account, run.stream_key
     if sending.rotates:
         content = {**sending.body["content_state"], "auto_dismiss_seconds": 0}
