@@ -127,7 +127,7 @@ PURE = {
 SIMULATED = (
     *("account", "activity", "aftermath", "bodies", "certainty", "deliveries", "dispatcher", "end_delivery"),
     *("end_message", "landing", "lost_starts", "messages", "older_ends", "persistence", "push_delivery"),
-    *("recovery", "scheduler", "screen", "shutdown", "state", "succession", "unanswered", "update_queue"),
+    *("recovery", "run", "scheduler", "screen", "shutdown", "state", "succession", "unanswered", "update_queue"),
     "update_request",
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place

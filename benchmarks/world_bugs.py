@@ -115,8 +115,8 @@ def rate_after_rotation() -> None:
     """The account's minute is forgotten when a card is changed for a fresh one."""
     answered = landing.Landing.answered
 
-    def forgets(self: Any, answer: Any, may_be_hit: bool) -> None:
-        answered(self, answer, may_be_hit)
+    def forgets(self: Any, answer: Any, older_may_end: bool) -> None:
+        answered(self, answer, older_may_end)
         if self._sending.rotates:
             self._account._sent.clear()
 

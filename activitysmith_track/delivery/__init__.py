@@ -3,7 +3,7 @@
 Where threads meet
 ==================
 
-What tasks know (`Activity`, `Landing`, `Aftermath`, `EndDelivery`, `PushDelivery`, `Message`, `Account`,
+What tasks know (`Run`, `Activity`, `Landing`, `Aftermath`, `EndDelivery`, `PushDelivery`, `Message`, `Account`,
 `Unanswered`, `UpdateQueue`, `Agenda`, `WorkerPool.busy`) is touched by the scheduler's thread alone, except for the
 things below. "One step" means that no other thread and no signal handler can come in between: an attribute is read or
 set, or a `dict`, `list`, `set` or `deque` is called once, or a value is set without a call in between. The names in

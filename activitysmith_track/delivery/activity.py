@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from .account import Urgency
 from .end_delivery import EndDelivery
 from .landing import Landing
-from .screen import Screen
-from .state import NOTHING, ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
-from .succession import Succession
+from .run import Run
+from .state import ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
 from .update_request import Change, Sending, put_state
 
 if TYPE_CHECKING:
@@ -19,34 +18,26 @@ if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .scheduler import Job
 
-YOUNG_SECONDS = 30.0  # of this process, in which an earlier process's watchdog may still end that process's cards
 
-
-class Activity:
+class Activity(Run):
     """One activity's mailbox: the task of the scheduler that has its latest state sent.
 
+    Args:
+        dispatcher: see `Run`.
+        account: the same.
+        stream_key: the same.
+        source: the same.
+        visible_at: until when a delay keeps it off the screen, on the runtime's clock.
+        reserve: see `Pacer`.
+        budget: the same.
+
     Attributes:
-        stream_key: the card.
-        began_at: when it began, in seconds since the epoch.
-        life: where it is in its life.
-        on_phone: whether the phone shows it, as far as is known.
-        is_refused: whether the service will not show it.
-        end_delivery: its end, when the block is over.
-        row: its place among the runs of the same stream key.
-        screen: what is known of its card.
         attention: which changes of the handle have the scheduler look at it.
-        is_armed: whether a watchdog is to guard it; `None` until the handle was asked.
-        failures: how many requests in a row have failed.
-        retry_at: when one that failed is tried again, on the runtime's clock.
-        took_over_at: when it took over a card that was there already: an older run's, or a newer run's of another
-            process.
     """
 
-    __slots__ = (
-        *("_epoch", "_is_in_doubt", "_job", "_looked", "_sending", "_visible_at", "account", "attention", "began_at"),
-        *("dispatcher", "end_delivery", "failures", "is_armed", "is_refused", "life", "number", "on_phone"),
-        *("retry_at", "row", "screen", "source", "stream_key", "took_over_at"),
-    )
+    __slots__ = ("_job", "_looked", "_visible_at", "attention")
+
+    end_delivery: EndDelivery | None
 
     def __init__(
         self,
@@ -59,44 +50,16 @@ class Activity:
         reserve: int,
         budget: Budget,
     ) -> None:
-        self.dispatcher, self.account, self.stream_key, self.source = dispatcher, account, stream_key, source
-        self.began_at = dispatcher.runtime.wall()
-        self.row = Succession(self)
-        self.screen: Screen = Screen(account, stream_key, reserve, budget)
-        self.life, self.attention, self.on_phone = Life.WAITING, Attention.ANY, OnPhone.NO
-        self.end_delivery: EndDelivery | None = None
-        self.number = next(dispatcher.order)
-        self.is_armed: bool | None = None
-        self.is_refused = False
-        self._epoch = dispatcher.epoch
-        self._visible_at = visible_at  # a delay keeps it off the screen until then
-        self.retry_at = 0.0
-        self.failures = 0
-        self._is_in_doubt = False  # a request of an earlier process may still arrive
+        super().__init__(dispatcher, account, stream_key, source, reserve=reserve, budget=budget)
+        self.attention = Attention.ANY
+        self._visible_at = visible_at
         self._looked: Mark | None = None
-        self._sending: Sending | None = None
         self._job: Job | None = None
-        self.took_over_at = float("-inf")
-
-    @property
-    def is_inherited(self) -> bool:
-        """True where the dispatcher has begun anew since: in a forked child, or after `Dispatcher.close`."""
-        return self._epoch != self.dispatcher.epoch
 
     @property
     def is_delayed(self) -> bool:
         """True while a delay keeps it off the screen."""
         return self.dispatcher.clock() < self._visible_at
-
-    @property
-    def is_in_flight(self) -> bool:
-        """True while a request that shows it is in flight."""
-        return self._sending is not None
-
-    @property
-    def has_ended(self) -> bool:
-        """True when nothing more will be sent of it."""
-        return self.life is Life.ENDED
 
     # -- the user's side: never blocks
 
@@ -150,21 +113,6 @@ class Activity:
             self.dispatcher.make_ready(self, now)
             return None
         return self.account.slots_open_at(now)  # `None`: it is woken when another activity gives its slot back
-
-    def arm(self) -> None:
-        """Tell the watchdog, if there is one, what to send if the process dies: for a refused card only a push."""
-        crash_state = self.source.crash_state()
-        self.is_armed = crash_state is not None
-        if crash_state is None:
-            return
-        if self.is_refused:
-            crash_state = {}, crash_state[1]
-        older = self.row.predecessor if self.on_phone is OnPhone.NO and self._sending is None else None
-        if older is not None and older.end_delivery is not None and not older.has_ended:
-            # the card on the screen is the older run's, so the watchdog ends it as that run has ended
-            crash_state = older.end_delivery.message.state.body or crash_state[0], crash_state[1]
-        persistence = self.dispatcher.persistence
-        persistence.arm(self.number, self.account.key, self.stream_key, crash_state, self.began_at)
 
     def give_up(self) -> None:
         """Send no more states, and leave the card to its end; see `Task.give_up`."""
@@ -228,17 +176,17 @@ class Activity:
             return
         screen.gives_way = False
         body = screen.body_of(state, begins=begins, rotates=rotates, confirms=confirms)
-        self._sending = Sending(now, state, body, begins, rotates, confirms, Change())
+        self.sending = Sending(now, state, body, begins, rotates, confirms, Change())
         self.life = moved(self.life, Life.STARTING if begins else Life.UPDATING)
         self.arm()
         self.account.note_request(now, 1 + rotates)
-        work = partial(put_state, self, self._sending, self.dispatcher.persistence)
+        work = partial(put_state, self, self.sending, self.dispatcher.persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
 
     def _landed(self, now: float) -> None:
         """Handle the outcome of a request."""
-        job, sending = self._job, self._sending
-        self._job = self._sending = None
+        job, sending = self._job, self.sending
+        self._job = self.sending = None
         if job is not None and sending is not None:
             landing = Landing(self, sending, now)
             if job.error is None:
@@ -250,41 +198,3 @@ class Activity:
         for other in (*self.row.older, *self.row.newer):
             self.dispatcher.wake_both(other)
         self.dispatcher.wake_recovered(self)
-
-    def move(self, to: Life) -> None:
-        """Change `life`, unless the block is over: from then on its `EndDelivery` does that."""
-        if self.life not in (Life.ENDING, Life.ENDED):
-            self.life = moved(self.life, to)
-
-    def refuse(self) -> None:
-        """Note that the service will not show the card. If it may be there all the same, its end is still sent."""
-        self.is_refused = True
-        self.move(Life.REFUSED)
-
-    def appear(self) -> None:
-        """Note that the phone shows this card, which replaces an older run's: that run's end need not be repeated."""
-        self.on_phone = OnPhone.YES
-        self.account.has_slot(self)
-        for older in self.row.older:
-            older.row.is_replaced = True
-            if older.end_delivery is not None:
-                self.dispatcher.scheduler.wake(older.end_delivery)
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """True while a request may still arrive that an earlier process sent, and that this one does not know of.
-
-        If a watchdog guards this run, one has guarded the earlier runs too, and a watchdog takes a moment to end the
-        cards of a job that was killed.
-        """
-        if self._is_in_doubt or self.dispatcher.clock() >= self.dispatcher.begun_at + YOUNG_SECONDS:
-            return self._is_in_doubt
-        return self.source.crash_state() is not None if self.is_armed is None else self.is_armed
-
-    def doubt(self) -> None:
-        """Note that a request of an earlier process may still arrive and overwrite this card."""
-        self._is_in_doubt = True
-
-    def forget_handle(self) -> None:
-        """Drop the reference to the user's handle."""
-        self.source = NOTHING

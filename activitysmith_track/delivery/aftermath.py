@@ -16,7 +16,7 @@ from .state import OnPhone
 from .unanswered import through_by
 
 if TYPE_CHECKING:
-    from .activity import Activity
+    from .run import Run
     from .scheduler import Job
 
 
@@ -28,7 +28,7 @@ class Aftermath:
         since: when its card appeared, on the runtime's clock.
     """
 
-    def __init__(self, activity: Activity, since: float) -> None:
+    def __init__(self, activity: Run, since: float) -> None:
         self._activity, self._since = activity, since
         dispatcher = activity.dispatcher
         self._persistence = dispatcher.persistence  # a dispatcher that is closed begins with another one

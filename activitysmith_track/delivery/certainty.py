@@ -14,15 +14,15 @@ class Certainty:
     Attributes:
         check_at: when it is confirmed, on the runtime's clock; infinite for never.
         may_have_ended: whether something may have ended the card, so that it has to begin anew.
-        hit_until: until when a request may arrive that an older run has sent, and may have given up.
+        older_until: until when a request may arrive that an older run has sent, and may have given up.
     """
 
-    __slots__ = ("_revivals", "check_at", "hit_until", "may_have_ended")
+    __slots__ = ("_revivals", "check_at", "may_have_ended", "older_until")
 
     def __init__(self) -> None:
         self.check_at = float("inf")
         self.may_have_ended = False
-        self.hit_until = 0.0
+        self.older_until = 0.0
         self._revivals = 0
 
     def check(self, when: float, *, may_have_ended: bool = False) -> None:
@@ -37,7 +37,7 @@ class Certainty:
 
     def expect(self, until: float) -> None:
         """Note until when a request may arrive that an older run has sent, and may have given up."""
-        self.hit_until = max(self.hit_until, until)
+        self.older_until = max(self.older_until, until)
 
     def miss(self, now: float) -> None:
         """Note that the card is not there: it begins anew at once, whatever it is confirmed for later."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .._inbox import Inbox
     from .messages import Message
+    from .run import Run
     from .scheduler import Scheduler, Task, WorkerPool
     from .signals import Signals
 
@@ -86,7 +87,7 @@ class Dispatcher:
         self._debts: dict[Task, None] = {}  # of earlier ones
         self._left: set[Delivery] = set()  # what the exit has left undelivered
         self._parted: set[Delivery] | None = None  # what `part` has left to others
-        self._open: dict[Activity, None] = {}
+        self._open: dict[Run, None] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
         self._echoes: deque[PushDelivery] = deque(maxlen=64)
         self._waiters: list[Inbox[None]] = []
@@ -193,7 +194,7 @@ class Dispatcher:
             return
         if isinstance(task, EndDelivery):
             self._owed.setdefault(task, None)
-        elif activity.life in (Life.WAITING, Life.STARTING) and not (activity.end_delivery or activity.is_delayed):
+        elif task.life in (Life.WAITING, Life.STARTING) and not (task.end_delivery or task.is_delayed):
             self._owed.setdefault(activity, None)
             if activity.life not in (Life.WAITING, Life.STARTING):
                 self.settle(activity)  # it has appeared meanwhile
@@ -297,7 +298,7 @@ class Dispatcher:
         if self.is_dropped:
             self.scheduler.wake(self._retirement)
 
-    def release(self, activity: Activity) -> None:
+    def release(self, activity: Run) -> None:
         """Forget an activity that has ended, and wake those that waited for it."""
         with self._lock:
             self._open.pop(activity, None)
@@ -326,7 +327,7 @@ class Dispatcher:
         if self.persistence.has_leases:
             self.scheduler.schedule(self._leases, self.clock())
 
-    def wake_recovered(self, activity: Activity) -> None:
+    def wake_recovered(self, activity: Run) -> None:
         """Wake the end that an earlier process owes the same card: it may have waited for this activity."""
         owed = activity.account.recovered.get(activity.stream_key)
         if owed is not None:
@@ -337,7 +338,7 @@ class Dispatcher:
         for activity in account.next_ones():
             self.wake_both(activity)
 
-    def wake_both(self, activity: Activity) -> None:
+    def wake_both(self, activity: Run) -> None:
         """Wake an activity and its end."""
         self.scheduler.wake(activity)
         if activity.end_delivery is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..client import retry
 from ..errors import NotFound
@@ -11,7 +11,9 @@ from .end_message import EndAttempt, EndMessage
 from .state import CopyOwner, Life, OnPhone, Stage, moved
 
 if TYPE_CHECKING:
-    from .activity import Activity
+    from collections.abc import Mapping
+
+    from .run import Run
     from .state import EndState
 
 OVERTAKE_SECONDS = 1.0  # seconds that an end waits for an update of its own activity that is in flight
@@ -25,7 +27,7 @@ class EndDelivery(Delivery):
 
     message: EndMessage
 
-    def __init__(self, activity: Activity, state: EndState) -> None:
+    def __init__(self, activity: Run, state: EndState) -> None:
         super().__init__(activity.dispatcher, EndMessage(activity, state))
         self.activity = activity
         self._asked = activity.dispatcher.clock()
@@ -35,9 +37,14 @@ class EndDelivery(Delivery):
         self.message.state = state
         self.dispatcher.hand_in(self)
 
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The body of the last request."""
+        return self.message.state.body
+
     def doubt(self) -> None:
         """Note that an older run may yet end the card, or has ended it."""
-        self.message.past.may_be_hit = True
+        self.message.past.older_may_end = True
 
     @property
     def repeats(self) -> bool:
@@ -57,7 +64,9 @@ class EndDelivery(Delivery):
         if now < message.state.not_before and not self.dispatcher.draining:
             return message.state.not_before
         message.move(Stage.OWED)
-        if self._is_preceded:
+        # The end of an older run has to arrive first where it would end the card that this one opens.
+        opens = activity.on_phone is OnPhone.NO and not activity.is_refused
+        if activity.row.must_wait if opens else activity.row.is_preceded:
             return self._wait_for_others(now)
         if activity.is_in_flight and now < self._overtakes_at:
             return self._overtakes_at
@@ -72,13 +81,6 @@ class EndDelivery(Delivery):
         return self._try(now)
 
     @property
-    def _is_preceded(self) -> bool:
-        """True while the end of an older run has to arrive first: it would end the card that this one opens."""
-        activity = self.activity
-        opens = activity.on_phone is OnPhone.NO and not activity.is_refused
-        return activity.row.is_preceded or (opens and activity.row.must_wait)
-
-    @property
     def _overtakes_at(self) -> float:
         """When it is sent although a request of its activity is still in flight.
 
@@ -91,7 +93,7 @@ class EndDelivery(Delivery):
     def _try(self, now: float) -> float | None:
         """Send it, after its card if that is to appear first; or wait for a slot, or for the rate."""
         activity, message = self.activity, self.message
-        message.past.may_be_hit |= activity.screen.certainty.may_have_ended
+        message.past.older_may_end |= activity.screen.certainty.may_have_ended
         activity.screen.certainty.may_have_ended = False  # this attempt sees to that
         can_open = activity.on_phone is not OnPhone.YES and not activity.is_in_flight
         opens = can_open and message.is_worth_showing and self.account.take_slot(activity, now)
@@ -177,7 +179,7 @@ class EndDelivery(Delivery):
         dispatcher.settle(activity)
         attempt, past = message.sending, message.past
         now, late = dispatcher.clock(), message.may_appear_until
-        past.confirms, past.may_be_hit = message.state.keep and past.may_be_hit, False
+        past.confirms, past.older_may_end = message.state.keep and past.older_may_end, False
         repeats_at = None if stage is Stage.WITHDRAWN else attempt.repeats_at
         if attempt.is_overruled and not message.persistence.is_closed:  # else nobody would end the card again
             activity.on_phone = OnPhone.NO

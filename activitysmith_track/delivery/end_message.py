@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..client.answers import StreamAnswer
-    from .activity import Activity
     from .entries import Entry
+    from .run import Run
     from .state import EndState
 
 OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it unnoticed; see `Aftermath`
@@ -42,7 +42,7 @@ class EndMessage(Message):
 
     __slots__ = ("_armed", "activity", "past", "sending", "state")
 
-    def __init__(self, activity: Activity, state: EndState) -> None:
+    def __init__(self, activity: Run, state: EndState) -> None:
         super().__init__(activity.account, activity.dispatcher.persistence)
         self.activity, self.state = activity, state
         self.past, self.sending = Past(), EndAttempt(self)
@@ -182,16 +182,16 @@ class Past:
         opened_at: when the attempt was sent that had the card appear, on the runtime's clock; -inf for none.
         has_tried: whether an attempt may have ended the card already.
         was_said: whether the last attempt has arrived.
-        may_be_hit: whether an older run's request may yet end the card, or has ended it.
-        confirms: whether it is repeated since such a request may have ended a card that stays up.
+        older_may_end: whether an older run may yet end the card, or has ended it.
+        confirms: whether it is repeated since an older run may have ended a card that stays up.
     """
 
-    __slots__ = ("confirms", "has_tried", "may_be_hit", "opened_at", "repeats_at", "was_said")
+    __slots__ = ("confirms", "has_tried", "older_may_end", "opened_at", "repeats_at", "was_said")
 
     def __init__(self) -> None:
         self.repeats_at: float | None = None
         self.opened_at = float("-inf")
-        self.has_tried = self.was_said = self.may_be_hit = self.confirms = False
+        self.has_tried = self.was_said = self.older_may_end = self.confirms = False
 
 
 class EndAttempt:
@@ -208,19 +208,19 @@ class EndAttempt:
         is_ignored: whether the card had been ended before.
         is_paused: whether the user has paused the stream, so that nothing is shown.
         repeats_at: when the end is sent once more, since an earlier request may arrive after it; `None` for never.
-        may_be_hit: whether an older run may yet end the card that this has shown.
+        older_may_end: whether an older run may yet end the card that this has shown.
         later: until when a request of an older run in another process may arrive; 0 for none.
         is_overruled: whether something else than an attempt of this end has ended the card.
     """
 
     __slots__ = (
-        *("_end", "at", "has_ended", "has_opened", "is_ignored", "is_overruled", "is_paused", "later", "may_be_hit"),
-        *("opens", "overtakes", "repeats_at"),
+        *("_end", "at", "has_ended", "has_opened", "is_ignored", "is_overruled", "is_paused", "later"),
+        *("older_may_end", "opens", "overtakes", "repeats_at"),
     )
 
     def __init__(self, end: EndMessage, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
         self._end, self.at, self.opens, self.overtakes = end, at, opens, overtakes
-        self.may_be_hit = opens and end.activity.is_in_doubt
+        self.older_may_end = opens and end.activity.is_in_doubt
         self.has_opened = self.has_ended = self.is_ignored = self.is_paused = self.is_overruled = False
         self.later = 0.0
         self.repeats_at: float | None = None
@@ -257,7 +257,7 @@ class EndAttempt:
                 self.is_paused = answer.operation == "paused"
                 self.has_opened = not self.is_paused
             takes_over = answer.operation != "started"
-            self.may_be_hit |= older.may_hit
+            self.older_may_end |= older.may_arrive
             if state.keep or not self.has_opened:
                 return
         body = annotate_delay(state.body, end.occurred_at, end.persistence.runtime.wall(), end.kind)
@@ -268,10 +268,10 @@ class EndAttempt:
         with self._in_place_of_older(end.past.confirms) as older:
             self.has_ended = True
             answer = end.account.perform([owed_request(end.kind, key, body)], seconds)
-        self.may_be_hit |= older.may_hit
+        self.older_may_end |= older.may_arrive
         self.is_ignored, self.is_paused = bool(answer.ignored), answer.operation == "paused"
         self.later = self._look_back()
-        self.may_be_hit |= self.later > 0.0 and end.past.repeats_at is None
+        self.older_may_end |= self.later > 0.0 and end.past.repeats_at is None
 
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:
@@ -317,7 +317,7 @@ class EndAttempt:
             repeats_at = max(now, late)
         if self.later > now:
             repeats_at = max(repeats_at or now, self.later)
-        if end.state.keep and (end.past.may_be_hit or self.may_be_hit):
+        if end.state.keep and (end.past.older_may_end or self.older_may_end):
             repeats_at = max(late, through_by(now, runtime.attempt_seconds))
         return repeats_at
 
@@ -329,12 +329,12 @@ class EndAttempt:
         past.was_said = error is None and not self.is_ignored
         if self.has_opened:
             past.opened_at, past.has_tried = self.at, False
-        past.may_be_hit |= self.may_be_hit
+        past.older_may_end |= self.older_may_end
         screen = activity.screen
         late = screen.unanswered(self._end.persistence.runtime.now()).may_change_until
         recent = max(screen.pace.started + OLDER_SECONDS, late)
         is_others = not past.has_tried and (past.opened_at > float("-inf") or self.at < recent)
-        self.is_overruled = self.is_ignored and (past.may_be_hit or is_others)
+        self.is_overruled = self.is_ignored and (past.older_may_end or is_others)
         past.has_tried |= self.has_ended and (error is None or retry.may_have_arrived(error))
 
     def note_failure(self, error: Exception, now: float) -> None:

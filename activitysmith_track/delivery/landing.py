@@ -14,7 +14,7 @@ from .unanswered import landed_by, through_by
 
 if TYPE_CHECKING:
     from ..client.answers import StreamAnswer
-    from .activity import Activity
+    from .run import Run
     from .update_request import Sending
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
@@ -32,18 +32,18 @@ class Landing:
         now: when that is noticed, on the runtime's clock.
     """
 
-    def __init__(self, activity: Activity, sending: Sending, now: float) -> None:
+    def __init__(self, activity: Run, sending: Sending, now: float) -> None:
         self._activity, self._sending, self._now = activity, sending, now
         self._dispatcher, self._screen, self._account = activity.dispatcher, activity.screen, activity.account
 
     # -- an answer
 
-    def answered(self, answer: StreamAnswer, may_be_hit: bool) -> None:
+    def answered(self, answer: StreamAnswer, older_may_end: bool) -> None:
         """Note an answer.
 
         Args:
             answer: what the service said.
-            may_be_hit: whether a request of an older run may still reach the card.
+            older_may_end: whether an older run's end may still reach the card.
         """
         activity, screen = self._activity, self._screen
         activity.failures = 0
@@ -51,19 +51,19 @@ class Landing:
         if answer.operation == "paused":
             self._paused()
         else:
-            self._shown(answer, may_be_hit)
+            self._shown(answer, older_may_end)
         if self._account.answered():
             self._dispatcher.retry_all(self._account)
         self._dispatcher.settle(activity)
 
-    def _shown(self, answer: StreamAnswer, may_be_hit: bool) -> None:
+    def _shown(self, answer: StreamAnswer, older_may_end: bool) -> None:
         """Note that the phone shows the state."""
         activity, screen, sending, now = self._activity, self._screen, self._sending, self._now
         is_over = activity.end_delivery is not None
         if sending.confirms:
             screen.was_confirmed(sending, is_over=is_over)
         if sending.begins or sending.rotates or answer.operation in ("started", "rotated"):
-            self._has_begun(answer, may_be_hit)
+            self._has_begun(answer, older_may_end)
         else:
             screen.has_changed(answer, sending, now)
         screen.check_behind(sending, now, is_over=is_over)
@@ -75,7 +75,7 @@ class Landing:
         activity.move(Life.SHOWN)
         screen.sent = sending.state
 
-    def _has_begun(self, answer: StreamAnswer, may_be_hit: bool) -> None:
+    def _has_begun(self, answer: StreamAnswer, older_may_end: bool) -> None:
         """Note that the card has appeared, by this request or by an earlier one whose answer was lost."""
         activity, sending, now = self._activity, self._sending, self._now
         certainty, end = self._screen.certainty, activity.end_delivery
@@ -83,14 +83,14 @@ class Landing:
         self._screen.count_start(answer, sending, now, is_fresh=is_fresh)
         if sending.begins:
             self._has_appeared(answer, is_fresh=is_fresh)
-            may_be_hit |= activity.is_in_doubt
-        if may_be_hit and end is not None:
+            older_may_end |= activity.is_in_doubt
+        if older_may_end and end is not None:
             end.doubt()
         # If a card was there already, an older run may have ended a moment ago, and its end may still arrive. If none
         # was there although this activity had begun one, somebody else has ended it.
         is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
         certainty.count_revival(is_revival=is_fresh and not is_as_expected)
-        if (may_be_hit or not is_as_expected) and not certainty.is_contested:
+        if (older_may_end or not is_as_expected) and not certainty.is_contested:
             # It is confirmed when no request of an older run can arrive any more. Where the block is over, its own
             # end sees to a card that was ended.
             attempt_seconds = self._dispatcher.runtime.attempt_seconds

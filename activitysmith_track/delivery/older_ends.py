@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .persistence import Persistence
-    from .succession import Run
+    from .succession import Neighbour
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
 
@@ -30,15 +30,15 @@ class OlderEnds:
     """What is known of the ends that older runs owe a card.
 
     Attributes:
-        may_hit: whether a request of an older run may still reach the card.
+        may_arrive: whether one of them may still reach the card.
     """
 
-    def __init__(self, may_hit: bool) -> None:
-        self.may_hit = may_hit
+    def __init__(self, may_arrive: bool) -> None:
+        self.may_arrive = may_arrive
 
 
 @contextlib.contextmanager
-def in_place_of_older(persistence: Persistence, run: Run) -> Iterator[OlderEnds]:
+def in_place_of_older(persistence: Persistence, run: Neighbour) -> Iterator[OlderEnds]:
     """Hold back the ends that older runs owe a card while the `with` block sends for it; forget them if it succeeds.
 
     They stay held back while a start may have been carried out, since an older end would end the newer card. If a
@@ -69,5 +69,5 @@ def in_place_of_older(persistence: Persistence, run: Run) -> Iterator[OlderEnds]
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
     later = persistence.hold_ends(account, stream_key, older_began_by(run))
-    older.may_hit |= later is None or later > persistence.runtime.now()
+    older.may_arrive |= later is None or later > persistence.runtime.now()
     persistence.forget_held(account, stream_key)

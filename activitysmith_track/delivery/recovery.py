@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .account import Account
-    from .activity import Activity
     from .dispatcher import Dispatcher
     from .entries import Entry
     from .persistence import Persistence
+    from .run import Run
     from .scheduler import Job
 
 END_AGAIN_SECONDS = 30.0  # seconds for which it tries to repeat an end that has arrived
@@ -41,16 +41,20 @@ class RecoveredMessage(PushMessage):
         kind: see `Entry`.
         stream_key: the card, for an end and the last state of a card that stays up.
         ends_left: how often it ends the card once more at least, to be sure.
-        tries_until: until when that is tried, on the runtime's clock.
+        sure_from: when the last of these is sent, since nothing can bring the card back after that.
+        tries_until: until when each is tried. Both are times on the runtime's clock.
     """
 
-    __slots__ = ("ends_left", "kind", "stream_key", "tries_until")
+    __slots__ = ("ends_left", "kind", "stream_key", "sure_from", "tries_until")
 
-    def __init__(self, account: Account, persistence: Persistence, entry: Entry) -> None:
+    def __init__(self, account: Account, persistence: Persistence, entry: Entry, *, is_recent: bool) -> None:
+        runtime = persistence.runtime
         at_least_once = entry.at_least_once or entry.kind != "push"
         super().__init__(account, persistence, entry.body, at_least_once=at_least_once, entry=entry)
         self.kind, self.stream_key = entry.kind, entry.stream_key or ""
-        self.ends_left = 0
+        # An update of a process that has just gone may arrive after its end and bring the card back: it ends again.
+        self.ends_left = 2 if is_recent and entry.kind == "end" else 0
+        self.sure_from = through_by(runtime.now(), runtime.attempt_seconds)
         self.tries_until = float("inf")
 
     @property
@@ -103,23 +107,21 @@ class RecoveredDelivery(Delivery):
     """The delivery of what an earlier process owed: an end, the last state of a card that stays up, or a push.
 
     Args:
-        dispatcher: what delivers it.
+        dispatcher: has it delivered.
         account: for whom.
         entry: what it is.
         is_recent: True where that process may still have a request in flight.
     """
 
-    __slots__ = ("_sure_from",)
+    __slots__ = ()
 
     message: RecoveredMessage
 
     is_debt = True
 
     def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry, *, is_recent: bool = False) -> None:
-        super().__init__(dispatcher, RecoveredMessage(account, dispatcher.persistence, entry))
-        # An update of a process that has just gone may arrive after its end and bring the card back: it ends again.
-        self.message.ends_left = 2 if is_recent and entry.kind == "end" else 0
-        self._sure_from = through_by(dispatcher.clock(), dispatcher.runtime.attempt_seconds)
+        message = RecoveredMessage(account, dispatcher.persistence, entry, is_recent=is_recent)
+        super().__init__(dispatcher, message)
 
     @property
     def urgency(self) -> Urgency:
@@ -127,7 +129,7 @@ class RecoveredDelivery(Delivery):
         return Urgency.END if self.account.only_debts else Urgency.DEBT
 
     @property
-    def _beside(self) -> Iterator[Activity]:
+    def _beside(self) -> Iterator[Run]:
         """The activities of this process under the same stream key, the newest first; none for a push."""
         stream_key = self.message.stream_key
         newest = self.account.activities.get(stream_key) if stream_key else None
@@ -136,7 +138,7 @@ class RecoveredDelivery(Delivery):
             yield from newest.row.older
 
     @property
-    def _newer(self) -> Iterator[Activity]:
+    def _newer(self) -> Iterator[Run]:
         """Those of them that are newer: still open, or begun no earlier than the run whose end this is."""
         began_at = self.message.began_at
         return (each for each in self._beside if each.end_delivery is None or each.began_at >= began_at)
@@ -195,7 +197,7 @@ class RecoveredDelivery(Delivery):
                 now = self.dispatcher.clock()
                 soon = now + self.dispatcher.runtime.attempt_seconds
                 message.move(Stage.OWED)
-                again = soon if message.ends_left else max(now, self._sure_from)
+                again = soon if message.ends_left else max(now, message.sure_from)
                 message.tries_until = again + END_AGAIN_SECONDS
                 return again
         self._make_room()

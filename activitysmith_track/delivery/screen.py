@@ -206,8 +206,8 @@ class Screen:
         """Note that the card was confirmed; that is repeated if an older run's request may still arrive."""
         certainty = self.certainty
         certainty.settle()
-        if sending.at < certainty.hit_until and not is_over:
-            certainty.check(certainty.hit_until, may_have_ended=True)
+        if sending.at < certainty.older_until and not is_over:
+            certainty.check(certainty.older_until, may_have_ended=True)
 
     def count_start(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
         """Count updates from here on, with those as which iOS may have counted starts without an answer."""

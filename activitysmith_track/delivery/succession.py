@@ -7,25 +7,32 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from .state import OnPhone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from .account import Account
+    from .scheduler import Task
+
+    class Ending(Task, Protocol):
+        """The end of a run, as far as others of its stream key, and its card, have to do with it."""
+
+        @property
+        def body(self) -> Mapping[str, Any]:
+            """The body of the last request."""
+
+        @property
+        def is_in_flight(self) -> bool:
+            """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
+
+        @property
+        def repeats(self) -> bool:
+            """True where it has arrived and is sent once more, so that a newer run need not wait for it."""
+
+        def doubt(self) -> None:
+            """Note that an older run may yet end the card, or has ended it."""
 
 
-class Ending(Protocol):
-    """The end of a run, as far as others of its stream key wait for it."""
-
-    @property
-    def is_in_flight(self) -> bool:
-        """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
-
-    @property
-    def repeats(self) -> bool:
-        """True where it has arrived and is sent once more, so that a newer run need not wait for it."""
-
-
-class Run(Protocol):
-    """A run, as others of its stream key see it.
+class Neighbour(Protocol):
+    """A run, as others in its row see it.
 
     Attributes:
         on_phone: whether the phone shows its card, as far as is known.
@@ -58,7 +65,7 @@ class Run(Protocol):
         """Its place among the others."""
 
 
-R = TypeVar("R", bound=Run)
+R = TypeVar("R", bound=Neighbour)
 
 
 class Succession(Generic[R]):
@@ -140,13 +147,13 @@ class Succession(Generic[R]):
         return self.is_replaced or any(may_be_seen(each) for each in self.newer)
 
 
-def may_be_seen(run: Run) -> bool:
+def may_be_seen(run: Neighbour) -> bool:
     """Tell whether a run may be on the screen, because of a state, or of an end that has it appear first."""
     end = run.end_delivery
     return run.on_phone is not OnPhone.NO or run.is_in_flight or (end is not None and end.is_in_flight)
 
 
-def older_began_by(run: Run) -> float:
+def older_began_by(run: Neighbour) -> float:
     """Return when a run has begun at the latest that counts as older than this one; a worker may ask.
 
     While this run goes on every other one counts, since even one that began later is over by now.
