@@ -102,7 +102,7 @@ class Activity(Run):
 
     def _appear_when_it_may(self, now: float) -> float | None:
         """Have the card appear, once an older run's end has arrived and there is a state to show and a free slot."""
-        if self.row.must_wait:
+        if self.row.must_wait(opens=True):
             return None  # woken when the older run's end is through
         if self.source.snapshot() is None:
             self.listen()
@@ -154,8 +154,9 @@ class Activity(Run):
 
     def state_to_send(self) -> ActivityState | None:
         """Return the current state, or `None` if there is nothing to send any more."""
-        has_ended = self.end_delivery is not None or self.has_ended
-        if has_ended or self._job is not None or (self.on_phone is not OnPhone.YES and self.row.must_wait):
+        if self.end_delivery is not None or self.has_ended or self._job is not None:
+            return None
+        if self.on_phone is not OnPhone.YES and self.row.must_wait(opens=True):
             return None
         return self.source.snapshot()
 

@@ -49,7 +49,7 @@ class EndDelivery(Delivery):
     @property
     def repeats(self) -> bool:
         """True where it has arrived and is sent once more, so that a newer run need not wait for it."""
-        return self.message.past.repeats_at is not None
+        return self.message.repeats_at is not None
 
     # -- when it goes
 
@@ -64,29 +64,29 @@ class EndDelivery(Delivery):
         if now < message.state.not_before and not self.dispatcher.draining:
             return message.state.not_before
         message.move(Stage.OWED)
-        # The end of an older run has to arrive first where it would end the card that this one opens.
-        opens = activity.on_phone is OnPhone.NO and not activity.is_refused
-        if activity.row.must_wait if opens else activity.row.is_preceded:
+        if activity.row.must_wait(opens=activity.on_phone is OnPhone.NO and not activity.is_refused):
             return self._wait_for_others(now)
-        if activity.is_in_flight and now < self._overtakes_at:
+        if now < self._overtakes_at:
             return self._overtakes_at
-        if message.past.repeats_at is not None:
+        if message.repeats_at is not None:
             if activity.row.is_replaced:
                 return self._withdraw()
             if activity.row.is_succeeded:
                 return None  # woken when the newer run is on the screen, or has come to nothing
-            repeats_at = max(message.past.repeats_at, message.may_appear_until)
+            repeats_at = max(message.repeats_at, message.may_appear_until)
             if now < repeats_at:
                 return self._rest(now, repeats_at)
         return self._try(now)
 
     @property
     def _overtakes_at(self) -> float:
-        """When it is sent although a request of its activity is still in flight.
+        """From when it is sent although a request of its activity is still in flight, if one is.
 
         An end that arrives before the start would find nothing to end, so it waits until the start must be over,
         unless the exit has begun.
         """
+        if not self.activity.is_in_flight:
+            return self._asked
         is_soon = self.activity.on_phone is OnPhone.YES or self.dispatcher.draining
         return self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
 
@@ -149,24 +149,23 @@ class EndDelivery(Delivery):
         self._failures += 1
         message, attempt = self.message, self.message.sending
         attempt.note_failure(error, now)
-        finds_no_room = attempt.finds_no_room(error)
-        if isinstance(error, NotFound) and not message.ends_unseen:
-            return self._done(Stage.DELIVERED)  # nothing is on the screen
-        if not finds_no_room or message.ends_unseen:
-            self.dispatcher.tell_failure("an end", error)
-        if message.ends_unseen and (finds_no_room or not retry.may_pass(error)):
+        finds_no_room, ends_unseen = attempt.finds_no_room(error), message.ends_unseen
+        if not ends_unseen and (finds_no_room or isinstance(error, NotFound)):  # nothing is on the screen
+            if finds_no_room:
+                self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end may go now
+            return self._done(Stage.DELIVERED)
+        self.dispatcher.tell_failure("an end", error)
+        if ends_unseen and (finds_no_room or not retry.may_pass(error)):
             self.activity.is_refused = True
             message.move(Stage.OWED)
             return now + self.dispatcher.runtime.backoff(1)
-        if retry.may_pass(error) and not finds_no_room:
+        if retry.may_pass(error):
             failures = PROMPT_FAILURES if self.activity.row.is_followed else self._failures
             return self._again_at(error, now, failures)
         if message.simplify(error):
             return self._again_at(error, now, 1)
         if attempt.is_opening:
-            self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end may go now
-        if finds_no_room:
-            return self._done(Stage.DELIVERED)
+            self.dispatcher.look_for_owed(self.account, again=True)
         self.dispatcher.lost += 1
         return self._done(Stage.LOST)
 
@@ -186,8 +185,7 @@ class EndDelivery(Delivery):
             if not activity.row.is_followed:
                 repeats_at = max(now, late)
         if repeats_at is not None:
-            past.repeats_at = repeats_at
-            message.go_once_more()
+            message.go_once_more(repeats_at)
             self._make_room()
             return None if activity.is_in_flight else self._rest(now, repeats_at)
         message.move(stage)

@@ -36,15 +36,17 @@ class EndMessage(Message):
         state: what it says.
 
     Attributes:
+        repeats_at: from when it is sent once more, on the runtime's clock; `None` until it has arrived once.
         sending: the attempt that is in flight, or that was the last; a new one where the end goes once more.
         past: what the attempts so far have done to the card.
     """
 
-    __slots__ = ("_armed", "activity", "past", "sending", "state")
+    __slots__ = ("_armed", "activity", "past", "repeats_at", "sending", "state")
 
     def __init__(self, activity: Run, state: EndState) -> None:
         super().__init__(activity.account, activity.dispatcher.persistence)
         self.activity, self.state = activity, state
+        self.repeats_at: float | None = None
         self.past, self.sending = Past(), EndAttempt(self)
         self._armed: EndState | None = None  # the end that the watchdog knows of
 
@@ -131,9 +133,10 @@ class EndMessage(Message):
 
     # -- an attempt
 
-    def go_once_more(self) -> None:
-        """Note that it has arrived and will be sent once more: that attempt begins from nothing."""
+    def go_once_more(self, at: float) -> None:
+        """Note that it has arrived and will be sent once more from a time on: that attempt begins from nothing."""
         self.has_arrived = False  # first, since the exit may ask for a copy in this moment
+        self.repeats_at = at
         self.sending, self._armed = EndAttempt(self), None
         self.move(Stage.OWED)
 
@@ -178,7 +181,6 @@ class Past:
     """What the attempts at an end have done to its card so far, and others may have.
 
     Attributes:
-        repeats_at: from when an end that has arrived is sent once more; `None` until it has arrived once.
         opened_at: when the attempt was sent that had the card appear, on the runtime's clock; -inf for none.
         has_tried: whether an attempt may have ended the card already.
         was_said: whether the last attempt has arrived.
@@ -186,10 +188,9 @@ class Past:
         confirms: whether it is repeated since an older run may have ended a card that stays up.
     """
 
-    __slots__ = ("confirms", "has_tried", "older_may_end", "opened_at", "repeats_at", "was_said")
+    __slots__ = ("confirms", "has_tried", "older_may_end", "opened_at", "was_said")
 
     def __init__(self) -> None:
-        self.repeats_at: float | None = None
         self.opened_at = float("-inf")
         self.has_tried = self.was_said = self.older_may_end = self.confirms = False
 
@@ -271,7 +272,7 @@ class EndAttempt:
         self.older_may_end |= older.may_arrive
         self.is_ignored, self.is_paused = bool(answer.ignored), answer.operation == "paused"
         self.later = self._look_back()
-        self.older_may_end |= self.later > 0.0 and end.past.repeats_at is None
+        self.older_may_end |= self.later > 0.0 and end.repeats_at is None
 
     def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
         if not replaces:

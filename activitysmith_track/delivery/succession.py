@@ -126,20 +126,18 @@ class Succession(Generic[R]):
         """True where there is a newer run, which has the card or is to have it."""
         return self.is_replaced or self.has_newer
 
-    @property
-    def is_preceded(self) -> bool:
-        """True while the end of an older run in this process has yet to arrive, or is in flight once more."""
+    def must_wait(self, *, opens: bool) -> bool:
+        """Tell whether the end of an older run has to arrive first, or arrives once more just now.
+
+        Args:
+            opens: whether this run's card is to appear, which the end that an earlier process owes would end as well.
+        """
         for older in self.older:
             end = older.end_delivery
             if older.is_in_flight or end is None or end.is_in_flight or not end.repeats:
                 return True
-        return False
-
-    @property
-    def must_wait(self) -> bool:
-        """True while the end of an older run has not arrived, which would end this one's card."""
-        recovered = self._run.account.recovered.get(self._run.stream_key)
-        return self.is_preceded or (recovered is not None and recovered.is_in_flight)
+        recovered = self._run.account.recovered.get(self._run.stream_key) if opens else None
+        return recovered is not None and recovered.is_in_flight
 
     @property
     def is_succeeded(self) -> bool:
