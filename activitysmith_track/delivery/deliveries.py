@@ -120,7 +120,7 @@ class Delivery:
         """Note that nothing is owed any more: the service has answered, or nothing had to be sent."""
         if not was_sent:
             self.account.forget_requests(self.message.requests)
-            self.dispatcher.retry_all(self.account)  # this has not probed whether the service is back: others may
+            self.dispatcher.retry_all(self.account)  # this has not probed for the service: others may
             self.dispatcher.look_for_owed(self.account, again=True)  # the process that has its place may be gone
         elif self.account.answered():
             self.dispatcher.retry_all(self.account)

@@ -103,7 +103,7 @@ class EndMessage(Message):
     def arm(self) -> None:
         """Have the watchdog, if there is one, end the activity in the same way if the process is killed now."""
         activity = self.activity
-        if activity.is_armed is None and self.persistence.watched:  # the block ended before the scheduler looked
+        if activity.is_armed is None and self.persistence.watched:  # it ended before the scheduler looked
             activity.is_armed = activity.source.crash_state() is not None
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
@@ -122,8 +122,8 @@ class EndMessage(Message):
     @property
     def _holds(self) -> bool:
         """True while an older run's end is held back for this run, and not for a newer one."""
-        activity = self.activity
-        return not activity.row.is_succeeded and self.persistence.holds_for(self.account_key, activity.stream_key)
+        key = self.activity.stream_key
+        return not self.activity.row.is_succeeded and self.persistence.holds_for(self.account_key, key)
 
     def clear(self) -> None:
         """Clear what is on disk because of it; a worker does that."""
