@@ -125,10 +125,11 @@ PURE = {
     for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
 }
 SIMULATED = (
-    *("account", "accounts", "activity", "aftermath", "bodies", "certainty", "deliveries", "departure", "dispatcher"),
-    *("echoes", "end_delivery", "guard", "held_ends", "leases", "ledger", "lost_starts", "older_ends"),
-    *("open_activities", "outbox_place", "parting", "persistence", "push_delivery", "recovery", "scheduler"),
-    *("screen", "shutdown", "state", "succession", "turns", "unanswered", "update_queue", "update_request"),
+    *("account", "accounts", "activity", "aftermath", "bodies", "certainty", "deliveries", "departure"),
+    *("dispatcher", "echoes", "end_delivery", "end_message", "guard", "held_ends", "landing", "leases"),
+    *("ledger", "lost_starts", "messages", "older_ends", "open_activities", "outbox_place", "parting"),
+    *("persistence", "push_delivery", "recovery", "run", "scheduler", "screen", "shutdown", "state"),
+    *("succession", "turns", "unanswered", "update_queue", "update_request"),
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
 ON_DISK = ("entries", "outbox", "outbox_file")

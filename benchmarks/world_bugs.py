@@ -25,7 +25,9 @@ from activitysmith_track.delivery import (
     activity,
     dispatcher,
     end_delivery,
+    end_message,
     guard,
+    landing,
     parting,
     push_delivery,
     recovery,
@@ -42,7 +44,7 @@ def end_before_its_start() -> None:
     send = end_delivery.EndDelivery._send
 
     def hurried(self: Any, now: float) -> None:
-        self._attempted.overtakes = False
+        self.message.sending.overtakes = False
         send(self, now)
 
     end_delivery.EndDelivery._send = hurried  # type: ignore[method-assign]
@@ -65,12 +67,12 @@ def lost_take_over() -> None:
 
 def push_dropped() -> None:
     """A push is given up where the service is not available."""
-    is_owed = push_delivery.PushDelivery._is_owed_after
+    is_owed = push_delivery.PushMessage.is_owed_after
 
     def dropped(self: Any, error: Exception) -> bool:
         return is_owed(self, error) and not (isinstance(error, ServerError) and error.status == 503)
 
-    push_delivery.PushDelivery._is_owed_after = dropped  # type: ignore[method-assign]
+    push_delivery.PushMessage.is_owed_after = dropped  # type: ignore[method-assign]
 
 
 def budget() -> None:
@@ -100,9 +102,10 @@ def retry_of_what_arrived() -> None:
     done = push_delivery.PushDelivery._done
 
     def again(self: Any, stage: Any) -> Any:
-        if self.has_arrived and not getattr(self, "occurred_at", 0.0) < 0:
-            self.has_arrived, self.occurred_at = False, -self.occurred_at
-            self.stage = type(stage).OWED
+        message = self.message
+        if message.has_arrived and not message.occurred_at < 0:
+            message.has_arrived, message.occurred_at = False, -message.occurred_at
+            message.stage = type(stage).OWED
             return self.dispatcher.clock()
         return done(self, stage)
 
@@ -111,20 +114,20 @@ def retry_of_what_arrived() -> None:
 
 def rate_after_rotation() -> None:
     """The account's minute is forgotten when a card is changed for a fresh one."""
-    answered = activity.Activity._answered
+    answered = landing.Landing.answered
 
-    def forgets(self: Any, answer: Any, replaced: bool, sending: Any, now: float) -> None:
-        answered(self, answer, replaced, sending, now)
-        if sending.rotates:
-            self.account._sent.clear()
+    def forgets(self: Any, answer: Any, older_may_end: bool) -> None:
+        answered(self, answer, older_may_end)
+        if self._sending.rotates:
+            self._account._sent.clear()
 
-    activity.Activity._answered = forgets  # type: ignore[method-assign]
+    landing.Landing.answered = forgets  # type: ignore[method-assign]
 
 
 def crash_state() -> None:
     """The watchdog is not told that a card has ended."""
     guard.Guard.disarm = lambda self, number: None  # type: ignore[method-assign, assignment]
-    end_delivery.EndDelivery._arm = lambda self: None  # type: ignore[method-assign, assignment]
+    end_message.EndMessage.arm = lambda self: None  # type: ignore[method-assign, assignment]
 
 
 def percentage_goes_back() -> None:
@@ -150,7 +153,7 @@ def debt_first() -> None:
     def debts_first(self: Any) -> None:
         for task in list(self._due):
             if isinstance(task, end_delivery.EndDelivery) and any(
-                isinstance(each, recovery.RecoveredDelivery) and not each.stage.is_final
+                isinstance(each, recovery.RecoveredDelivery) and not each.message.stage.is_final
                 for each in task.dispatcher.ledger.debts
             ):
                 self.schedule(task, self._clock() + 0.5)

@@ -231,18 +231,19 @@ def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path
     account = dispatcher.account(sim.api_key, sim.base_url)
     dispatcher.persistence.place.directory = tmp_path / "box"
     delivery = PushDelivery(dispatcher, account, {"title": "job failed"}, at_least_once=True)
-    one, other = delivery.copy(), delivery.copy()
+    message = delivery.message
+    one, other = message.copy(), message.copy()
     assert one is not None
     assert other is not None
     if order == "leave first":
-        assert leave(dispatcher.persistence, delivery)
-        assert dispatcher.persistence.keep(delivery, other)
+        assert leave(dispatcher.persistence, message)
+        assert dispatcher.persistence.keep(message, other)
     else:
         assert dispatcher.persistence.keep(Owed(account, other), other)  # type: ignore[arg-type]
-        assert leave(dispatcher.persistence, delivery)
+        assert leave(dispatcher.persistence, message)
     dispatcher.after_fork()  # as a next process would begin
     dispatcher.persistence.place.directory = tmp_path / "box"
-    assert [entry.id for entry in dispatcher.persistence.claim(account.key).entries] == [delivery.id]
+    assert [entry.id for entry in dispatcher.persistence.claim(account.key).entries] == [message.id]
 
 
 @pytest.mark.parametrize("where", ["handle.Provider.abandon", "states.StateBuilder.end"])
@@ -367,7 +368,7 @@ def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job) -> None:
     """A block that ended well, whose end a slow service has not taken yet, is not told as failed by a later death."""
     death = """
         p.finish()
-        while p._card.end_delivery._armed is None:
+        while p._card.end_delivery.message._armed is None:
             time.sleep(0.01)
         assert watchdog.tell(60)
         os._exit(1)
@@ -412,7 +413,7 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
                 raise ValueError("broken")
         except ValueError:
             dispatcher = at._tracker.default_tracker().dispatcher
-            while not all(getattr(task, "entry", None) for task in dispatcher.ledger.owed):
+            while not all(hasattr(task, "message") and task.message.entry for task in list(dispatcher.ledger.owed)):
                 time.sleep(0.01)
         assert watchdog.tell(60)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -24,7 +24,7 @@ from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.older_ends import EndUnderWay
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
-from activitysmith_track.delivery.push_delivery import PushDelivery
+from activitysmith_track.delivery.push_delivery import PushMessage
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
 
@@ -245,17 +245,17 @@ def test_waiting_for_another_process_leaves_the_copy_where_it_is(script: Script)
     dispatcher, account = default_tracker().dispatcher, default_tracker().account()
     assert account is not None
 
-    class Waits(PushDelivery):
+    class Waits(PushMessage):
         def _perform(self, seconds: float) -> None:
             raise EndUnderWay
 
-    delivery = Waits(dispatcher, account, {"title": "x"}, at_least_once=True)
-    entry = delivery.copy()
+    message = Waits(account, dispatcher.persistence, {"title": "x"}, at_least_once=True)
+    entry = message.copy()
     assert entry is not None
-    delivery.has_copy(entry, CopyOwner.WATCHDOG)
+    message.has_copy(entry, CopyOwner.WATCHDOG)
     with pytest.raises(EndUnderWay):
-        delivery._attempt(1.0)
-    assert delivery.copy_owner is CopyOwner.WATCHDOG
+        message.attempt(1.0)
+    assert message.copy_owner is CopyOwner.WATCHDOG
 
 
 def test_waiting_for_another_process_costs_nothing_of_the_rate(

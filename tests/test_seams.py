@@ -40,7 +40,10 @@ from activitysmith_track.delivery import (
     dispatcher,
     echoes,
     end_delivery,
+    end_message,
+    landing,
     ledger,
+    messages,
     open_activities,
     outbox_file,
     push_delivery,
@@ -228,9 +231,9 @@ def bench() -> Iterator[Bench]:
 
 
 BLOCKS = {str(each) for each in Path(blocks.__path__[0]).glob("*.py")}
-DELIVERIES = deliveries, end_delivery, push_delivery, recovery
+DELIVERIES = deliveries, end_delivery, end_message, messages, push_delivery, recovery
 DISPATCHER = dispatcher, accounts, departure, echoes, ledger, open_activities, turns
-FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, *DELIVERIES, *DISPATCHER, scheduler))}
+FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, landing, *DELIVERIES, *DISPATCHER, scheduler))}
 
 
 class Meeting:
@@ -387,7 +390,7 @@ def test_a_block_ends_once(bench: Bench) -> None:
         assert card is not None
         assert card.end_delivery is not None
         assert outcome is not None
-        assert card.end_delivery.state.body["content_state"]["color"] == LOOKS[outcome.kind][0]
+        assert card.end_delivery.message.state.body["content_state"]["color"] == LOOKS[outcome.kind][0]
         assert pushes == (outcome.kind == "failed")
         assert bench.service.count("DELETE", f"job-{number}") == bench.service.count("PUT", f"job-{number}")
         pushed += pushes
@@ -407,7 +410,7 @@ def test_each_line_at_which_another_thread_ends_a_block(steady: None, way: str) 
             meeting.of(use, handle.fail if way == "fail" else served.departure.end_open, *locks(served))
             assert handle.outcome is not None
             ends = {each for each in handed if isinstance(each, end_delivery.EndDelivery)}
-            colors = [end.state.body["content_state"]["color"] for end in ends]
+            colors = [end.message.state.body["content_state"]["color"] for end in ends]
             assert colors == [LOOKS[handle.outcome.kind][0]]
             assert bench.flush(PATIENCE)
             assert served.is_idle
@@ -650,7 +653,7 @@ def test_each_line_at_which_an_end_is_replaced(steady: None) -> None:
             end = card.end_delivery
 
             def arrive() -> None:
-                end.state = end.state._replace(not_before=0.0)
+                end.message.state = end.message.state._replace(not_before=0.0)
                 bench.dispatcher.scheduler.wake(end)
                 bench.dispatcher.wait(PATIENCE)
 
@@ -985,7 +988,7 @@ def test_threads_that_come_after_the_exit_and_its_time(tmp_path: Path, monkeypat
 
         monkeypatch.setattr(Outbox, "leave", slow)
         together(push, push_later, push_later)
-        kept = [each.copy_owner is CopyOwner.OUTBOX for each in pushed]
+        kept = [each.message.copy_owner is CopyOwner.OUTBOX for each in pushed]
         gate.set()
         assert kept == [True] * 3
 

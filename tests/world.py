@@ -25,8 +25,8 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from activitysmith_track import _fork
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
+from activitysmith_track.client.retry import LONGEST_FOREIGN
 from activitysmith_track.configuration import Tracker
-from activitysmith_track.delivery.account import LONGEST_FOREIGN
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import (

@@ -103,16 +103,20 @@ def push_body(block: Telling, outcome: Outcome, wanted: Any) -> dict[str, Any] |
         return None
     body: dict[str, Any] = {
         "title": fit(f"{block.title} {'failed' if outcome.kind == 'failed' else 'finished'}"),
-        "message": wanted if isinstance(wanted, str) else message(outcome),
+        "message": message(outcome),
         "interruption_level": "active",
         **shared(block),
     }
     if isinstance(wanted, payloads.Push):
         body.update(payloads.with_target(wanted.given()))
+    elif isinstance(wanted, str):
+        body["message"] = wanted
     for name in ("title", "message", "subtitle"):
-        if name in body:  # a callable may have composed it of what the exception says
-            is_own = wanted is True or not isinstance(body[name], str)
-            body[name] = fit(body[name], LONGEST_PUSH) if is_own else scrubbed(block, body[name], LONGEST_PUSH)
+        text = body.get(name)
+        if wanted is not True and isinstance(text, str):  # a callable may have composed it of what the exception says
+            body[name] = scrubbed(block, text, LONGEST_PUSH)
+        elif name in body:
+            body[name] = fit(text, LONGEST_PUSH)
     return body
 
 

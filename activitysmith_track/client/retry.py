@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from ..errors import DeliveryError, InvalidAnswer, RateLimited, ServerError, StatusError
+from ..errors import DeliveryError, InvalidAnswer, RateLimited, ServerError, StatusError, TooManyRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,9 @@ FIRST_SECONDS = 2.0  # before the second attempt
 STEADY_SECONDS, LONGEST_SECONDS = 4.0, 60.0  # between two attempts: for about a minute, and at most
 CALL_FIRST_SECONDS, CALL_LONGEST_SECONDS = 0.5, 8.0  # the same for a call that somebody waits for: first, longest
 STEADY_FAILURES = 15  # before the wait grows beyond the steady seconds
+SILENCE_SECONDS = 10.0  # after a 429 without Retry-After
+LEAST_SILENCE = 1.0  # seconds after a 429 that asks for less: else one after the other would use up the minute's rate
+LONGEST_FOREIGN = 60.0  # seconds of silence at most after a 429 that a proxy or the like sent, not the service
 
 
 def may_repeat(request: Request[Any], error: BaseException) -> bool:
@@ -47,6 +50,11 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, StatusError) and error.foreign:
         return True
     return isinstance(error, (DeliveryError, InvalidAnswer, ServerError, OSError, MemoryError, RuntimeError))
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether a request that failed is worth another try: the failure is transient, or there were too many."""
+    return isinstance(error, TooManyRequests) or is_transient(error)
 
 
 def may_have_arrived(error: Exception) -> bool:
@@ -98,6 +106,12 @@ def backoff(
     late = min(max(0, failures - STEADY_FAILURES), 30)
     whole = min(longest, first * 2.0 ** min(failures - 1, 9), steady * 1.1**late)
     return whole * uniform(0.5, 1.0)
+
+
+def silence(error: TooManyRequests) -> float:
+    """Return the seconds for which an account sends nothing after a 429."""
+    seconds = SILENCE_SECONDS if error.retry_after is None else max(LEAST_SILENCE, error.retry_after)
+    return min(LONGEST_FOREIGN, seconds) if error.foreign else seconds
 
 
 def wait(state: RetryCallState) -> float:

@@ -3,11 +3,11 @@
 Where threads meet
 ==================
 
-What tasks know (`Activity`, `Aftermath`, `EndDelivery`, `PushDelivery`, `Account`, `Unanswered`, `UpdateQueue`,
-`Agenda`, `WorkerPool.busy`) is touched by the scheduler's thread alone, except for the things below. "One step" means
-that no other thread and no signal handler can come in between: an attribute is read or set, or a `dict`, `list`,
-`set` or `deque` is called once, or a value is set without a call in between. The names in brackets are tests of
-`tests/test_seams.py`, unless their file is named.
+What tasks know (`Run`, `Activity`, `Landing`, `Aftermath`, `EndDelivery`, `PushDelivery`, `Message`, `Account`,
+`Unanswered`, `UpdateQueue`, `Agenda`, `WorkerPool.busy`) is touched by the scheduler's thread alone, except for the
+things below. "One step" means that no other thread and no signal handler can come in between: an attribute is read or
+set, or a `dict`, `list`, `set` or `deque` is called once, or a value is set without a call in between. The names in
+brackets are tests of `tests/test_seams.py`, unless their file is named.
 
 The user's threads among themselves, signal handlers and the sampling thread included:
 
@@ -22,7 +22,7 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   lock of `OpenActivities` (`takes`). If a block is ended by one thread while another opens it, one of them ends the
   card: the opening thread sets `_card` and then reads `_first`, the ending one sets `_first` and then reads `_card`.
   [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
-- `Account.activities`, `OpenActivities._open`, `.refuses`, `Activity.predecessor`, `.successor`: changed by `add` in
+- `Account.activities`, `OpenActivities._open`, `.refuses`, the row of a `Succession`: changed by `add` in
   the user's threads and by `remove` in the scheduler's, under the lock of `OpenActivities`. [the_same_key_at_once]
 - `Override._entered`, `context.left_loops`, `Runtime._warned`, `Outbox._told`, `OutboxPlace.directory`,
   `Account.recovery`: changed in one step each, iterated over as copies; a thread that comes late does the
@@ -45,8 +45,8 @@ The user's threads and the scheduler's:
 - `Ledger._waiters`: whoever waits puts its inbox in before it looks at `_owed`; `settle` empties `_owed` before
   it wakes. [something_is_settled, flush_hears_of_everything]
 - `Ledger.lost`: counted by the scheduler's thread, taken by `flush` in one step. [flush_hears_of_everything]
-- `PushDelivery.failure` and its stage: an outer block's thread withdraws the push, the scheduler's sends it or
-  entrusts it to the watchdog; both hold `Echoes.taking_over`. [a_push_is_taken_over]
+- `PushDelivery.failure` and its message's stage: an outer block's thread withdraws the push, the scheduler's sends
+  it or entrusts it to the watchdog; both hold `Echoes.taking_over`. [a_push_is_taken_over]
 - `Scheduler._thread`: one thread at a time starts it, runs tasks in its place where none can be started (`drain`),
   or waits until that is over (`join`): `_starting`. Where the start of a thread is interrupted, `_serving` says
   which one serves. [a_scheduler_starts_once, a_scheduler_is_stopped, one_thread_at_a_time_runs_tasks]
@@ -54,10 +54,10 @@ The user's threads and the scheduler's:
 The scheduler's and the workers':
 
 - `Job.result`, `.error`: written by the worker, read when the job has come back through the inbox; `done` and
-  `WorkerPool.busy` are the scheduler's. `EndDelivery._attempted` is the worker's while the attempt is in
+  `WorkerPool.busy` are the scheduler's. `EndMessage.sending` is the worker's while the attempt is in
   flight. [workers_report_each_job_once; test_threads]
-- `Delivery.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
-  outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Delivery.id`), which
+- `Message.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
+  outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Message.id`), which
   outbox and `Guard._entrusted` keep once. [test_keeping]
 - `HttpTransport._client`: made by one worker at a time, closed by any thread at any moment; a request that meets a
   closed one is tried again. [connections_are_closed_while_they_are_made; test_shutdown: a_client_that_was_closed]

@@ -9,24 +9,41 @@ from typing import TYPE_CHECKING, Any
 
 from .._endpoint import AccountKey
 from ..client import retry
+from ..errors import TooManyRequests
 from .unanswered import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
     from ..client.requests import Request
-    from ..errors import TooManyRequests
-    from .activity import Activity
-    from .end_delivery import EndDelivery
-    from .recovery import OutboxRecovery, RecoveredDelivery
+    from .run import Run
     from .runtime import Runtime
+    from .scheduler import Task
+
+    class Recovered(Task, Protocol):
+        """The delivery of an end that an earlier process owed."""
+
+        @property
+        def is_in_flight(self) -> bool:
+            """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
+
+    class Recovery(Task, Protocol):
+        """What takes over what earlier processes owe.
+
+        Attributes:
+            looked_at: when it last looked, on the runtime's clock.
+        """
+
+        looked_at: float
+
+        def ask(self) -> None:
+            """Have it look, or look once more if it is looking now; the caller wakes it."""
+
 
 REQUESTS_PER_MINUTE = 60  # the account's rate
 SLOTS = 4  # Live Activities at once, until the service names another figure
 SLOT_RETRY = 20.0  # seconds until a start that was refused for want of a slot is tried again
-RATE_RETRY = 10.0  # seconds of silence after a 429 without Retry-After
-LEAST_SILENCE = 1.0  # seconds after a 429 that asks for less: else one after the other would use up the minute's rate
-LONGEST_FOREIGN = 60.0  # seconds of silence at most after a 429 that a proxy or the like sent, not the service
 OUTAGE_AFTER = 3  # failures in a row after which one request at a time asks whether the service is back
 DEBTS_AT_ONCE = 2  # deliveries for earlier processes that may be in flight at the same time
 
@@ -61,18 +78,19 @@ class Account:
         self._sent: deque[float] = deque()
         self._closed_until = 0.0
         self._failures = 0  # in a row
+        self._limited = 0  # 429s in a row
         self._probe_at = 0.0  # when the next request may ask whether the service is back
-        self._running: dict[Activity, None] = {}
-        self._waiting: dict[Activity, None] = {}
+        self._running: dict[Run, None] = {}
+        self._waiting: dict[Run, None] = {}
         self._slots_closed_until = 0.0
         self._is_full = False  # the service has refused a slot: one activity asks again for all that wait
-        self._asks: Activity | None = None  # the activity that asks
-        self._debts: dict[RecoveredDelivery, None] = {}  # of earlier processes, with requests that may be in flight
-        self._debts_waiting: dict[RecoveredDelivery, None] = {}
+        self._asks: Run | None = None  # the activity that asks
+        self._debts: dict[Task, None] = {}  # of earlier processes, with requests that may be in flight
+        self._debts_waiting: dict[Task, None] = {}
         self.slots = SLOTS
-        self.activities: dict[str, Activity] = {}  # the newest by their stream keys
-        self.recovered: dict[str, RecoveredDelivery] = {}  # ends of earlier processes, by their stream keys
-        self.recovery: OutboxRecovery | None = None
+        self.activities: dict[str, Run] = {}  # the newest by their stream keys
+        self.recovered: dict[str, Recovered] = {}  # ends of earlier processes, by their stream keys
+        self.recovery: Recovery | None = None
         self.only_debts = False  # this process only delivers what others owe
         self._unanswered: dict[str, Unanswered] = {}  # by their stream keys
 
@@ -131,13 +149,15 @@ class Account:
 
     def answered(self) -> bool:
         """Note that the service has answered; returns whether it had been out of reach."""
-        was_out, self._failures = self._is_out, 0
+        was_out, self._failures, self._limited = self._is_out, 0, 0
         return was_out
 
     def failed(self, error: Exception, now: float) -> bool:
         """Note a request that failed; returns whether it ends an outage, since a refusal is an answer."""
         if retry.was_answered(error):
-            return self.answered()
+            limited, ends_outage = self._limited, self.answered()
+            self._limited = limited if isinstance(error, TooManyRequests) else 0
+            return ends_outage
         if retry.is_transient(error):
             self._failures += 1
             if self._failures == OUTAGE_AFTER:
@@ -146,10 +166,10 @@ class Account:
 
     def rate_limited(self, now: float, error: TooManyRequests) -> float:
         """Note a 429 and return when to try again."""
-        seconds = RATE_RETRY if error.retry_after is None else max(LEAST_SILENCE, error.retry_after)
-        if error.foreign:
-            seconds = min(LONGEST_FOREIGN, seconds)
-        self._closed_until = max(self._closed_until, now + seconds)
+        if now >= self._closed_until:  # else it was sent before the last one was answered
+            self._limited += 1
+        waits = self._runtime.backoff(self._limited) if self._limited > 1 else 0.0
+        self._closed_until = max(self._closed_until, now + max(retry.silence(error), waits))
         return self._closed_until
 
     def known_unanswered(self, stream_key: str) -> Unanswered:
@@ -168,7 +188,7 @@ class Account:
 
     # -- what earlier processes owe is sent a little at a time
 
-    def take_debt(self, delivery: RecoveredDelivery) -> bool:
+    def take_debt(self, delivery: Task) -> bool:
         """Return whether a delivery of an earlier process may go now; otherwise it is woken later to ask again."""
         if delivery not in self._debts:
             if len(self._debts) >= DEBTS_AT_ONCE and not self.only_debts:
@@ -177,7 +197,7 @@ class Account:
             self._debts[delivery] = None
         return True
 
-    def give_debt_back(self, delivery: RecoveredDelivery) -> list[RecoveredDelivery]:
+    def give_debt_back(self, delivery: Task) -> list[Task]:
         """Note that a delivery has no request in flight any more; returns the deliveries to wake for its turn.
 
         All that wait are woken, since the first of them may have something else to wait for now.
@@ -190,7 +210,7 @@ class Account:
 
     # -- its slots: first come, first served
 
-    def take_slot(self, activity: Activity, now: float) -> bool:
+    def take_slot(self, activity: Run, now: float) -> bool:
         """Take a slot; returns False while it is not the activity's turn, which wakes it when it comes."""
         if activity in self._running:
             return True
@@ -202,14 +222,14 @@ class Account:
         self._asks = activity if self._is_full else None
         return True
 
-    def next_ones(self) -> list[Activity]:
+    def next_ones(self) -> list[Run]:
         """Return the waiting activities for which there is a slot, even if the service may not be asked yet."""
         free = max(0, self.slots - len(self._running))
         if self._is_full:
             free = min(free, 0 if self._asks is not None else 1)
         return list(itertools.islice(self._waiting, free))
 
-    def has_slot(self, activity: Activity) -> None:
+    def has_slot(self, activity: Run) -> None:
         """Note that an activity is on the screen: if it was the one that asked for a slot, others may ask again."""
         if activity is self._asks:
             self._asks, self._is_full = None, False
@@ -218,7 +238,7 @@ class Account:
         """Return when the service may be asked for a slot again after a refusal; `None` if it may be now."""
         return self._slots_closed_until if now < self._slots_closed_until else None
 
-    def waiting_ends(self) -> list[EndDelivery]:
+    def waiting_ends(self) -> list[Task]:
         """Return the ends of activities whose block is over while they still wait for a slot."""
         return [activity.end_delivery for activity in self._waiting if activity.end_delivery is not None]
 
@@ -227,7 +247,7 @@ class Account:
         """True while an activity that has a slot is about to give it back."""
         return any(activity.end_delivery is not None for activity in self._running)
 
-    def slots_full(self, activity: Activity, now: float, limit: int | None) -> float:
+    def slots_full(self, activity: Run, now: float, limit: int | None) -> float:
         """Note that the service refused a start for want of a slot; returns when to ask again."""
         self._running.pop(activity, None)
         self._asks, self._is_full = None, True
@@ -237,7 +257,7 @@ class Account:
         self._slots_closed_until = now + SLOT_RETRY
         return self._slots_closed_until
 
-    def release(self, activity: Activity) -> bool:
+    def release(self, activity: Run) -> bool:
         """Give back a slot, or the place in the queue for one; returns whether another may have its turn now."""
         if activity is self._asks:
             self._asks = None

@@ -12,10 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .older_ends import EndUnderWay
+from .state import OnPhone
 from .unanswered import through_by
 
 if TYPE_CHECKING:
-    from .activity import Activity
+    from .run import Run
     from .scheduler import Job
 
 
@@ -27,7 +28,7 @@ class Aftermath:
         since: when its card appeared, on the runtime's clock.
     """
 
-    def __init__(self, activity: Activity, since: float) -> None:
+    def __init__(self, activity: Run, since: float) -> None:
         self._activity, self._since = activity, since
         dispatcher = activity.dispatcher
         self._persistence = dispatcher.persistence  # a dispatcher that is closed begins with another one
@@ -53,8 +54,25 @@ class Aftermath:
             self._due = now + EndUnderWay.seconds
             return self._due
         if job.result:
-            activity.may_be_ended_until(job.result, now)
+            self._found(job.result, now)
         return None
+
+    def _found(self, until: float, now: float) -> None:
+        """Have the card confirmed, since an older run has sent its end after this card had appeared.
+
+        Args:
+            until: when that end can arrive at the latest, on the runtime's clock.
+            now: the time now, on the same clock.
+        """
+        activity, end = self._activity, self._activity.end_delivery
+        if end is not None:
+            if not end.repeats:  # an end that is repeated has looked into the outbox itself
+                end.doubt()
+        elif activity.on_phone is OnPhone.YES:
+            certainty = activity.screen.certainty
+            certainty.expect(until)
+            certainty.check(now, may_have_ended=True)
+            activity.dispatcher.scheduler.wake(activity)
 
     def give_up(self) -> None:
         """Look no more; see `Task.give_up`."""

@@ -25,8 +25,9 @@ def as_end(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words_alone(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return only the words and the target of a push, whose other fields the service may have refused."""
-    return {name: body[name] for name in ("title", "message", "target") if name in body}
+    """Return only the words of a push, how loud it is and its target: the service may have refused other fields."""
+    names = ("title", "subtitle", "message", "interruption_level", "target")
+    return {name: body[name] for name in names if name in body}
 
 
 def opens_anew(body: Mapping[str, Any]) -> bool:

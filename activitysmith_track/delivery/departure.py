@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .deliveries import Delivery
     from .ledger import Ledger
+    from .messages import Message
     from .open_activities import OpenActivities
     from .persistence import Persistence
     from .runtime import Runtime
@@ -124,15 +125,15 @@ class Departure:
     def part(self, timeout: float, *, stays: bool = False) -> Parting:
         """Begin to leave to others what was not delivered; see `parting.part`."""
         for delivery in self._ledger.deliveries:
-            if isinstance(delivery, EndDelivery) and delivery.activity.successor is not None:
+            if isinstance(delivery, EndDelivery) and delivery.activity.row.has_newer:
                 self._persistence.guard.disarm(delivery.activity.number)  # a newer run has the card
         return part(self._persistence, self._all_owed, timeout, stays=stays)
 
-    def _all_owed(self) -> list[Delivery]:
+    def _all_owed(self) -> list[Message]:
         """Return what `part` leaves to others, and note it, for `come_late`."""
         deliveries = self._ledger.deliveries
         self._parted = set(deliveries)
-        return deliveries
+        return [each.message for each in deliveries]
 
     def come_late(self) -> list[Delivery]:
         """Return what other threads have handed in since `part`, and what is not in flight of that."""
@@ -144,8 +145,9 @@ class Departure:
     def count_left(self) -> int:
         """Return how many deliveries the exit leaves undelivered, except those that it has counted before.
 
-        A push that may have arrived, and is better lost than sent twice, is left to nobody and not counted.
+        A push that may have arrived, and is better lost than sent twice, is left to nobody and not counted. Nor is an
+        end that has arrived, and is only to go once more.
         """
-        left = {delivery for delivery in self._ledger.deliveries if not delivery.may_have_arrived}
+        left = {each for each in self._ledger.deliveries if not (each.message.may_have_arrived or each.is_safe)}
         new, self._left = left - self._left, left
         return len(new)

@@ -159,7 +159,7 @@ class Dispatcher:
             return Activity(self, account, key, source, visible_at=visible_at, reserve=reserve, budget=budget)
 
         activity = self.opened.add(account, stream_key, make)
-        older = activity.predecessor
+        older = activity.row.predecessor
         if older is not None and older.end_delivery is not None:
             self.scheduler.wake(older.end_delivery)  # it is tried at once: the newer run waits for it
         return activity
@@ -171,7 +171,7 @@ class Dispatcher:
             return
         if isinstance(task, EndDelivery):
             self.ledger.owe(task)
-        elif activity.life in (Life.WAITING, Life.STARTING) and not (activity.end_delivery or activity.is_delayed):
+        elif task.life in (Life.WAITING, Life.STARTING) and not (task.end_delivery or task.is_delayed):
             self.ledger.owe(activity)
             if activity.life not in (Life.WAITING, Life.STARTING):
                 self.settle(activity)  # it has appeared meanwhile
@@ -227,8 +227,8 @@ class Dispatcher:
         withdrawn = self.echoes.take_over(failure, opened)
         if withdrawn is None:
             return
-        if withdrawn.copy_owner is not CopyOwner.OUTBOX:
-            self.persistence.forget_copy(withdrawn)
+        if withdrawn.message.copy_owner is not CopyOwner.OUTBOX:
+            self.persistence.forget_copy(withdrawn.message)
             self.settle(withdrawn)
         self.scheduler.wake(withdrawn)  # a worker clears a copy in the outbox: this thread must not touch the disk
 

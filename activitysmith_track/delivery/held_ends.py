@@ -101,11 +101,13 @@ class HeldEnds:
 
         Returns:
             Until when such an end may arrive, on the runtime's clock; 0 where none was sent, `None` where another
-            process is sending one at this moment.
+            process is sending one at this moment, or this process leaves.
         """
         outbox, now = self._place.used_outbox, self._runtime.now()
-        if outbox is None or self._leases.is_closed:
+        if outbox is None:
             return 0.0
+        if self._leases.is_closed:
+            return None  # the exit has left it to others
         wall = self._runtime.wall()
         appeared = wall - (now - since)
         sent = outbox.look_back(*address(account), stream_key, self._leases.owner, began_at, appeared, late, end)

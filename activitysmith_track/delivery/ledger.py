@@ -89,7 +89,7 @@ class Ledger:
 
     def owed_ids(self) -> set[str]:
         """Return the ids of the deliveries that have a copy."""
-        return {delivery.entry.id for delivery in self.deliveries if delivery.entry is not None}
+        return {each.message.entry.id for each in self.deliveries if each.message.entry is not None}
 
     def wait(self, timeout: float) -> None:
         """Wait at most so many seconds until nothing is owed."""

@@ -41,13 +41,14 @@ class LostStarts:
         if is_first:
             self._first, self.begun_at = state, begun_at
 
-    def forget(self) -> None:
-        """Forget them, since it is known what is on the screen."""
-        self.is_own, self.count, self._first = False, 0, None
-
     def lapse(self) -> None:
         """Note that none of them was carried out, nor can be any more."""
         self.count, self._first = 0, None
+
+    def forget(self) -> None:
+        """Forget them, since it is known what is on the screen: from now on it may be another run's card, too."""
+        self.lapse()
+        self.is_own = False
 
     def again(self, now: float) -> ActivityState | None:
         """Return the state of the first start, to be sent once more unchanged; `None` for nothing.

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from ..client import retry
 from ..errors import RateLimited
-from .deliveries import Postponed
+from .messages import Postponed
 from .state import OnPhone
+from .succession import older_began_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .persistence import Persistence
-    from .succession import Succession
+    from .succession import Neighbour
 
 OLDER_END_POLL = 0.25  # seconds between two looks whether another process has sent an older run's end
 
@@ -29,15 +30,15 @@ class OlderEnds:
     """What is known of the ends that older runs owe a card.
 
     Attributes:
-        may_hit: whether a request of an older run may still reach the card.
+        may_arrive: whether one of them may still reach the card.
     """
 
-    def __init__(self, may_hit: bool) -> None:
-        self.may_hit = may_hit
+    def __init__(self, may_arrive: bool) -> None:
+        self.may_arrive = may_arrive
 
 
 @contextlib.contextmanager
-def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[OlderEnds]:
+def in_place_of_older(persistence: Persistence, run: Neighbour) -> Iterator[OlderEnds]:
     """Hold back the ends that older runs owe a card while the `with` block sends for it; forget them if it succeeds.
 
     They stay held back while a start may have been carried out, since an older end would end the newer card. If a
@@ -55,7 +56,7 @@ def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[Old
     """
     account, stream_key = run.account.key, run.stream_key
     now = persistence.runtime.now()
-    until = persistence.held.hold(account, stream_key, run.older_began_by)
+    until = persistence.held.hold(account, stream_key, older_began_by(run))
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
@@ -67,6 +68,6 @@ def in_place_of_older(persistence: Persistence, run: Succession) -> Iterator[Old
             persistence.held.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.held.hold(account, stream_key, run.older_began_by)
-    older.may_hit |= later is None or later > persistence.runtime.now()
+    later = persistence.held.hold(account, stream_key, older_began_by(run))
+    older.may_arrive |= later is None or later > persistence.runtime.now()
     persistence.held.forget(account, stream_key)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .account import Account
     from .activity import Activity
     from .end_delivery import EndDelivery
+    from .run import Run
     from .runtime import Runtime
 
 
@@ -24,11 +25,11 @@ class OpenActivities:
     """
 
     def __init__(self, runtime: Runtime, *, refuses: bool = False) -> None:
-        self._open: dict[Activity, None] = {}
+        self._open: dict[Run, None] = {}
         self.refuses = refuses
         self._lock = runtime.lock()  # short bookkeeping; reentrant for signal handlers
 
-    def __iter__(self) -> Iterator[Activity]:
+    def __iter__(self) -> Iterator[Run]:
         return iter(list(self._open))
 
     def __len__(self) -> int:
@@ -52,9 +53,8 @@ class OpenActivities:
                 number += 1
                 key = f"{stream_key[:245]}-{number}"
             activity = make(key)
-            activity.predecessor = older
             if older is not None:
-                older.successor = activity
+                activity.row.follow(older)
             account.activities[key] = activity
             self._open[activity] = None
         return activity
@@ -66,15 +66,22 @@ class OpenActivities:
                 end.activity.end_delivery = end
         return end.activity.end_delivery is end
 
-    def remove(self, activity: Activity) -> list[Activity]:
+    def remove(self, activity: Run) -> list[Run]:
         """Forget an activity that has ended; returns the others of its row, which may have waited for it."""
         with self._lock:
             self._open.pop(activity, None)
-            others = [*activity.older, *activity.newer]
-            activity.unlink()
+            older = activity.row.predecessor
+            others = [*activity.row.older, *activity.row.newer]
+            activity.row.unlink()
+            newest = activity.account.activities
+            if newest.get(activity.stream_key) is activity:
+                if older is None:
+                    del newest[activity.stream_key]
+                else:
+                    newest[activity.stream_key] = older
         return others
 
-    def all_begun(self) -> list[Activity]:
+    def all_begun(self) -> list[Run]:
         """Return the open activities, with those that other threads have begun to open."""
         with self._lock:
             return list(self._open)

@@ -11,6 +11,7 @@ over from the outbox when the job is gone.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._fork import module
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .state import CrashState
 
     class Kept(Protocol):
-        """Something that must not be lost, as far as its copy goes; see `Delivery`."""
+        """Something that must not be lost, as far as its copy goes; see `Message`."""
 
         copy_owner: CopyOwner
 
@@ -175,8 +176,10 @@ class Persistence:
                 leases.note(delivery.account_key, [entry.id])
             elif hold is not Hold.UNKNOWN:
                 leases.forget([entry.id])
-        if hold is Hold.GONE and comes_once(entry):
-            return Hold.SETTLED  # it may have been delivered long ago
+        if hold is Hold.GONE:
+            if comes_once(entry):
+                return Hold.SETTLED  # it may have been delivered long ago
+            delivery.copy_owner = CopyOwner.NOBODY  # somebody has deleted the file: a failure makes a new copy
         return hold
 
     def over(self, delivery: Kept, *, sent: bool = True) -> None:
@@ -228,15 +231,17 @@ class Persistence:
         return Claimed(tuple(entries), is_part, None if until is None else max(0.0, until - now) + 1.0)
 
     def adopt(self, entries: list[Entry]) -> set[str]:
-        """Store what another process owed and this one delivers; returns the ids of what is on disk."""
+        """Store what a process owed that has just gone, and this one delivers; returns the ids of what is on disk.
+
+        What that process had in flight may arrive yet.
+        """
         outbox, leases = self.place.outbox, self.leases
         if outbox is None or not entries:
             return set()
+        put = partial(outbox.put, owner=leases.owner, lease_seconds=leases.seconds, sent=True)
         with leases.leaving:
-            if outbox.put(entries, leases.owner, leases.seconds):
-                ids = {entry.id for entry in entries}
-            else:  # one by one: an entry that cannot be stored must not keep the others out
-                ids = {entry.id for entry in entries if outbox.put([entry], leases.owner, leases.seconds)}
+            # Else one by one: an entry that cannot be stored must not keep the others out.
+            ids = {entry.id for entry in (entries if put(entries) else [each for each in entries if put([each])])}
             leases.ids |= ids
         return ids
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..client import retry
 from ..errors import ActivityLimitReached, NotFound
 from .account import Urgency
-from .deliveries import HELD_POLL, Postponed
+from .bodies import as_end, without_alert
+from .deliveries import Delivery
+from .messages import HELD_POLL, Postponed, simpler
 from .persistence import Claimed
-from .push_delivery import PushDelivery
-from .state import CopyOwner, OnPhone, Stage, moved
+from .push_delivery import PushMessage
+from .state import CopyOwner, OnPhone, Stage
+from .succession import may_be_seen
 from .unanswered import through_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from .account import Account
-    from .activity import Activity
     from .dispatcher import Dispatcher
     from .entries import Entry
+    from .persistence import Persistence
+    from .run import Run
     from .scheduler import Job
 
 END_AGAIN_SECONDS = 30.0  # seconds for which it tries to repeat an end that has arrived
@@ -30,115 +34,51 @@ RENEWAL_SECONDS = 60.0  # seconds between two renewals of this process's leases
 LOOK_AGAIN = 60.0  # seconds after which a new block has the outbox looked at again
 
 
-class RecoveredDelivery(PushDelivery):
-    """What an earlier process owed: an end, the last state of a card that stays up, or a push.
+class RecoveredMessage(PushMessage):
+    """What an earlier process owed, as its entry says.
 
-    Args:
-        dispatcher: what delivers it.
-        account: for whom.
-        entry: what it is.
-        is_recent: True where that process may still have a request in flight.
+    Attributes:
+        kind: see `Entry`.
+        stream_key: the card, for an end and the last state of a card that stays up.
+        ends_left: how often it is sent once more at least, to be sure.
+        sure_from: when the last of these is sent, since nothing can bring the card back after that.
+        repeats_at: when the next of these is sent; 0 before the first attempt has arrived.
+        tries_until: until when each is tried. All three are times on the runtime's clock.
     """
 
-    __slots__ = ("_ends_left", "_has_looked", "_sure_from", "_tries_until", "kind", "stream_key")
+    __slots__ = ("_has_looked", "ends_left", "kind", "repeats_at", "stream_key", "sure_from", "tries_until")
 
-    is_debt = True
-
-    def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry, *, is_recent: bool = False) -> None:
+    def __init__(self, account: Account, persistence: Persistence, entry: Entry, *, is_recent: bool) -> None:
+        runtime = persistence.runtime
         at_least_once = entry.at_least_once or entry.kind != "push"
-        super().__init__(dispatcher, account, entry.body, at_least_once=at_least_once, entry=entry)
+        super().__init__(account, persistence, entry.body, at_least_once=at_least_once, entry=entry)
         self.kind, self.stream_key = entry.kind, entry.stream_key or ""
         # An update of a process that has just gone may arrive after its end and bring the card back: it ends again.
-        self._ends_left = 2 if is_recent and entry.kind == "end" else 0
+        self.ends_left = 2 if is_recent and entry.kind != "push" else 0
         self._has_looked = is_recent or entry.kind == "push"  # for other requests that may bring the card back
-        self._sure_from = through_by(dispatcher.clock(), dispatcher.runtime.attempt_seconds)
-        self._tries_until = float("inf")
+        self.sure_from = through_by(runtime.now(), runtime.attempt_seconds)
+        self.repeats_at, self.tries_until = 0.0, float("inf")
 
     @property
-    def urgency(self) -> Urgency:
-        """How urgent its requests are: as an end of its own where this process delivers nothing else."""
-        return Urgency.END if self.account.only_debts else Urgency.DEBT
+    def began_at(self) -> float:
+        """When the run began whose end it is, in seconds since the epoch."""
+        return 0.0 if self.entry is None else self.entry.began_at
 
-    @property
-    def _beside(self) -> Iterator[Activity]:
-        """The activities of this process under the same stream key, the newest first; none for a push."""
-        newest = self.account.activities.get(self.stream_key) if self.stream_key else None
-        if newest is not None:
-            yield newest
-            yield from newest.older
-
-    @property
-    def _newer(self) -> Iterator[Activity]:
-        """Those of them that are newer: still open, or begun no earlier than the run whose end this is."""
-        began_at = 0.0 if self.entry is None else self.entry.began_at
-        return (each for each in self._beside if each.end_delivery is None or each.began_at >= began_at)
-
-    def _next(self, now: float) -> float | None:
-        self.stage = moved(self.stage, Stage.OWED)
-        for newer in self._newer:
-            newer.doubt()
-            if newer.on_phone is OnPhone.YES:
-                return self._withdraw()
-            if newer.may_be_seen:
-                return None  # woken when that activity's request has landed
-        if self.dispatcher.departure.draining and self.dispatcher.ledger.owes_own:
-            return None  # woken when nothing of this process is owed any more
-        later = self._opens_at(now)
-        if later is None and self.account.take_debt(self):
-            self._may_have_begun = False
-            self._send(now)
-        return later
+    def simplify(self, error: Exception) -> bool:
+        """Send a simpler body from now on, if there is one; for a card, as its end."""
+        is_simpler = super().simplify(error)
+        if is_simpler and self.stream_key:
+            self.kind = "end"
+        return is_simpler
 
     def copy(self, *, failed: bool = False) -> Entry | None:
         """Return the entry that it was made from, if that is to be kept still."""
         return None if super().copy(failed=failed) is None else self.entry
 
-    def run(self, now: float) -> float | None:
-        """Send it as soon as it may go; see `Task.run`."""
-        try:
-            return super().run(now)
-        finally:
-            if self._job is None:  # nothing is in flight any more
-                for other in self.account.give_debt_back(self):
-                    self.dispatcher.scheduler.wake(other)
-
-    def _failed(self, error: Exception, now: float) -> float | None:
-        if self.stream_key and retry.may_arrive_late(error):
-            self.account.unanswered(self.stream_key, now).note(None if self.kind == "end" else self.body, now)
-        self._make_room()
-        instead = self._instead(error, self.body) if self.stream_key else None
-        if instead is not None:
-            self.kind, self.body = "end", instead
-            return self._again_at(now, 1)
-        if self._is_moot(error) or self._is_late(now):
-            return self._done(Stage.DELIVERED)
-        return super()._failed(error, now)
-
-    def _postponed(self, why: Postponed, now: float) -> float | None:
-        self.copy_owner = CopyOwner.NOBODY  # the process that has it delivers it
-        return self._done(Stage.WITHDRAWN)
-
-    def _is_late(self, now: float) -> bool:
-        """Tell whether an end that is repeated only to be sure has been tried for long enough."""
-        return now >= self._tries_until
-
-    def _is_owed_after(self, error: Exception) -> bool:
-        if (self._ends_left and isinstance(error, NotFound)) or self._instead(error, self.body) is not None:
-            return True
-        if self._is_moot(error) or self._is_late(self.dispatcher.clock()):
-            return False
-        return super()._is_owed_after(error)
-
-    def _is_moot(self, error: Exception) -> bool:
-        """Tell whether a failure means that nothing is on the screen, so that nothing there can be wrong."""
-        if self.kind == "end":
-            return isinstance(error, NotFound)
-        return self.kind == "keep" and isinstance(error, ActivityLimitReached)
-
-    def _make_room(self) -> None:
-        """Wake the activities that may have waited for this."""
-        for each in self._beside:
-            self.dispatcher.turns.wake_both(each)
+    def _form(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.kind == "push":
+            return body
+        return as_end(body) if self.kind == "end" else without_alert(body)
 
     def _perform(self, seconds: float) -> None:
         try:
@@ -155,34 +95,149 @@ class RecoveredDelivery(PushDelivery):
         if self._has_looked or self.entry is None:
             return
         self._has_looked = True
-        now, later = self.dispatcher.clock(), through_by(0.0, self.dispatcher.runtime.attempt_seconds)
-        key, began_at = self.stream_key, self.entry.began_at
-        found = self.persistence.held.look_back(self.account_key, key, began_at, now, later, self.entry)
+        runtime = self.persistence.runtime
+        now, later = runtime.now(), through_by(0.0, runtime.attempt_seconds)
+        look_back = self.persistence.held.look_back
+        found = look_back(self.account_key, self.stream_key, self.began_at, now, later, self.entry)
         until = now + later if found is None else found
         if until > now:
-            self._ends_left, self._sure_from = 1, until
+            self.ends_left, self.sure_from = 1, until
 
     def _settle_copy(self) -> None:
         self._look_for_late_requests()
-        if self._ends_left:
+        if self.ends_left:
             self.persistence.over(self)
         else:
             super()._settle_copy()
 
+    def is_owed_after(self, error: Exception) -> bool:
+        """Tell whether it is still owed after a failure."""
+        if self.ends_left and isinstance(error, NotFound):
+            return True
+        if simpler(self.kind, self.body, error) is not None:
+            return True
+        return not self.is_settled_by(error, self.persistence.runtime.now()) and super().is_owed_after(error)
+
+    def is_settled_by(self, error: Exception, now: float) -> bool:
+        """Tell whether a failure leaves nothing to do.
+
+        It may mean that nothing is on the screen, so that nothing there can be wrong. And an end that is repeated
+        only to be sure may have been tried for long enough.
+        """
+        if self.kind == "end" and isinstance(error, NotFound):
+            return True
+        return (self.kind == "keep" and isinstance(error, ActivityLimitReached)) or now >= self.tries_until
+
+
+class RecoveredDelivery(Delivery):
+    """The delivery of what an earlier process owed: an end, the last state of a card that stays up, or a push.
+
+    Args:
+        dispatcher: has it delivered.
+        account: for whom.
+        entry: what it is.
+        is_recent: True where that process may still have a request in flight.
+    """
+
+    __slots__ = ()
+
+    message: RecoveredMessage
+
+    is_debt = True
+
+    def __init__(self, dispatcher: Dispatcher, account: Account, entry: Entry, *, is_recent: bool = False) -> None:
+        message = RecoveredMessage(account, dispatcher.persistence, entry, is_recent=is_recent)
+        super().__init__(dispatcher, message)
+
+    @property
+    def urgency(self) -> Urgency:
+        """How urgent its requests are: as an end of its own where this process delivers nothing else."""
+        return Urgency.END if self.account.only_debts else Urgency.DEBT
+
+    @property
+    def _beside(self) -> Iterator[Run]:
+        """The activities of this process under the same stream key, the newest first; none for a push."""
+        stream_key = self.message.stream_key
+        newest = self.account.activities.get(stream_key) if stream_key else None
+        if newest is not None:
+            yield newest
+            yield from newest.row.older
+
+    @property
+    def _newer(self) -> Iterator[Run]:
+        """Those of them that are newer: still open, or begun no earlier than the run whose end this is."""
+        began_at = self.message.began_at
+        return (each for each in self._beside if each.end_delivery is None or each.began_at >= began_at)
+
+    def _next(self, now: float) -> float | None:
+        self.message.move(Stage.OWED)
+        for newer in self._newer:
+            newer.doubt()
+            if newer.on_phone is OnPhone.YES:
+                return self._withdraw()
+            if may_be_seen(newer):
+                return None  # woken when that activity's request has landed
+        if now < self.message.repeats_at:
+            return self._rest(self.message.repeats_at)
+        if self.dispatcher.departure.draining and self.dispatcher.ledger.owes_own:
+            return None  # woken when nothing of this process is owed any more
+        later = self._opens_at(now)
+        if later is None and self.account.take_debt(self):
+            self.message.may_have_begun = False
+            self._send(now)
+        return later
+
+    def run(self, now: float) -> float | None:
+        """Send it as soon as it may go; see `Task.run`."""
+        try:
+            return super().run(now)
+        finally:
+            if self._job is None:  # nothing is in flight any more
+                for other in self.account.give_debt_back(self):
+                    self.dispatcher.scheduler.wake(other)
+
+    def _failed(self, error: Exception, now: float) -> float | None:
+        message = self.message
+        if message.stream_key and retry.may_arrive_late(error):
+            shown = None if message.kind == "end" else message.body
+            self.account.unanswered(message.stream_key, now).note(shown, now)
+        self._make_room()
+        if message.stream_key and message.simplify(error):
+            return self._again_at(error, now, 1)
+        if message.is_settled_by(error, now):
+            return self._done(Stage.DELIVERED)
+        return super()._failed(error, now)
+
+    def _postponed(self, why: Postponed, now: float) -> float | None:
+        self.message.copy_owner = CopyOwner.NOBODY  # the process that has it delivers it
+        return self._done(Stage.WITHDRAWN)
+
+    def _make_room(self) -> None:
+        """Wake the activities that may have waited for this."""
+        for each in self._beside:
+            self.dispatcher.turns.wake_both(each)
+
     def _done(self, stage: Stage) -> float | None:
-        if self._ends_left and self._may_have_begun and stage is Stage.DELIVERED:
-            self._ends_left, self.has_arrived = self._ends_left - 1, False
-            if self.copy_owner is CopyOwner.OUTBOX:  # else a newer run's card might be ended
+        message = self.message
+        if message.ends_left and message.may_have_begun and stage is Stage.DELIVERED:
+            message.ends_left, message.has_arrived = message.ends_left - 1, False
+            if message.copy_owner is CopyOwner.OUTBOX:  # else a newer run's card might be ended
                 now = self.dispatcher.clock()
                 soon = now + self.dispatcher.runtime.attempt_seconds
-                self.stage = moved(self.stage, Stage.OWED)
-                again = soon if self._ends_left else max(now, self._sure_from)
-                self._tries_until = again + END_AGAIN_SECONDS
-                return again
+                message.move(Stage.OWED)
+                again = soon if message.ends_left else max(now, message.sure_from)
+                message.repeats_at, message.tries_until = again, again + END_AGAIN_SECONDS
+                return self._rest(again)
         self._make_room()
-        if self.account.recovered.get(self.stream_key) is self:
-            del self.account.recovered[self.stream_key]
+        if self.account.recovered.get(message.stream_key) is self:
+            del self.account.recovered[message.stream_key]
         return super()._done(stage)
+
+    def _rest(self, until: float) -> float:
+        """Return when it is sent once more; no exit waits for that, since its copy tells the next process of it."""
+        if self.dispatcher.departure.draining and self.message.copy_owner is CopyOwner.OUTBOX:
+            self.dispatcher.settle(self)
+        return until
 
 
 class OutboxRecovery:
@@ -224,7 +279,7 @@ class OutboxRecovery:
 
     def _look(self, now: float) -> float | None:
         """Look into the outbox, unless enough of what was found there is under way."""
-        self._under_way = {each for each in self._under_way if not (each.stage.is_final or each.is_withdrawn)}
+        self._under_way = {each for each in self._under_way if each.message.stage.is_owed}
         if len(self._under_way) >= FEW:
             return now + CLAIM_POLL
         self.looked_at, self._is_asked = now, False

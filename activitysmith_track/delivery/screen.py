@@ -206,9 +206,8 @@ class Screen:
         """Note that the card was confirmed; that is repeated if an older run's request may still arrive."""
         certainty = self.certainty
         certainty.settle()
-        if sending.at < certainty.hit_until and not is_over:
-            certainty.may_have_ended = True
-            certainty.check(certainty.hit_until)
+        if sending.at < certainty.older_until and not is_over:
+            certainty.check(certainty.older_until, may_have_ended=True)
 
     def count_start(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
         """Count updates from here on, with those as which iOS may have counted starts without an answer."""
@@ -222,7 +221,7 @@ class Screen:
 
     def has_changed(self, answer: StreamAnswer, sending: Sending, now: float) -> None:
         """Note an update of a card that is there."""
-        self.certainty.revives(is_revived=False)
+        self.certainty.count_revival(is_revival=False)
         before, mark = self.sent, sending.state.mark
         is_transition = before is not None and before.mark.transitions != mark.transitions
         updates = self.unanswered(now).answered(sending.body, sending.at, changed=answer.operation != "noop")
@@ -259,8 +258,8 @@ class Screen:
         self.pace.withhold(*unanswered.kept)
         late = unanswered.may_change_until
         if sending.at < late:
-            self.certainty.check(max(now, late))
-            self.certainty.may_have_ended |= sending.at < unanswered.may_end_until and not is_over
+            may_have_ended = sending.at < unanswered.may_end_until and not is_over
+            self.certainty.check(max(now, late), may_have_ended=may_have_ended)
 
     def clear(self) -> None:
         """Note that nothing is on the screen, and nothing can be."""

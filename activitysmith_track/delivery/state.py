@@ -154,6 +154,11 @@ class Stage(Enum):
         """True where nothing follows."""
         return self in (Stage.DELIVERED, Stage.LOST)
 
+    @property
+    def is_owed(self) -> bool:
+        """True while it is to be sent, or in flight."""
+        return self in (Stage.HELD, Stage.OWED, Stage.IN_FLIGHT)
+
 
 class CopyOwner(Enum):
     """Who else has a copy of what is to be delivered, for when this process is gone."""

@@ -2,119 +2,161 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .state import OnPhone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from typing_extensions import Self
+    from collections.abc import Iterator, Mapping
 
     from .account import Account
+    from .scheduler import Task
+
+    class Ending(Task, Protocol):
+        """The end of a run, as far as others of its stream key, and its card, have to do with it."""
+
+        @property
+        def body(self) -> Mapping[str, Any]:
+            """The body of the last request."""
+
+        @property
+        def is_in_flight(self) -> bool:
+            """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
+
+        @property
+        def repeats(self) -> bool:
+            """True where it has arrived and is sent once more, so that a newer run need not wait for it."""
+
+        def doubt(self) -> None:
+            """Note that an older run may yet end the card, or has ended it."""
 
 
-class Ending(Protocol):
-    """The end of a run, as far as others of its stream key wait for it."""
-
-    @property
-    def is_in_flight(self) -> bool:
-        """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
-
-    @property
-    def repeats(self) -> bool:
-        """True where it has arrived and is sent once more, so that a newer run need not wait for it."""
-
-
-class Succession:
-    """One run in the row of those that this process has under one stream key, and that are not over.
-
-    Args:
-        account: for whom.
-        stream_key: the card.
-        began_at: seconds since the epoch.
+class Neighbour(Protocol):
+    """A run, as others in its row see it.
 
     Attributes:
-        on_phone: whether the phone shows it, as far as is known.
-        end_delivery: its end, when the block is over.
-        predecessor: the next older run in the row.
-        successor: the next newer one.
-        is_replaced: whether a newer run has taken its place on the screen.
+        on_phone: whether the phone shows its card, as far as is known.
     """
 
-    __slots__ = (
-        *("account", "began_at", "end_delivery", "is_replaced", "on_phone", "predecessor", "stream_key"),
-        "successor",
-    )
+    on_phone: OnPhone
 
-    def __init__(self, account: Account, stream_key: str, began_at: float) -> None:
-        self.account, self.stream_key, self.began_at = account, stream_key, began_at
-        self.on_phone = OnPhone.NO
-        self.end_delivery: Ending | None = None
-        self.predecessor: Self | None = None
-        self.successor: Self | None = None
-        self.is_replaced = False
+    @property
+    def account(self) -> Account:
+        """For whom it is."""
+
+    @property
+    def stream_key(self) -> str:
+        """The card."""
+
+    @property
+    def began_at(self) -> float:
+        """When it began, in seconds since the epoch."""
+
+    @property
+    def end_delivery(self) -> Ending | None:
+        """Its end, when the block is over."""
 
     @property
     def is_in_flight(self) -> bool:
         """True while a request that shows it is in flight."""
-        raise NotImplementedError
 
     @property
-    def older(self) -> Iterator[Self]:
+    def row(self) -> Succession[Any]:
+        """Its place among the others."""
+
+
+R = TypeVar("R", bound=Neighbour)
+
+
+class Succession(Generic[R]):
+    """The place of a run in the row of those that this process has under one stream key, and that are not over.
+
+    Args:
+        run: whose place it is.
+
+    Attributes:
+        is_replaced: whether a newer run has taken its place on the screen.
+    """
+
+    __slots__ = ("_next", "_run", "is_replaced", "predecessor")
+
+    def __init__(self, run: R) -> None:
+        self._run = run
+        self.predecessor: R | None = None  # the next older run in the row
+        self._next: R | None = None  # the next newer one
+        self.is_replaced = False
+
+    def follow(self, older: R) -> None:
+        """Take the place behind the newest run so far. The caller holds the dispatcher's lock."""
+        self.predecessor = older
+        older.row._next = self._run
+
+    def unlink(self) -> None:
+        """Leave the row. The caller holds the dispatcher's lock."""
+        older, newer = self.predecessor, self._next
+        if newer is not None:
+            newer.row.predecessor = older
+        if older is not None:
+            older.row._next = newer
+        self.predecessor = self._next = None
+
+    @property
+    def older(self) -> Iterator[R]:
         """The older runs in the row, the newest first."""
         older = self.predecessor
         while older is not None:
             yield older
-            older = older.predecessor
+            older = older.row.predecessor
 
     @property
-    def newer(self) -> Iterator[Self]:
+    def newer(self) -> Iterator[R]:
         """The newer runs in the row, the oldest first."""
-        newer = self.successor
+        newer = self._next
         while newer is not None:
             yield newer
-            newer = newer.successor
+            newer = newer.row._next
 
     @property
-    def is_preceded(self) -> bool:
-        """True while the end of an older run in this process has yet to arrive, or is in flight once more."""
+    def has_newer(self) -> bool:
+        """True where there is a newer run that is not over."""
+        return self._next is not None
+
+    @property
+    def is_followed(self) -> bool:
+        """True where there is a newer run, which has the card or is to have it."""
+        return self.is_replaced or self.has_newer
+
+    def must_wait(self, *, opens: bool) -> bool:
+        """Tell whether the end of an older run has to arrive first, or arrives once more just now.
+
+        Args:
+            opens: whether this run's card is to appear, which the end that an earlier process owes would end as well.
+        """
         for older in self.older:
             end = older.end_delivery
             if older.is_in_flight or end is None or end.is_in_flight or not end.repeats:
                 return True
-        return False
-
-    @property
-    def must_wait(self) -> bool:
-        """True while the end of an older run has not arrived, which would end this one's card."""
-        recovered = self.account.recovered.get(self.stream_key)
-        return self.is_preceded or (recovered is not None and recovered.is_in_flight)
-
-    @property
-    def may_be_seen(self) -> bool:
-        """True where it may be on the screen, because of a state, or of an end that has it appear first."""
-        end = self.end_delivery
-        return self.on_phone is not OnPhone.NO or self.is_in_flight or (end is not None and end.is_in_flight)
+        recovered = self._run.account.recovered.get(self._run.stream_key) if opens else None
+        return recovered is not None and recovered.is_in_flight
 
     @property
     def is_succeeded(self) -> bool:
         """True where a newer run has the card, or is about to."""
-        return self.is_replaced or any(each.may_be_seen for each in self.newer)
+        return self.is_replaced or any(may_be_seen(each) for each in self.newer)
 
-    @property
-    def older_began_by(self) -> float:
-        """When a run has begun at the latest that counts as older, in seconds since the epoch; a worker may ask.
 
-        While this run goes on every other one counts, since even one that began later is over by now.
-        """
-        return float("inf") if self.end_delivery is None else self.began_at
+def may_be_seen(run: Neighbour) -> bool:
+    """Tell whether a run may be on the screen, because of a state, or of an end that has it appear first."""
+    end = run.end_delivery
+    return run.on_phone is not OnPhone.NO or run.is_in_flight or (end is not None and end.is_in_flight)
 
-    def unlink(self) -> None:
-        """Leave the row. The caller holds the lock of `OpenActivities`."""
-        older, newer = self.predecessor, self.successor
-        if newer is not None:
-            newer.predecessor = older
-        if older is not None:
-            older.successor = newer
-        self.predecessor = self.successor = None
+
+def older_began_by(run: Neighbour) -> float:
+    """Return when a run has begun at the latest that counts as older than this one; a worker may ask.
+
+    While this run goes on every other one counts, since even one that began later is over by now.
+
+    Returns:
+        Seconds since the epoch.
+    """
+    return float("inf") if run.end_delivery is None else run.began_at

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .account import Account
-    from .activity import Activity
     from .ledger import Ledger
     from .open_activities import OpenActivities
+    from .run import Run
     from .scheduler import Scheduler
     from .update_queue import UpdateQueue
 
@@ -26,7 +26,7 @@ class Turns:
     def __init__(self, scheduler: Scheduler, updates: UpdateQueue, opened: OpenActivities, ledger: Ledger) -> None:
         self._scheduler, self._updates, self._opened, self._ledger = scheduler, updates, opened, ledger
 
-    def release(self, activity: Activity) -> None:
+    def release(self, activity: Run) -> None:
         """Forget an activity that has ended, and wake those that waited for it."""
         others = self._opened.remove(activity)
         self._scheduler.forget(activity)
@@ -40,7 +40,7 @@ class Turns:
         for other in others:
             self.wake_both(other)
 
-    def wake_recovered(self, activity: Activity) -> None:
+    def wake_recovered(self, activity: Run) -> None:
         """Wake the end that an earlier process owes the same card: it may have waited for this activity."""
         owed = activity.account.recovered.get(activity.stream_key)
         if owed is not None:
@@ -51,7 +51,7 @@ class Turns:
         for activity in account.next_ones():
             self.wake_both(activity)
 
-    def wake_both(self, activity: Activity) -> None:
+    def wake_both(self, activity: Run) -> None:
         """Wake an activity and its end."""
         self._scheduler.wake(activity)
         if activity.end_delivery is not None:
@@ -61,7 +61,7 @@ class Turns:
         """Have everything tried again at once that waits for the end of an account's outage."""
         for activity in self._opened:
             if activity.account is account:
-                activity.retry_now()
+                activity.retry_at = 0.0
                 self._scheduler.wake(activity)
         for delivery in self._ledger.deliveries:
             if delivery.account is account:

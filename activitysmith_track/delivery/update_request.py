@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..client.answers import StreamAnswer
     from .persistence import Persistence
     from .state import ActivityState
-    from .succession import Succession
+    from .succession import Neighbour
 
 
 class Change:
@@ -49,7 +49,7 @@ class Sending(NamedTuple):
     change: Change
 
 
-def put_state(run: Succession, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
+def put_state(run: Neighbour, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
     """Show a state, on a fresh card if the one on the screen is to be replaced: the work of a job.
 
     Args:
@@ -58,16 +58,16 @@ def put_state(run: Succession, sending: Sending, persistence: Persistence) -> tu
         persistence: where older runs' ends are kept.
 
     Returns:
-        The answer, and whether a request of an older run may still reach the card.
+        The answer, and whether an older run's end may still reach the card.
     """
     if not sending.confirms:
         return _perform(run, sending), False
     with in_place_of_older(persistence, run) as older:
         answer = _perform(run, sending)
-    return answer, older.may_hit
+    return answer, older.may_arrive
 
 
-def _perform(run: Succession, sending: Sending) -> StreamAnswer:
+def _perform(run: Neighbour, sending: Sending) -> StreamAnswer:
     account, key = run.account, run.stream_key
     if sending.rotates:
         content = {**sending.body["content_state"], "auto_dismiss_seconds": 0}

@@ -120,7 +120,7 @@ class Successor:
         deliveries = []
         for account, entry in made:
             delivery = self._delivery(account, entry, is_recent=self._is_shared)
-            delivery.copy_owner = CopyOwner.OUTBOX if entry.id in stored else CopyOwner.NOBODY
+            delivery.message.copy_owner = CopyOwner.OUTBOX if entry.id in stored else CopyOwner.NOBODY
             deliveries.append(delivery)
         return deliveries
 

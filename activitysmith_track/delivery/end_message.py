@@ -1,0 +1,358 @@
+"""What the end of an activity says, who has a copy of it, and how one attempt sends it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from .._text import annotate_delay
+from ..client import retry
+from ..client.requests import owed_request, stream_request
+from ..errors import ActivityLimitReached, NotFound
+from .bodies import as_end, without_opening
+from .messages import Message, simpler
+from .older_ends import OlderEnds, in_place_of_older
+from .state import CopyOwner, OnPhone, Stage
+from .unanswered import through_by
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from ..client.answers import StreamAnswer
+    from .entries import Entry
+    from .run import Run
+    from .state import EndState
+
+OLDER_SECONDS = 15.0  # after a card has begun, in which an older run may end it unnoticed; see `Aftermath`
+
+
+class EndMessage(Message):
+    """The end of an activity, or the last state of a card that stays up.
+
+    Args:
+        activity: whose end it is.
+        state: what it says.
+
+    Attributes:
+        repeats_at: from when it is sent once more, on the runtime's clock; `None` until it has arrived once.
+        sending: the attempt that is in flight, or that was the last; a new one where the end goes once more.
+        past: what the attempts so far have done to the card.
+    """
+
+    __slots__ = ("_armed", "activity", "past", "repeats_at", "sending", "state")
+
+    def __init__(self, activity: Run, state: EndState) -> None:
+        super().__init__(activity.account, activity.dispatcher.persistence)
+        self.activity, self.state = activity, state
+        self.repeats_at: float | None = None
+        self.past, self.sending = Past(), EndAttempt(self)
+        self._armed: EndState | None = None  # the end that the watchdog knows of
+
+    # -- what it is
+
+    @property
+    def kind(self) -> str:
+        """`end`, or `keep` for the last state of a card that stays up."""
+        return "keep" if self.state.keep else "end"
+
+    @property
+    def last_state(self) -> Mapping[str, Any] | None:
+        """What it shows on a card that stays up; `None` where it ends the card."""
+        return self.state.body if self.state.keep else None
+
+    @property
+    def requests(self) -> int:
+        """How many requests an attempt takes: one more where the card appears first."""
+        return 2 if self.sending.opens and not self.state.keep else 1
+
+    @property
+    def is_worth_showing(self) -> bool:
+        """True where an activity that was never on the screen is to appear with its end."""
+        wanted = self.state.show and self.state.opening is not None
+        return wanted and not self.activity.row.is_followed and not self.activity.is_refused
+
+    @property
+    def may_appear_until(self) -> float:
+        """Until when an unanswered request may have the card show something else."""
+        known = self.account.known_unanswered(self.activity.stream_key)
+        return known.may_appear_until(self.last_state)
+
+    @property
+    def may_come_late(self) -> bool:
+        """True while the service may still carry out an earlier request for the card."""
+        return self.activity.is_in_flight or self.may_appear_until > self.persistence.runtime.now()
+
+    # -- its copies: in the outbox, and with the watchdog
+
+    def copy(self, *, failed: bool = False) -> Entry | None:
+        """Return the entry to keep as its copy, or `None` where there is nothing to end any more."""
+        if not self.state.body or (self.has_arrived and self.sending.repeats_at is None):
+            return None
+        key, body, began_at = self.activity.stream_key, self.state.body, self.activity.began_at
+        return self.persistence.entry(
+            self.account_key, self.kind, body, self.occurred_at, id=self.id, stream_key=key, began_at=began_at
+        )
+
+    def has_copy(self, entry: Entry, owner: CopyOwner) -> None:
+        """Note a copy, and who keeps it; the watchdog need not be armed for the activity any more."""
+        super().has_copy(entry, owner)
+        self.persistence.guard.disarm(self.activity.number)
+
+    def arm(self) -> None:
+        """Have the watchdog, if there is one, end the activity in the same way if the process is killed now."""
+        activity = self.activity
+        if activity.is_armed is None and self.persistence.guard.watches:  # it ended before the scheduler looked
+            activity.is_armed = activity.source.crash_state() is not None
+        if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
+            self._armed = self.state
+            entry = self.copy() if self.state.keep else None
+            if entry is not None and self.persistence.entrust(self, entry):
+                return
+            words = as_end(self.state.body), None  # a watchdog that is still starting can only end a card
+            key = activity.stream_key
+            self.persistence.arm(activity.number, self.account_key, key, words, activity.began_at)
+
+    @property
+    def is_on_disk(self) -> bool:
+        """True while there is a copy, or an older run's end is held back for this one."""
+        return super().is_on_disk or self._holds
+
+    @property
+    def _holds(self) -> bool:
+        """True while an older run's end is held back for this run, and not for a newer one."""
+        key = self.activity.stream_key
+        return not self.activity.row.is_succeeded and self.persistence.held.holds_for(self.account_key, key)
+
+    def clear(self) -> None:
+        """Clear what is on disk because of it; a worker does that."""
+        super().clear()  # its card has not replaced an older run's, whose end is to be sent after all
+        if self._holds and self.persistence.held.let_go(self.account_key, self.activity.stream_key):
+            self.activity.dispatcher.look_for_owed(self.account, again=True)
+
+    # -- an attempt
+
+    def go_once_more(self, at: float) -> None:
+        """Note that it has arrived and will be sent once more from a time on: that attempt begins from nothing."""
+        self.has_arrived = False  # first, since the exit may ask for a copy in this moment
+        self.repeats_at = at
+        self.sending, self._armed = EndAttempt(self), None
+        self.move(Stage.OWED)
+
+    def _perform(self, seconds: float) -> None:
+        self.sending.perform(seconds)
+
+    def _settle_copy(self) -> None:
+        if self._holds:  # the card has ended, so the older run's end is not needed any more
+            self.persistence.held.forget(self.account_key, self.activity.stream_key)
+        if self.sending.repeats_at is None:
+            super()._settle_copy()
+        else:
+            self.persistence.over(self)  # the copy stays, for a process that is killed before it repeats the end
+
+    def is_owed_after(self, error: Exception) -> bool:
+        """Tell whether it is still owed, and so tried again, after a failure."""
+        if isinstance(error, NotFound):  # nothing is on the screen, or not yet
+            return self.sending.finds_nothing()
+        if self.ends_unseen or simpler(self.kind, self.state.body, error) is not None:
+            return True
+        return super().is_owed_after(error) and not self.sending.finds_no_room(error)
+
+    @property
+    def ends_unseen(self) -> bool:
+        """True where the end is sent although the card that it was to open was refused.
+
+        There may be a card all the same: this run's own, or that of an older run whose end this one has replaced in
+        the outbox.
+        """
+        may_be_there = self.activity.on_phone is OnPhone.MAYBE or self.copy_owner is CopyOwner.OUTBOX
+        return self.sending.is_opening and may_be_there
+
+    def simplify(self, error: Exception) -> bool:
+        """End the card without a state, or one that was to stay up with its last state, where that was refused."""
+        body = simpler(self.kind, self.state.body, error)
+        if body is not None:
+            self.state = self.state._replace(keep=False, body=body)
+        return body is not None
+
+
+class Past:
+    """What the attempts at an end have done to its card so far, and others may have.
+
+    Attributes:
+        opened_at: when the attempt was sent that had the card appear, on the runtime's clock; -inf for none.
+        has_tried: whether an attempt may have ended the card already.
+        has_ended_it: whether an attempt has, for certain.
+        took_over: whether the card had been an older run's a moment before, whose end is as likely to have ended it.
+        was_said: whether the last attempt has arrived.
+        older_may_end: whether an older run may yet end the card, or has ended it.
+        confirms: whether it is repeated since an older run may have ended a card that stays up.
+    """
+
+    __slots__ = ("confirms", "has_ended_it", "has_tried", "older_may_end", "opened_at", "took_over", "was_said")
+
+    def __init__(self) -> None:
+        self.opened_at = float("-inf")
+        self.has_tried = self.has_ended_it = self.took_over = False
+        self.was_said = self.older_may_end = self.confirms = False
+
+
+class EndAttempt:
+    """One attempt at an end: what it is to do, what it does, and what came of it.
+
+    While the attempt is in flight only the worker touches this, before and after that only the scheduler.
+
+    Attributes:
+        at: when it was sent, on the runtime's clock.
+        opens: whether it has the card appear first.
+        overtakes: whether an update of the same activity is in flight.
+        has_opened: whether it has had the card appear.
+        has_ended: whether it has sent the end, or the last state of a card that stays up.
+        is_ignored: whether the card had been ended before.
+        is_paused: whether the user has paused the stream, so that nothing is shown.
+        repeats_at: when the end is sent once more, since an earlier request may arrive after it; `None` for never.
+        takes_over: whether the card had been there before this run showed it, a moment ago.
+        older_may_end: whether an older run may yet end the card that this has shown.
+        later: until when a request of an older run in another process may arrive; 0 for none.
+        is_overruled: whether something else than an attempt of this end has ended the card.
+    """
+
+    __slots__ = (
+        *("_end", "at", "has_ended", "has_opened", "is_ignored", "is_overruled", "is_paused", "later"),
+        *("older_may_end", "opens", "overtakes", "repeats_at", "takes_over"),
+    )
+
+    def __init__(self, end: EndMessage, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
+        self._end, self.at, self.opens, self.overtakes = end, at, opens, overtakes
+        self.older_may_end = opens and end.activity.is_in_doubt
+        self.takes_over = end.activity.took_over_at + OLDER_SECONDS > at
+        self.has_opened = self.has_ended = self.is_ignored = self.is_paused = self.is_overruled = False
+        self.later = 0.0
+        self.repeats_at: float | None = None
+
+    @property
+    def is_opening(self) -> bool:
+        """True while the card that it is to open has not appeared yet."""
+        return self.opens and not self.has_opened
+
+    def finds_no_room(self, error: Exception) -> bool:
+        """Tell whether there is no slot for a card that has already ended."""
+        return self.is_opening and isinstance(error, ActivityLimitReached)
+
+    # -- on a worker's thread
+
+    def perform(self, seconds: float) -> None:
+        """Have the card appear if that is to be so, and end it; each request in at most so many seconds."""
+        self._show_and_end(seconds)
+        self.repeats_at = self._repeat_at()
+
+    def finds_nothing(self) -> bool:
+        """Note that there is nothing to end, or not yet; returns whether the end goes once more."""
+        self.repeats_at = self._repeat_at()
+        return self.repeats_at is not None
+
+    def _show_and_end(self, seconds: float) -> None:
+        end, activity = self._end, self._end.activity
+        key, state = activity.stream_key, end.state
+        if self.opens:
+            # A copy that is in the outbox has replaced an older run's end there.
+            with self._in_place_of_older(end.copy_owner is not CopyOwner.OUTBOX) as older:
+                answer: StreamAnswer = end.account.perform([stream_request(key, None, state.opening or {})], seconds)
+                self.is_paused = answer.operation == "paused"
+                self.has_opened = not self.is_paused
+            self.takes_over = answer.operation != "started"
+            self.older_may_end |= older.may_arrive
+            if state.keep or not self.has_opened:
+                return
+        body = annotate_delay(state.body, end.occurred_at, end.persistence.runtime.wall(), end.kind)
+        if state.keep:
+            body = without_opening(body)
+        elif self.takes_over:
+            self._show_to_newer()
+        with self._in_place_of_older(end.past.confirms) as older:
+            self.has_ended = True
+            answer = end.account.perform([owed_request(end.kind, key, body)], seconds)
+        self.older_may_end |= older.may_arrive
+        self.is_ignored, self.is_paused = bool(answer.ignored), answer.operation == "paused"
+        self.later = self._look_back()
+        self.older_may_end |= self.later > 0.0 and end.repeats_at is None
+
+    def _in_place_of_older(self, replaces: bool) -> AbstractContextManager[OlderEnds]:
+        if not replaces:
+            return contextlib.nullcontext(OlderEnds(False))
+        return in_place_of_older(self._end.persistence, self._end.activity)
+
+    def _show_to_newer(self) -> None:
+        """Put a copy into the outbox, since the card was there before: it may be a newer run's, which looks there."""
+        entry = None if self._end.copy_owner is CopyOwner.OUTBOX else self._end.copy()
+        if entry is not None:
+            self._end.persistence.keep(self._end, entry, sent=True)
+
+    def _look_back(self) -> float:
+        """Look whether an older run in another process has sent an end for a card that appeared a short time ago.
+
+        Such an end, even one sent before that, may arrive after the card's start, and after this end.
+
+        Returns:
+            Until when it may arrive; 0 where none was sent.
+        """
+        end, activity, runtime = self._end, self._end.activity, self._end.persistence.runtime
+        now = runtime.now()
+        since = self.at if self.opens else max(end.past.opened_at, activity.screen.pace.started)
+        if now >= since + OLDER_SECONDS:
+            return 0.0
+        later = through_by(0.0, runtime.attempt_seconds)
+        found = end.persistence.held.look_back(end.account_key, activity.stream_key, activity.began_at, since, later)
+        return now + later if found is None else found
+
+    def _repeat_at(self) -> float | None:
+        """Return when an end that has arrived is sent once more; `None` for never.
+
+        An update that it has overtaken, or that was given up, may arrive after it and bring the card back. A card
+        that stays up is shown once more where an older run's end may arrive after it.
+        """
+        end, runtime = self._end, self._end.persistence.runtime
+        now = runtime.now()
+        if self.is_paused:
+            return None
+        repeats_at = now if self.overtakes else None
+        late = end.may_appear_until
+        if self.at < late:
+            repeats_at = max(now, late)
+        if self.later > now:
+            repeats_at = max(repeats_at or now, self.later)
+        if end.state.keep and (end.past.older_may_end or self.older_may_end):
+            repeats_at = max(late, through_by(now, runtime.attempt_seconds))
+        return repeats_at
+
+    # -- on the scheduler's thread, when it has landed
+
+    def note(self, error: Exception | None) -> None:
+        """Note what the attempt has done to the card."""
+        past, activity = self._end.past, self._end.activity
+        past.was_said = error is None and not self.is_ignored
+        if self.has_opened:
+            past.opened_at = self.at
+            past.has_tried = past.has_ended_it = past.took_over = False
+        past.older_may_end |= self.older_may_end
+        screen = activity.screen
+        late = screen.unanswered(self._end.persistence.runtime.now()).may_change_until
+        recent = max(screen.pace.started + OLDER_SECONDS, late)
+        past.took_over |= self.takes_over
+        past.has_ended_it |= self.has_ended and past.was_said
+        is_first = not past.has_tried and (past.opened_at > float("-inf") or self.at < recent)
+        is_others = is_first or (past.took_over and not past.has_ended_it)
+        self.is_overruled = self.is_ignored and (past.older_may_end or is_others)
+        if past.has_ended_it:
+            activity.on_phone = OnPhone.YES  # a start that was given up has been carried out
+        past.has_tried |= self.has_ended and (error is None or retry.may_have_arrived(error))
+
+    def note_failure(self, error: Exception, now: float) -> None:
+        """Note what may be on the screen after an attempt that failed, or may come late."""
+        activity = self._end.activity
+        if self.is_opening and activity.on_phone is OnPhone.NO and retry.may_have_arrived(error):
+            activity.on_phone = OnPhone.MAYBE
+        if retry.may_arrive_late(error):
+            shown = (self._end.state.opening or {}) if self.is_opening else self._end.last_state
+            activity.screen.unanswered(now).note(shown, now)
