@@ -65,11 +65,23 @@ class HeldEnds:
 
     def forget(self, account: AccountKey, stream_key: str) -> None:
         """Forget the ends that were held back for a card: it has appeared, and replaces the older run's."""
-        held = list(self._held.pop((account, stream_key), ()))
-        outbox = self._place.outbox if held else None
-        if outbox is not None:
-            outbox.delivered(held)
-            self._leases.forget(held)
+        self.settle(list(self._held.pop((account, stream_key), ())))
+
+    def settle(self, ids: list[str]) -> None:
+        """Have nobody send any more what was delivered, or what a newer run's card has replaced.
+
+        If the disk does not take that, it is tried again with each renewal of the leases, and at the exit.
+        """
+        outbox = self._place.outbox if ids else None
+        if outbox is not None and outbox.delivered(ids):
+            self._leases.forget(ids)
+        elif outbox is not None:
+            self._leases.ids.update(ids)
+            self._leases.unsettled.update(ids)
+
+    def settle_again(self) -> None:
+        """Try once more what the disk did not take."""
+        self.settle(sorted(self._leases.unsettled))
 
     def let_go(self, account: AccountKey, stream_key: str) -> bool:
         """Let others send again what was held back for a card; returns whether there was anything."""

@@ -27,6 +27,7 @@ class Leases:
             lease back, or disarm a card.
         left: the ids of what was left to a next process.
         ids: the ids of what is under a lease.
+        unsettled: of these, what nobody is to send any more, although the disk has not taken that yet.
     """
 
     seconds = 180.0  # for which nobody else takes what this process tries to deliver
@@ -37,6 +38,7 @@ class Leases:
         self.is_closed = False
         self.left: set[str] = set()
         self.ids: set[str] = set()
+        self.unsettled: set[str] = set()
 
     def note(self, account: AccountKey, ids: Iterable[str]) -> None:
         """Note what this process has under a lease, and tell the watchdog that there are leases."""
@@ -53,6 +55,8 @@ class Leases:
     def forget(self, ids: Iterable[str]) -> None:
         """Note what this process has no lease of any more; if that was the last, tell the watchdog."""
         with self.leaving:
-            self.ids.difference_update(ids)
+            gone = set(ids)
+            self.ids -= gone
+            self.unsettled -= gone
             if not self.ids:
                 self._guard.leave_outbox()

@@ -74,8 +74,9 @@ class Parting:
     def leases(self) -> list[tuple[str, str]]:
         """What is given back to the outbox, each with its owner."""
         kept = [each.entry.id for each in self._kept if each.copy_owner is CopyOwner.OUTBOX and each.entry]
-        ids = {*self.persistence.leases.ids, *kept, *(entry.id for _, entry in self.left)} - self._ambiguous
-        return [(each, self.persistence.leases.owner) for each in sorted(ids)]
+        leases = self.persistence.leases
+        ids = {*leases.ids, *kept, *(entry.id for _, entry in self.left)} - self._ambiguous - leases.unsettled
+        return [(each, leases.owner) for each in sorted(ids)]
 
     @property
     def in_flight(self) -> set[str]:
@@ -114,8 +115,9 @@ def part(
     with persistence.leases.leaving:
         persistence.leases.is_closed = not stays
     kept, new, left, ambiguous = list["Kept"](), list["OwedCopy"](), list["OwedCopy"](), set[str]()
+    is_lost = persistence.place.used_outbox is None  # somebody has deleted the file
     for delivery in owed():
-        if not persistence.has_row(delivery):
+        if not persistence.has_row(delivery) or (is_lost and delivery.copy_owner is CopyOwner.OUTBOX):
             entry = delivery.copy()
             if entry is not None:
                 new.append((delivery, entry))
@@ -155,7 +157,7 @@ def leave_all(partings: list[Parting], timeout: float, runtime: Runtime) -> list
 def _store_all(partings: list[Parting], runtime: Runtime) -> None:
     files: dict[object, list[Parting]] = {}
     for each in partings:
-        if each.left or each.leases:
+        if each.left or each.leases or each.persistence.leases.unsettled:
             files.setdefault(each.persistence.place.path, []).append(each)
     until = runtime.now() + RETRY_SECONDS
     for group in files.values():
@@ -175,6 +177,7 @@ def _store(partings: list[Parting], until: float, runtime: Runtime) -> None:
         for each in partings:
             stack.enter_context(each.persistence.leases.leaving)
         for each in partings:
+            each.persistence.held.settle_again()
             each.note()
         kept_all = outbox.leave(entries, leases, in_flight, late)
         if not kept_all and runtime.now() < until:

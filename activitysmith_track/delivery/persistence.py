@@ -176,6 +176,8 @@ class Persistence:
                 leases.note(delivery.account_key, [entry.id])
             elif hold is not Hold.UNKNOWN:
                 leases.forget([entry.id])
+        if hold is Hold.UNKNOWN and not outbox.exists():
+            hold = Hold.GONE
         if hold is Hold.GONE:
             if comes_once(entry):
                 return Hold.SETTLED  # it may have been delivered long ago
@@ -209,10 +211,7 @@ class Persistence:
         if owner is CopyOwner.WATCHDOG:
             self.guard.take_back(entry)
         elif owner is CopyOwner.OUTBOX:
-            outbox = self.place.outbox
-            if outbox is not None:
-                outbox.delivered([entry.id])
-                self.leases.forget([entry.id])
+            self.held.settle([entry.id])
 
     # -- what earlier processes owe
 
@@ -266,8 +265,10 @@ class Persistence:
         if outbox is None:
             return
         with leases.leaving:
-            if not leases.is_closed:
-                outbox.renew(leases.owner, leases.seconds)
+            if leases.is_closed:
+                return
+            self.held.settle_again()
+            outbox.renew(leases.owner, leases.seconds)
 
     # -- the watchdog
 
