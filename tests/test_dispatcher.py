@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from internals import default_dispatcher
 from patience import PATIENCE, PatientSimulator
 from scripted import Script, state
 
 import activitysmith_track as at
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account, Urgency
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
@@ -234,7 +234,7 @@ def test_account_rate() -> None:
 def test_retry_after_is_honoured(script: Script) -> None:
     """After a 429 nothing is sent before its time, and then the latest state is."""
     times: list[float] = []
-    clock = default_tracker().dispatcher.clock
+    clock = default_dispatcher().clock
     moved = threading.Event()
 
     def limited(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -477,7 +477,7 @@ def test_a_million_changes_are_one_wake_up(script: Script) -> None:
         return 200, script.fine(method)
 
     script.answer = hang
-    inbox = default_tracker().dispatcher.scheduler._inbox
+    inbox = default_dispatcher().scheduler._inbox
     with at.live_progress("job", total=10**6) as p:
         assert script.wait(1)
         for number in range(10_000):
@@ -494,6 +494,6 @@ def test_no_account_is_made_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "activitysmith_track.delivery.dispatcher.Account", lambda *given: made.append(given) or Account(*given)
     )
-    dispatcher = default_tracker().dispatcher
+    dispatcher = default_dispatcher()
     assert dispatcher.account("key", "http://localhost:1") is dispatcher.account("key", "http://localhost:1")
     assert len(made) == 1

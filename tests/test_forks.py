@@ -12,10 +12,10 @@ from pathlib import Path
 from socket import create_server
 
 import pytest
+from internals import fingerprint
 from patience import PATIENCE, end_process
 
 from activitysmith_track import _fork
-from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._text import host
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.entries import Entry
@@ -162,7 +162,7 @@ def test_our_threads_import_only_under_guard(sim: Simulator, tmp_path: Path, ans
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path))
         base_url = sim.base_url if answers else nobody
-        owed = Entry("push", key_fingerprint(key), base_url, {"title": "from an earlier run"}, time.time())
+        owed = Entry("push", fingerprint(key), base_url, {"title": "from an earlier run"}, time.time())
         assert Outbox().put([owed])
         printed = run(
             WATCHED,

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
+from internals import fingerprint
 from owed import is_drained
 from patience import PATIENCE
 
 from activitysmith_track import _fork
-from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._text import annotate_delay
 from activitysmith_track.delivery import outbox, outbox_file
 from activitysmith_track.delivery.entries import Entry
@@ -160,7 +160,7 @@ def test_accounts_are_kept_apart(box: Outbox) -> None:
 
 def test_the_fingerprint_is_not_the_key(box: Outbox) -> None:
     """A key is told from others by its fingerprint, and stands nowhere in the file."""
-    assert box.put([push(key_fingerprint=key_fingerprint(KEY))])
+    assert box.put([push(key_fingerprint=fingerprint(KEY))])
     assert KEY.encode() not in box.path().read_bytes()
 
 

@@ -19,12 +19,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from internals import fingerprint
 from owed import Owed, is_drained, leave
 from patience import PATIENCE, is_gone, until
 from watched import END, PUSH, QUICK, Start, linux, red
 
 from activitysmith_track import InvalidRequest
-from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._text import CRASH_REASON, annotate_delay
 from activitysmith_track.client.requests import owed_request
 from activitysmith_track.delivery.account import Account
@@ -674,7 +674,7 @@ def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) 
         for thread in set(threading.enumerate()) - before:
             thread.join(PATIENCE)
     box = Outbox(tmp_path / "box")
-    entries = box.claim(key_fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)
+    entries = box.claim(fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)
     assert sorted(entry.kind for entry in entries) == ["end", "keep", "push"]
     assert all(sim.api_key.encode() not in path.read_bytes() for path in (tmp_path / "box").iterdir())
 
@@ -707,9 +707,7 @@ def test_nothing_is_taken_again_after_the_end(
     closing.join(PATIENCE)
     assert persistence.begin(owed) is Hold.OTHERS
     box = Outbox(tmp_path / "box")
-    assert "end" in [
-        entry.kind for entry in box.claim(key_fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)
-    ]
+    assert "end" in [entry.kind for entry in box.claim(fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)]
 
 
 def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
@@ -732,10 +730,9 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
 def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: Path) -> None:
     """What is gone from there by then stays gone, and what others have there stays theirs."""
     box = Outbox(tmp_path / "box")
-    fingerprint, base_url = key_fingerprint(sim.api_key), sim.base_url
     own = {
-        "key_fingerprint": fingerprint,
-        "base_url": base_url,
+        "key_fingerprint": fingerprint(sim.api_key),
+        "base_url": sim.base_url,
         "body": PUSH,
         "occurred_at": time.time(),
         "run": "1-x",
@@ -786,7 +783,7 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
         assert sim.wait_for(lambda phone: len(phone.requests) >= 5)
         until, taken = time.monotonic() + PATIENCE, None
         while taken is None and time.monotonic() < until:  # an attempt is under way
-            taken = box.hold_ends(key_fingerprint(sim.api_key), sim.base_url, "job", "next", 60)
+            taken = box.hold_ends(fingerprint(sim.api_key), sim.base_url, "job", "next", 60)
         assert len(taken or ()) == 1
         assert box.delivered(taken or ())
     delivering.join(PATIENCE)
@@ -815,7 +812,7 @@ def test_the_watchdog_writes_down_an_end_first(
     taken: list[Any] = []
 
     def can_send() -> bool:
-        taken.append(box.hold_ends(key_fingerprint(sim.api_key), sim.base_url, "job", "next", 60))
+        taken.append(box.hold_ends(fingerprint(sim.api_key), sim.base_url, "job", "next", 60))
         box.delivered(taken[0])
         return True
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 KEY, URL = "world-key-0123456789", "http://127.0.0.1:1/api"
 SECRET = "hunter2-of-the-world"  # a password that the jobs' errors name
 EPOCH = 1_790_000_000.0  # seconds, when every world begins
+CHANGED_AFTER = 7.75 * 3600.0  # seconds after which a card is changed for a fresh one, as `docs/pacing.md` has it
 
 
 class Violation(BaseException):

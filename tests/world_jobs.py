@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from world import KEY, OUTAGES, SECRET, Child, Process, Trap, World
+from world import CHANGED_AFTER, KEY, OUTAGES, SECRET, Child, Process, Trap, World
 
-from activitysmith_track import Metrics, Progress, Steps, Timer, _pacing, iteration
+from activitysmith_track import Metrics, Progress, Steps, Timer, iteration
 
 
 class Event(NamedTuple):
@@ -83,7 +83,7 @@ def _chatty(rng: random.Random, events: int) -> list[Event]:
 
 def _night(rng: random.Random, events: int) -> list[Event]:
     """Draw a card that is changed for a fresh one while a lot of short blocks fail."""
-    made = [Event(0, 0.0, "open", 0.0, 0.15), Event(0, _pacing.ROTATE_AFTER - rng.random() * 10.0, "long", 0.0, 0.0)]
+    made = [Event(0, 0.0, "open", 0.0, 0.15), Event(0, CHANGED_AFTER - rng.random() * 10.0, "long", 0.0, 0.0)]
     for number in range(events - 2):
         what = "raise" if number % 2 else "open"
         after, y = rng.choice((0.0, 0.1, 0.5)), rng.choice((0.25, 0.35, 0.85, 0.95))
