@@ -17,6 +17,7 @@ import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from activitysmith_track import (
     Tracker,
