@@ -26,6 +26,7 @@ from activitysmith_track import (
     _fork,
     _inbox,
     _layers,
+    _text,
     _tracker,
     cli,
     iteration,
@@ -294,6 +295,11 @@ def when_entrusted(patch: pytest.MonkeyPatch, tell: Callable[[PushDelivery], boo
 def is_on_its_way(push: PushDelivery) -> bool:
     """Tell whether a worker has been given a push to send."""
     return push._job is not None
+
+
+def dated(body: dict[str, Any], occurred_at: float, now: float, kind: str) -> dict[str, Any]:
+    """Return the body of what is owed as it is sent at a time: where it is late it says when it happened."""
+    return _text.annotate_delay(body, occurred_at, now, kind)
 
 
 # ------------------------------------------------------------------------------------------------------- what is kept
