@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import activitysmith_track
 from activitysmith_track import (
     Tracker,
     _demo,
     _endpoint,
+    _exceptions,
     _fork,
     _inbox,
     _layers,
+    _redaction,
     _text,
     _tracker,
     cli,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     import pytest
 
     from activitysmith_track import Handle, Outcome, Settings
+    from activitysmith_track._pacing import Pacer
     from activitysmith_track.delivery.account import Account
     from activitysmith_track.delivery.activity import Activity
     from activitysmith_track.delivery.dispatcher import Dispatcher
@@ -146,6 +150,43 @@ def before_settings_are_built(patch: pytest.MonkeyPatch, change: Callable[[], ob
 def fingerprint(api_key: str) -> str:
     """Return what the outbox has in the place of a key."""
     return _endpoint.key_fingerprint(api_key)
+
+
+# ------------------------------------------------------------------------------------- names, exceptions and secrets
+
+
+def found_lazily() -> set[str]:
+    """Return the names that the package loads when they are asked for."""
+    return set(activitysmith_track._HOME_OF)
+
+
+def links_read(error: BaseException) -> Iterator[object]:
+    """Yield each exception of a chain of causes that is read to describe the first one."""
+    return _exceptions._links(error)
+
+
+def stack_is_full(patch: pytest.MonkeyPatch) -> None:
+    """Have no room left on the stack where an exception is to be described."""
+
+    def shrinking(_: object) -> Iterator[object]:
+        raise RecursionError
+
+    patch.setattr(_exceptions, "_links", shrinking)
+
+
+def library_is_in(patch: pytest.MonkeyPatch, folder: str) -> None:
+    """Have the library's own code stand in this folder."""
+    patch.setattr(_exceptions, "_OURS", folder + os.sep)
+
+
+def use_patterns(patch: pytest.MonkeyPatch, *patterns: Any) -> None:
+    """Have secrets be recognised by these patterns alone; each has a `sub` as a compiled one has."""
+    patch.setattr(_redaction, "_patterns", lambda: [(each, "") for each in patterns])
+
+
+def time_left(pace: Pacer, now: float, fraction: float) -> float:
+    """Return how long a job is taken to go on, in seconds, by how fast it has been."""
+    return pace._time_left(now, fraction)
 
 
 # ---------------------------------------------------------------------------------------------- what a block shows

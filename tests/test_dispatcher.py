@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import internals
 import pytest
 from internals import default_dispatcher
 from patience import PATIENCE, PatientSimulator
@@ -422,7 +423,7 @@ def test_a_lane_forgets_times_that_were_replaced() -> None:
         task.run = lambda now, number=number: order.append((number, now))  # type: ignore[method-assign, misc]
     for later in range(10_000):
         lane.schedule(tasks[later % 3], 1e6 - later)
-    assert len(lane._heap) < 100
+    assert internals.planned(lane) < 100
     clock.now = 1e6
     lane.run_due()
     assert [number for number, _ in order] == [0, 2, 1]  # the last times that were said
@@ -457,11 +458,7 @@ def test_an_internal_error_is_told_and_owes_nothing(phone: Simulator, caplog: py
     """A fault of our own is logged, the card is ended, and nothing is waited for."""
     with at.live_progress("job") as p:
         assert phone.wait_for(lambda sim: "job" in sim.cards)
-
-        class Broken(type(p._builder)):  # type: ignore[misc]
-            running = None
-
-        p._builder = Broken()  # type: ignore[misc]
+        internals.cannot_be_shown(p)
         p.update(important=True)
     assert at.flush(60)
     assert "internal error" in caplog.text
@@ -477,13 +474,13 @@ def test_a_million_changes_are_one_wake_up(script: Script) -> None:
         return 200, script.fine(method)
 
     script.answer = hang
-    inbox = default_dispatcher().scheduler._inbox
+    lane = default_dispatcher().scheduler
     with at.live_progress("job", total=10**6) as p:
         assert script.wait(1)
         for number in range(10_000):
             p.update(color="orange", subtitle=str(number))
             p.advance()
-        assert len(inbox._items) <= 1
+        assert internals.handed_in(lane) <= 1
         gate.set()
     assert at.flush(60)
 
