@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from internals import RANKS, default_dispatcher, default_settings, is_overridden, watchdog_of
+from internals import RANKS, default_dispatcher, default_settings, hear_of_exceptions, is_overridden, watchdog_of
 from jobs import Job
 from patience import CLOCK, PATIENCE, PatientSimulator
 
-from activitysmith_track import configure, flush, iteration, override, testing
+from activitysmith_track import configure, flush, override, testing
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import shutdown
 from activitysmith_track.simulator import Simulator, serving
@@ -57,7 +57,7 @@ def patient_attempts() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def once_in_a_process() -> None:
     """What the library does once in a process is done before the first test, which would count as having left it."""
-    iteration._Hook.install()
+    hear_of_exceptions()
     with Simulator():  # uvicorn sets its loggers up
         pass
 

@@ -127,8 +127,8 @@ class TrackerIn(Tracker):
     def _make_dispatcher(self, exit_timeout: Callable[[], float]) -> Dispatcher:
         return dispatcher.Dispatcher(exit_timeout, self.runtime, self.leaves)
 
-    def is_kept_by_nothing(self) -> None:
-        """Let go of it without having delivered what it owes."""
+    def abandon(self) -> None:
+        """Have nothing delivered when it is gone, and nothing kept for that."""
         self._finalizer.detach()
 
 
@@ -216,6 +216,28 @@ def cannot_be_shown(handle: Handle) -> None:
 def running_loop() -> Any:
     """Return the handle of the loop around the caller, which `current()` never returns."""
     return next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
+
+
+def note_opened(track: iteration.Track[Any]) -> list[Any]:
+    """Return a list that gets the handle of a loop when it is iterated over."""
+    opened, begin = list[Any](), track._open
+
+    def noted(*given: Any) -> Any:
+        opened.append(begin(*given))
+        return opened[-1]
+
+    track._open = noted  # type: ignore[method-assign]
+    return opened
+
+
+def options_of(handle: Handle) -> Any:
+    """Return the options that a handle was made with."""
+    return handle._options
+
+
+def hear_of_exceptions() -> None:
+    """Have the library hear of exceptions that nobody catches, as the first loop of a process does."""
+    iteration._Hook.install()
 
 
 # ------------------------------------------------------------------------------------- where real threads can meet
@@ -429,22 +451,13 @@ def open_gates() -> None:
     _fork.certificates.open()
 
 
-def shut_certificates() -> None:
-    """Keep our threads from reading certificates, as the exit does."""
-    _fork.certificates.shut(0.0)
-
-
-def somebody_waits_at_certificates() -> bool:
-    """Tell whether a thread of ours waits to read certificates."""
-    return somebody_waits_at(_fork.certificates)
+new_gate = _fork.Gate  # which the exit shuts
+certificates = _fork.certificates  # the gate before what reads certificates
 
 
 def somebody_waits_at(gate: Any) -> bool:
     """Tell whether a thread waits at a gate."""
     return bool(gate._changed._waiters)
-
-
-new_gate = _fork.Gate  # which the exit shuts
 
 
 @contextlib.contextmanager
@@ -607,14 +620,9 @@ def command_of_process() -> list[str]:
 # ------------------------------------------------------------------------------------ the watchdog, seen from inside
 
 
-def lent_to(process: WatchdogProcess) -> int:
-    """Return the descriptor in whose place the process gets the job's pidfd."""
-    return process._lent
-
-
-def descriptors_of(process: WatchdogProcess) -> tuple[int, int]:
-    """Return the descriptors that the process was started with, besides its pipe."""
-    return process._lent, process._listener
+def dispatcher_of(heir: successor.Successor) -> Dispatcher:
+    """Return what delivers for a job that is gone."""
+    return heir._dispatcher
 
 
 def pidfd_of(process: WatchdogProcess) -> int | None:

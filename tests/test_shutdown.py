@@ -408,13 +408,13 @@ def ours(work: Any) -> threading.Thread:
 def test_who_waits_at_a_gate_holds_no_lock() -> None:
     """A client that is to be made after the exit was here keeps nobody from importing something meanwhile."""
     account = Account("key", "https://service.example/api", Runtime())
-    internals.shut_certificates()
+    internals.certificates.shut(0.0)
     thread = ours(lambda: internals.connect(account))
-    assert until(internals.somebody_waits_at_certificates)
+    assert until(lambda: internals.somebody_waits_at(internals.certificates))
     assert internals.import_lock().acquire(timeout=PATIENCE)
     internals.import_lock().release()
     assert internals.connections_of(account) is None
-    internals.open_gates()
+    internals.certificates.open()
     thread.join(PATIENCE)
     assert internals.connections_of(account) is not None
     account.close()

@@ -110,7 +110,7 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
         if not process.dead and not isinstance(process, Heir) and world.rng.random() < 0.5:
             for line in lines:
                 if line.process is process:
-                    line._stop_all()
+                    line.stop_all()
             world.spawn(process, process.exit)
             leaving.append(process)
     world.run_while(lambda: not all(process.dead for process in leaving), 60.0)
@@ -159,7 +159,7 @@ def leave_old(world: World) -> None:
         if kind == "push":
             world.judge.old.add(number)  # an end finds nothing
     if world.kind_of_outbox == "memory":
-        MemoryOutbox(world)._insert(entries)
+        MemoryOutbox(world).insert(entries)
     else:
         Outbox(world.directory, clock=world.wall).put(entries)
 
