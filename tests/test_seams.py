@@ -256,7 +256,7 @@ class Meeting:
 
 def is_held(lock: Any) -> bool:
     """Tell whether this thread holds a lock, where that can be told, or whether any does."""
-    return bool(lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked())
+    return bool(lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked())  # noqa: SLF001
 
 
 MUST_WAIT = threading.Lock()  # for meetings in which the other thread may have to wait for this one in any case

@@ -494,7 +494,7 @@ def use_and_let_go(sim: Simulator, end: str) -> None:
     with Tracker(**settings) as first, first.live_progress("warm up"):
         pass
     gc.collect()
-    threads, files, handlers = own_threads(), descriptors(), atexit._ncallbacks()  # type: ignore[attr-defined]
+    threads, files, handlers = own_threads(), descriptors(), atexit._ncallbacks()  # type: ignore[attr-defined]  # noqa: SLF001
     for number in range(10):
         tracker = Tracker(**settings)
         with tracker.live_progress(f"job-{number}") as progress:
@@ -507,7 +507,7 @@ def use_and_let_go(sim: Simulator, end: str) -> None:
         del tracker, progress
     assert until(lambda: gc.collect() is not None and own_threads() <= threads)
     assert until(lambda: gc.collect() is not None and descriptors() <= files)
-    assert atexit._ncallbacks() == handlers  # type: ignore[attr-defined]
+    assert atexit._ncallbacks() == handlers  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def test_a_tracker_that_is_dropped_delivers_what_it_owes(sim: Simulator) -> None:

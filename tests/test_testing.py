@@ -225,5 +225,5 @@ def test_the_plugin(pytester: pytest.Pytester) -> None:
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     for name in set(os.environ) - set(environment):
-        pytester._monkeypatch.delenv(name)
+        pytester._monkeypatch.delenv(name)  # noqa: SLF001
     pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=1)
