@@ -156,17 +156,6 @@ def test_settings_are_checked(setting: dict[str, Any]) -> None:
         at.configure(**setting)
 
 
-def test_an_update_that_is_carried_out_after_the_exit(job: Job) -> None:
-    """An end that overtook an update is kept while nobody knows what became of that: it would wake the card."""
-    with job.sim.fault("latency", seconds=12, times=1):
-        done = job.run("with at.live_progress('slow'):\n    time.sleep(0.5)\n")
-    assert (done.returncode, len(kept(job))) == (0, 1), done.stderr
-    assert job.sim.wait_for(lambda sim: "slow" in sim.cards)
-    assert not job.sim.cards["slow"].ended
-    assert job.flush().returncode == 0
-    assert (job.sim.cards["slow"].ended, job.sim.cards["slow"].color) == (True, "green")
-
-
 @pytest.mark.parametrize("way", ["script", "module", "cleared"])
 def test_ctrl_c_ends_the_process_as_it_would_without_us(job: Job, tmp_path: Path, way: str) -> None:
     """A program dies of SIGINT although the exit imports modules, which makes CPython forget it."""
