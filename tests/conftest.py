@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from internals import RANKS, default_dispatcher, default_settings, hear_of_exceptions, is_overridden, watchdog_of
 from jobs import Job
 from patience import CLOCK, PATIENCE, PatientSimulator
 
-from activitysmith_track import flush, iteration, override, testing
-from activitysmith_track._tracker import _RANKS, default_tracker
+from activitysmith_track import configure, flush, override, testing
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.shutdown import shutdown
 from activitysmith_track.simulator import Simulator, serving
@@ -30,7 +30,7 @@ _numbers = itertools.count(1)
 def clean_environment() -> Iterator[None]:
     """No setting of the machine's own reaches a test."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [*_RANKS, *(each for each in os.environ if each.startswith("ACTIVITYSMITH_"))]:
+        for name in [*RANKS, *(each for each in os.environ if each.startswith("ACTIVITYSMITH_"))]:
             patch.delenv(name, raising=False)
         yield
 
@@ -57,7 +57,7 @@ def patient_attempts() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def once_in_a_process() -> None:
     """What the library does once in a process is done before the first test, which would count as having left it."""
-    iteration._Hook.install()
+    hear_of_exceptions()
     with Simulator():  # uvicorn sets its loggers up
         pass
 
@@ -65,7 +65,7 @@ def once_in_a_process() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def one_clock() -> None:
     """All parts of the default tracker have one clock, which a test can stop."""
-    dispatcher = default_tracker().dispatcher
+    dispatcher = default_dispatcher()
     dispatcher.runtime.now = CLOCK
     dispatcher.close()  # what it begins anew has that clock
 
@@ -81,14 +81,14 @@ def own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 @pytest.fixture(autouse=True)
 def fresh_dispatcher() -> Iterator[None]:
     """No test inherits what another one left on its way, has told already or has configured."""
-    before = vars(default_tracker().settings)
+    before = vars(default_settings())
     yield
-    assert default_tracker()._layers.layers == (), "an override or a capture is still open"
+    assert not is_overridden(), "an override or a capture is still open"
     for dispatcher in shutdown.dispatchers:  # those of the test's own trackers too
-        if (watchdog := dispatcher.persistence.guard.watchdog) is not None:
+        if (watchdog := watchdog_of(dispatcher.persistence)) is not None:
             watchdog.close(PATIENCE)
         dispatcher.close()
-    default_tracker().configure(**before)
+    configure(**before)
 
 
 @pytest.fixture

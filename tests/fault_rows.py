@@ -1435,8 +1435,7 @@ ODD = [
         "its exit handlers run around ours",
         script("""
             atexit.register(say, "registered before, called after")
-            import activitysmith_track._tracker
-            activitysmith_track._tracker.default_tracker()
+            default_tracker()
             atexit.register(say, "registered after, called before")
         """)
         + ENDS,
@@ -1449,7 +1448,7 @@ ODD = [
         script("""
             def odd():
                 raise ValueError("no disk")
-            at._tracker.default_tracker()
+            default_tracker()
             atexit.register(odd)
         """)
         + ENDS,

@@ -8,16 +8,17 @@ import sys
 import textwrap
 from pathlib import Path
 
+from internals import FOR_JOBS
 from patience import PATIENCE
 
 from activitysmith_track.simulator import Simulator
 
-HEAD = """\
+HEAD = f"""\
 import os, signal, sys, threading, time
 import activitysmith_track as at
 def say(word):
     print(word, flush=True)
-"""
+{FOR_JOBS}"""
 
 
 class Job:

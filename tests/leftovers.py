@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from activitysmith_track import _fork
+from internals import gates_are_shut
 
 SETTLING_SECONDS = 30.0  # that threads have to end, together; a test should have waited for them itself
 PROC = Path("/proc/self")
@@ -106,7 +105,7 @@ STATES: dict[str, Callable[[], Any]] = {
     "garbage collection": gc.isenabled,
     "switch interval": sys.getswitchinterval,
     "socket timeout": socket.getdefaulttimeout,
-    "gates": lambda: (_fork.imports._is_shut, _fork.certificates._is_shut),
+    "gates": gates_are_shut,
     "logging.disable": lambda: logging.root.manager.disable,
     "asyncio policy": lambda: asyncio.get_event_loop_policy() if sys.version_info < (3, 14) else None,
 }

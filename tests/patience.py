@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from internals import default_dispatcher
 
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.watchdog import pids
 from activitysmith_track.errors import RequestTimedOut
 from activitysmith_track.simulator import Simulator
@@ -86,13 +86,13 @@ class Clock:
         """Let time pass at once, while the clock stands."""
         assert self._stands is not None
         self._stands += seconds
-        for lane in default_tracker().dispatcher.schedulers:
+        for lane in default_dispatcher().schedulers:
             lane.wake(_Look())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Clock]:
         """Let it stand until the block ends, and then go on from there."""
-        assert default_tracker().dispatcher.runtime.now is self
+        assert default_dispatcher().runtime.now is self
         self._stands = self()
         try:
             yield self

@@ -6,11 +6,11 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
+from internals import fingerprint
 from world import KEY, URL, Conditions, Fate, Process, Row, World
 from world_judge import Judge
 
 from activitysmith_track import Progress, Timer
-from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery.entries import Entry
 
@@ -90,9 +90,7 @@ class Story:
         for number in range(count):
             body = {"title": f"old {number}"}
             row = Row(
-                Entry(
-                    "push", key_fingerprint(KEY), URL, body, self.world.wall() - 60.0, run="old", id=f"old-{number}"
-                )
+                Entry("push", fingerprint(KEY), URL, body, self.world.wall() - 60.0, run="old", id=f"old-{number}")
             )
             self.world.shelf.rows.append(row)
 

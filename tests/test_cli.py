@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import internals
 import pytest
 from patience import PATIENCE, until
 
 import activitysmith_track
-from activitysmith_track import _demo, cli
+from activitysmith_track import cli
 from activitysmith_track.simulator import Device, Simulator
 
 
@@ -54,8 +55,7 @@ def test_demo() -> None:
 
 def test_demo_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In a terminal the Lock Screen is drawn."""
-    monkeypatch.setattr(_demo, "COMPRESSED_BYTES", 100_000)
-    monkeypatch.setattr(_demo, "source_files", lambda: [_demo.__file__, cli.__file__])
+    internals.quick_demo(monkeypatch)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert cli.main(["demo"]) == 0
     shown = capsys.readouterr().out
@@ -65,8 +65,7 @@ def test_demo_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_demo_live(sim: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With `--live` the same goes to the service that the environment names."""
-    monkeypatch.setattr(_demo, "COMPRESSED_BYTES", 100_000)
-    monkeypatch.setattr(_demo, "source_files", lambda: [_demo.__file__, cli.__file__])
+    internals.quick_demo(monkeypatch)
     assert cli.main(["demo", "--live"]) == 2
     assert "ACTIVITYSMITH_API_KEY" in capsys.readouterr().err
     monkeypatch.setenv("ACTIVITYSMITH_API_KEY", sim.api_key)
@@ -95,7 +94,7 @@ def test_demo_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(**options: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_demo, "run_simulated", interrupted)
+    internals.demo_is(monkeypatch, interrupted)
     assert cli.main(["demo"]) == 130
 
 
@@ -185,9 +184,8 @@ def test_simulator_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 def test_demo_keeps_its_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With `--keep` the Lock Screen is there during the demo, and until Ctrl-C after it."""
-    monkeypatch.setattr(_demo, "work", lambda say: say("work"))
-    waited = []
-    monkeypatch.setattr(_demo, "wait_for_interrupt", lambda: waited.append(True))
+    waited: list[bool] = []
+    internals.demo_does(monkeypatch, lambda say: say("work"), lambda: waited.append(True))
     assert cli.main(["demo", "--keep"]) == 0
     assert waited == [True]
     assert "stays at http://127.0.0.1:" in capsys.readouterr().out

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from internals import activity_of, default_settings
 
 import activitysmith_track as at
 from activitysmith_track import InvalidRequest
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.simulator import Simulator
 
 
@@ -20,7 +20,7 @@ def works(**options: Any) -> bool:
     """Tell whether a block reaches the service now."""
     handle = at.live_progress("job", **options)
     with handle:
-        return handle._card is not None
+        return activity_of(handle) is not None
 
 
 def test_no_key_no_noise(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -115,12 +115,12 @@ def test_a_bad_environment_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog:
 )
 def test_bad_settings(settings: dict[str, Any]) -> None:
     """A setting that cannot work is refused, and changes nothing."""
-    before = default_tracker().settings
+    before = default_settings()
     for change in (at.configure, at.override, at.Tracker):
         with pytest.raises(InvalidRequest) as caught:
             change(**settings)
         assert "secret" not in str(caught.value)
-    assert default_tracker().settings is before
+    assert default_settings() is before
 
 
 def test_unknown_settings() -> None:
@@ -242,7 +242,7 @@ def test_overrides_reach_other_threads() -> None:
     """An override holds in every thread while it is open."""
     seen = []
     with at.override(tags=["here"]):
-        thread = threading.Thread(target=lambda: seen.append(default_tracker().settings.tags))
+        thread = threading.Thread(target=lambda: seen.append(default_settings().tags))
         thread.start()
         thread.join()
     assert seen == [["here"]]

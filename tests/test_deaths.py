@@ -7,9 +7,8 @@ import signal
 
 import pytest
 from patience import is_gone, until
-from watched import Start, linux, red
+from watched import CRASH_REASON, Start, linux, red
 
-from activitysmith_track._text import CRASH_REASON
 from activitysmith_track.simulator import Simulator
 
 pytestmark = [pytest.mark.skipif(os.name != "posix", reason="the watchdog needs POSIX"), pytest.mark.real]

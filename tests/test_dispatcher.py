@@ -9,12 +9,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import internals
 import pytest
+from internals import default_dispatcher
 from patience import PATIENCE, PatientSimulator
 from scripted import Script, state
 
 import activitysmith_track as at
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account, Urgency
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.runtime import Runtime
@@ -234,7 +235,7 @@ def test_account_rate() -> None:
 def test_retry_after_is_honoured(script: Script) -> None:
     """After a 429 nothing is sent before its time, and then the latest state is."""
     times: list[float] = []
-    clock = default_tracker().dispatcher.clock
+    clock = default_dispatcher().clock
     moved = threading.Event()
 
     def limited(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -422,7 +423,7 @@ def test_a_lane_forgets_times_that_were_replaced() -> None:
         task.run = lambda now, number=number: order.append((number, now))  # type: ignore[method-assign, misc]
     for later in range(10_000):
         lane.schedule(tasks[later % 3], 1e6 - later)
-    assert len(lane._heap) < 100
+    assert internals.planned(lane) < 100
     clock.now = 1e6
     lane.run_due()
     assert [number for number, _ in order] == [0, 2, 1]  # the last times that were said
@@ -457,11 +458,7 @@ def test_an_internal_error_is_told_and_owes_nothing(phone: Simulator, caplog: py
     """A fault of our own is logged, the card is ended, and nothing is waited for."""
     with at.live_progress("job") as p:
         assert phone.wait_for(lambda sim: "job" in sim.cards)
-
-        class Broken(type(p._builder)):  # type: ignore[misc]
-            running = None
-
-        p._builder = Broken()  # type: ignore[misc]
+        internals.cannot_be_shown(p)
         p.update(important=True)
     assert at.flush(60)
     assert "internal error" in caplog.text
@@ -477,13 +474,13 @@ def test_a_million_changes_are_one_wake_up(script: Script) -> None:
         return 200, script.fine(method)
 
     script.answer = hang
-    inbox = default_tracker().dispatcher.scheduler._inbox
+    lane = default_dispatcher().scheduler
     with at.live_progress("job", total=10**6) as p:
         assert script.wait(1)
         for number in range(10_000):
             p.update(color="orange", subtitle=str(number))
             p.advance()
-        assert len(inbox._items) <= 1
+        assert internals.handed_in(lane) <= 1
         gate.set()
     assert at.flush(60)
 
@@ -494,6 +491,6 @@ def test_no_account_is_made_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "activitysmith_track.delivery.accounts.Account", lambda *given: made.append(given) or Account(*given)
     )
-    dispatcher = default_tracker().dispatcher
+    dispatcher = default_dispatcher()
     assert dispatcher.account("key", "http://localhost:1") is dispatcher.account("key", "http://localhost:1")
     assert len(made) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from patience import PATIENCE
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, InvalidRequest, Settings, Tracker, live_progress
-from activitysmith_track._endpoint import check_base_url, find_base_url, is_address, is_loopback, key_fingerprint
+from activitysmith_track._endpoint import AccountKey, Secret, check_base_url, is_loopback, key_fingerprint
+from activitysmith_track.client.requests import badge_request
 from activitysmith_track.delivery.transport import HttpTransport
+from activitysmith_track.errors import ConnectionFailed, RequestTimedOut
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.simulator.gate import HostNames
 
@@ -68,15 +71,16 @@ def test_plain_http_to_others(host: str, monkeypatch: pytest.MonkeyPatch, caplog
         with pytest.raises(InvalidRequest, match="base_url"):
             refuse(base_url=url)
     with pytest.raises(InvalidRequest, match="base_url"):
-        HttpTransport(KEY, url, 5.0)._connect()
+        HttpTransport(KEY, url, 5.0).perform(badge_request(1, None))
     if "\0" in url:  # which no environment can hold
         return
     monkeypatch.setenv("ACTIVITYSMITH_BASE_URL", url)
     monkeypatch.setenv("ACTIVITYSMITH_API_KEY", KEY)
     with pytest.raises(InvalidRequest, match="base_url"):
         ActivitySmith()
-    with live_progress("job", tracker=Tracker()) as job:
-        assert job._account is None
+    tracker = Tracker()
+    with live_progress("job", tracker=tracker):
+        assert tracker.account() is None
     assert caplog.text.count("activitysmith_track is off: base_url") == 1
     assert "secret" not in caplog.text
 
@@ -86,7 +90,7 @@ def test_ports(port: str) -> None:
     """A port that no connection can have, or that not everybody reads alike, is refused when it is set."""
     for host in ("http://127.0.0.1", "https://service.example", "https://[::1]"):
         with pytest.raises(InvalidRequest, match="base_url"):
-            check_base_url(host + port)
+            Settings(base_url=host + port)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_ports(port: str) -> None:
 def test_what_is_no_address(url: Any) -> None:
     """What no request could be sent to, or not everybody reads alike, is refused when it is set, https or not."""
     with pytest.raises(InvalidRequest, match="base_url"):
-        check_base_url(url)
+        Settings(base_url=url)
 
 
 def test_a_host_that_httpx_cannot_have() -> None:
@@ -125,15 +129,16 @@ def test_a_host_that_httpx_cannot_have() -> None:
 )
 def test_one_spelling(given: str, found: str) -> None:
     """Two spellings of one host are one account; of the path nothing changes but a slash at the end."""
-    assert check_base_url(given) == check_base_url(found) == found
+    assert repr(ActivitySmith(KEY, base_url=given)) == repr(ActivitySmith(KEY, base_url=found))
+    assert found in repr(ActivitySmith(KEY, base_url=given)).strip("<>").split()
 
 
 def test_space_around_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line's end that a file brings into the environment does no harm; an empty variable is none."""
     monkeypatch.setenv("ACTIVITYSMITH_BASE_URL", " http://127.0.0.1:1/api\n")
-    assert find_base_url(None) == "http://127.0.0.1:1/api"
+    assert repr(ActivitySmith(KEY)) == "<ActivitySmith http://127.0.0.1:1/api>"
     monkeypatch.setenv("ACTIVITYSMITH_BASE_URL", " ")
-    assert find_base_url(None) == "https://activitysmith.com/api"
+    assert repr(ActivitySmith(KEY)) == "<ActivitySmith https://activitysmith.com/api>"
 
 
 PARTS = st.sampled_from(
@@ -166,13 +171,18 @@ def test_httpx_goes_where_was_judged(text: str, start: str) -> None:
 
 def test_accepted_hosts_have_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """By whatever name this machine is called, no proxy of the environment stands between."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for host in LOOPBACK:
-        for scheme in ("http", "https"):
-            with ActivitySmith(KEY, base_url=f"{scheme}://{host}:1/api") as client:
-                url = httpx.URL(client._base_url + "/badge")
-                assert client._http._transport_for_url(url) is client._http._transport, url
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for host in LOOPBACK:
+            for scheme in ("http", "https"):
+                address = f"{scheme}://{host}:1/api"  # where nobody listens
+                with ActivitySmith(KEY, base_url=address, timeout=5.0, max_attempts=1) as client:
+                    with pytest.raises((ConnectionFailed, RequestTimedOut)):
+                        client.badge_count(1)
+                with pytest.raises(BlockingIOError):  # nobody has come to the proxy
+                    proxy.accept()
 
 
 def test_the_simulator_judges_alike() -> None:
@@ -182,21 +192,28 @@ def test_the_simulator_judges_alike() -> None:
     assert [host for host in FOREIGN if host in names] == []
     assert "localhost." in names
     assert "app.localhost" in names
-    assert is_address("192.0.2.7")
-    assert not is_address("192.0.2.7.example")
+    everywhere = HostNames("0.0.0.0", ())
+    assert "192.0.2.7" in everywhere
+    assert "192.0.2.7.example" not in everywhere
 
 
 def test_the_simulators_own_address_is_accepted() -> None:
     """What the simulator says of itself, a client takes."""
     for host in ("127.0.0.1", "localhost", "::1", "", "0.0.0.0", "::", "127.0.0.2"):
         url = Simulator(host=host, port=81).base_url
-        assert check_base_url(url) == url
+        assert repr(ActivitySmith(KEY, base_url=url)) == f"<ActivitySmith {url}>"
 
 
 def test_keys_are_told_apart_by_their_fingerprints() -> None:
     """A key always has the same short one, which says nothing of it, and two keys have different ones."""
     assert key_fingerprint(KEY) == key_fingerprint(KEY) != key_fingerprint("other")
     assert len(key_fingerprint(KEY)) == 16
+
+
+def test_a_key_is_in_no_repr() -> None:
+    """What a traceback prints of a frame does not show it."""
+    assert KEY not in repr(Secret(KEY)) + repr(AccountKey(KEY, "http://127.0.0.1:1"))
+    assert Secret(KEY).reveal() == KEY
 
 
 def test_judging_imports_little() -> None:

@@ -7,13 +7,13 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
+import internals
 import pytest
 from sly import Sly
 
-from activitysmith_track import _exceptions
+import activitysmith_track
 from activitysmith_track._exceptions import UNREADABLE, describe, describe_exit, location, location_in
 from activitysmith_track._redaction import scrub
 
@@ -218,7 +218,7 @@ def test_chains_that_bite_their_tails() -> None:
     third.__cause__ = third
     assert describe(third) == "ValueError: c"
     for error, count in ((first, 2), (third, 1)):  # nor does it take a thousand rounds
-        assert len(list(itertools.islice(_exceptions._links(error), 1_000))) == count
+        assert len(list(itertools.islice(internals.links_read(error), 1_000))) == count
 
 
 def test_a_full_stack() -> None:
@@ -227,11 +227,8 @@ def test_a_full_stack() -> None:
     class Deep(Exception):
         pass
 
-    def shrinking(_: object) -> Iterator[object]:
-        raise RecursionError
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_exceptions, "_links", shrinking)
+        internals.stack_is_full(patch)
         assert describe(Deep("x")) == "Deep"
 
 
@@ -374,7 +371,7 @@ def raised_in(file: str) -> BaseException:
     return caught.value
 
 
-HERE = os.path.dirname(_exceptions.__file__)
+HERE = os.path.dirname(activitysmith_track.__file__)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +392,7 @@ def test_code_of_others_is_not_the_place(file: str) -> None:
 @pytest.mark.parametrize("file", ["site-packages.py", os.path.join("lib", "ours_of_mine.py"), "<string>", "<stdin>"])
 def test_code_of_ones_own_is_the_place(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     """A file is not taken for a library's because of a name that looks like one."""
-    monkeypatch.setattr(_exceptions, "_OURS", os.path.join("lib", "ours") + os.sep)  # the library's folder
+    internals.library_is_in(monkeypatch, os.path.join("lib", "ours"))
     assert location(raised_in(file)) == f"inner() in {os.path.basename(file)}:1"
 
 

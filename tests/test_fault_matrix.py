@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from fault_rows import BY_WATCHDOG, ROWS, SERVICES, Row, page
+from internals import FOR_JOBS
 from patience import PATIENCE, PatientSimulator
 
 from activitysmith_track.simulator import Simulator
@@ -69,9 +70,8 @@ import activitysmith_track as at
 at.configure({settings})
 def say(*words): print(*words, flush=True)
 def stand():
-    if at._tracker.default_tracker().watches and at.flush(30):
-        watchdog = at._tracker.default_tracker().dispatcher.persistence.guard.watchdog
-        assert watchdog is None or watchdog.start(30)
+    if default_tracker().watches and at.flush(30):
+        assert watchdog() is None or watchdog().start(30)
 def ready():
     stand()
     say("running")
@@ -134,7 +134,7 @@ class Job:
         settings = f"exit_timeout={SERVICES[row.service].patience}, {row.settings}"
         first, rest = (row.job.split("\n", 1)) if row.job.startswith("from gevent") else ("", row.job)
         head = HEAD if re.search(r"\b(jump|past)\(", row.job) else ""
-        code = f"{first}\n{head}{PRELUDE.format(settings=settings)}{rest}"
+        code = f"{first}\n{head}{FOR_JOBS}{PRELUDE.format(settings=settings)}{rest}"
         (place / "job.py").write_text(code, encoding="utf-8")
         self.environment = {
             **environment,

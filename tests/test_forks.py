@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from socket import create_server
 
+import internals
 import pytest
 from patience import PATIENCE, end_process
 
 from activitysmith_track import _fork
-from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._text import host
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.entries import Entry
@@ -78,8 +78,7 @@ def test_a_fork_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> 
     """What is held for long keeps no fork waiting for ever, and is still held by its thread after it."""
     monkeypatch.setattr(_fork.storing, "fork_seconds", 0.01)
     with _fork.storing.lock:
-        _fork._before()
-        _fork._after_in_parent()
+        internals.around_fork_in_parent()
         assert _fork.storing.lock.locked()
     assert not _fork.storing.lock.locked()
 
@@ -120,7 +119,7 @@ def test_what_is_there_waits_for_no_import(monkeypatch: pytest.MonkeyPatch) -> N
 WATCHED = """
     import os, sys, threading, traceback
     import activitysmith_track as at
-    from activitysmith_track import _fork, configuration
+    from activitysmith_track import _fork
     odd = []
     def look(event, details):
         thread = threading.current_thread()
@@ -147,8 +146,7 @@ WATCHED = """
         at.flush(60 if answers else 2)
     list(at.track(range(3), "loop"))
     at.flush(60 if answers else 2)
-    watchdog = configuration.default_tracker().dispatcher.persistence.guard.watchdog
-    print(odd, watchdog.pid if watchdog else None)
+    print(odd, watchdog().pid if watchdog() else None)
 """
 
 
@@ -162,10 +160,10 @@ def test_our_threads_import_only_under_guard(sim: Simulator, tmp_path: Path, ans
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path))
         base_url = sim.base_url if answers else nobody
-        owed = Entry("push", key_fingerprint(key), base_url, {"title": "from an earlier run"}, time.time())
+        owed = Entry("push", internals.fingerprint(key), base_url, {"title": "from an earlier run"}, time.time())
         assert Outbox().put([owed])
         printed = run(
-            WATCHED,
+            internals.FOR_JOBS + textwrap.dedent(WATCHED),
             ACTIVITYSMITH_API_KEY=key,
             ACTIVITYSMITH_BASE_URL=base_url,
             WATCHDOG=watchdog,

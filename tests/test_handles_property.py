@@ -9,6 +9,7 @@ from activitysmith_openapi.models.live_activity_stream_request import LiveActivi
 from activitysmith_openapi.models.push_notification_request import PushNotificationRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from internals import end_state
 
 import activitysmith_track as at
 from activitysmith_track import Outcome
@@ -91,7 +92,7 @@ def check_running(handle: Any) -> None:
 
 def check_end(handle: Any, outcome: Outcome) -> None:
     """Check the requests that end the card, and the push."""
-    final = handle._builder.final(handle, outcome)
+    final = end_state(handle, outcome)
     if final.opening is not None:
         assert (
             LiveActivityStreamRequest.from_dict(dict(stream_request("key", None, final.opening).body or {}))

@@ -25,13 +25,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import httpx
 import pytest
 from fuzzing import answers
 from patience import times_out, until
 
 from activitysmith_track import ActivitySmith, AsyncActivitySmith, Settings, Tracker, errors
-from activitysmith_track._endpoint import Secret
 from activitysmith_track.client.answers import (
     LONGEST_RETRY_AFTER,
     PushAnswer,
@@ -564,8 +562,11 @@ def test_loopback_has_no_proxy(kind: str, peer: Make, monkeypatch: pytest.Monkey
     server = peer(lambda _, connection: connection.sendall(framed(FINE)))
     assert ask(kind, server.url).success
     assert ask(kind, server.url.replace("127.0.0.1", "localhost")).success
-    with ActivitySmith(KEY, base_url="http://[::1]:9") as client:
-        assert client._http._transport_for_url(httpx.URL("http://[::1]:9/x")) is client._http._transport
+    for name in ("HTTP_PROXY", "ALL_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, server.url.removesuffix("/api"))
+    with pytest.raises(errors.ConnectionFailed):
+        ask(kind, "http://[::1]:9")
+    assert len(server.requests) == 2
 
 
 # -------------------------------------------------------------------------------------------------- the key
@@ -678,7 +679,7 @@ def test_the_key_is_in_no_frame_of_a_client_that_cannot_be_made(
 def test_a_client_keeps_its_key(make: type) -> None:
     """The key is in no repr, and a client can be neither pickled nor copied."""
     client = make(KEY, base_url="http://127.0.0.1:9")
-    assert KEY not in repr(client) + repr(vars(client)) + repr(Secret(KEY))
+    assert KEY not in repr(client) + repr(vars(client))
     for copying in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="cannot be pickled"):
             copying(client)

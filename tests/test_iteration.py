@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from internals import running_loop
 from patience import standing_clock
 
 import activitysmith_track as at
 from activitysmith_track import iteration
-from activitysmith_track.blocks import context
 from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import Phone, capture
@@ -149,7 +149,7 @@ def test_the_running_item_is_not_counted(phone: Simulator) -> None:
     """While the body works on the last item the loop is not at its end."""
     seen = []
     for _ in at.track(range(4), "job", initial=2, total=6):
-        handle = next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
+        handle = running_loop()
         seen.append((handle.counter.items(), Provider(handle).snapshot().body["content_state"]["percentage"]))  # type: ignore[union-attr]
     assert seen == [(0, 33), (1, 50), (2, 67), (3, 83)]
 
@@ -633,11 +633,6 @@ def test_a_loop_is_looked_at_less_and_less_often(still: Phone) -> None:
         rests.append(Provider(handle).rest(None))
     assert rests == pytest.approx([0.1, 2.0, 10.0], abs=0.01)
     del loop
-
-
-def running_loop() -> iteration._Loop:
-    """Return the loop that is open here."""
-    return next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
 
 
 # -- what is opened inside

@@ -14,13 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from internals import (
+    FOR_JOBS,
+    default_account,
+    default_dispatcher,
+    fingerprint,
+    has_started,
+    name_in_leases,
+    watchdog_of,
+    when_entrusted,
+)
 from jobs import Job
 from owed import Owed, is_drained, leave
 from patience import PATIENCE, is_gone, until
 
 import activitysmith_track as at
-from activitysmith_track._endpoint import AccountKey, key_fingerprint
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.entries import Entry
@@ -148,17 +156,6 @@ def test_settings_are_checked(setting: dict[str, Any]) -> None:
         at.configure(**setting)
 
 
-def test_an_update_that_is_carried_out_after_the_exit(job: Job) -> None:
-    """An end that overtook an update is kept while nobody knows what became of that: it would wake the card."""
-    with job.sim.fault("latency", seconds=12, times=1):
-        done = job.run("with at.live_progress('slow'):\n    time.sleep(0.5)\n")
-    assert (done.returncode, len(kept(job))) == (0, 1), done.stderr
-    assert job.sim.wait_for(lambda sim: "slow" in sim.cards)
-    assert not job.sim.cards["slow"].ended
-    assert job.flush().returncode == 0
-    assert (job.sim.cards["slow"].ended, job.sim.cards["slow"].color) == (True, "green")
-
-
 @pytest.mark.parametrize("way", ["script", "module", "cleared"])
 def test_ctrl_c_ends_the_process_as_it_would_without_us(job: Job, tmp_path: Path, way: str) -> None:
     """A program dies of SIGINT although the exit imports modules, which makes CPython forget it."""
@@ -192,7 +189,8 @@ def test_ctrl_c_ends_the_process_as_it_would_without_us(job: Job, tmp_path: Path
 def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path: Path) -> None:
     """A thread of ours that still imports what sending needs would have CPython forget what ended the program."""
     (tmp_path / "task.py").write_text(
-        textwrap.dedent("""
+        FOR_JOBS
+        + textwrap.dedent("""
             import atexit, sys, threading, time
             begun, done = threading.Event(), threading.Event()
             atexit.register(done.wait, 60)  # after ours
@@ -210,7 +208,7 @@ def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path
             at.configure(watchdog=True, exit_timeout=0)
             with at.live_progress("job"):
                 assert begun.wait(60)
-                assert at._tracker.default_tracker().dispatcher.persistence.guard.watchdog.start(60)
+                assert watchdog().start(60)
                 raise KeyboardInterrupt
         """)
     )
@@ -227,7 +225,7 @@ def test_an_import_that_goes_on_at_the_exit_forgets_no_ctrl_c(job: Job, tmp_path
 @pytest.mark.parametrize("order", ["leave first", "keep first"])
 def test_an_attempt_that_fails_while_the_process_leaves(sim: Simulator, tmp_path: Path, order: str) -> None:
     """What two threads keep at the same time is kept once, and a next process may take it at once."""
-    dispatcher = default_tracker().dispatcher
+    dispatcher = default_dispatcher()
     account = dispatcher.account(sim.api_key, sim.base_url)
     dispatcher.persistence.place.directory = tmp_path / "box"
     delivery = PushDelivery(dispatcher, account, {"title": "job failed"}, at_least_once=True)
@@ -273,9 +271,7 @@ def test_ctrl_c_at_the_beginning_of_the_exit(job: Job, tmp_path: Path, where: st
     with job.sim.fault("status", status=503):
         done = job.run(code)
     assert done.returncode == 0, done.stderr
-    entries = Outbox(tmp_path / "box").claim(
-        key_fingerprint(job.sim.api_key), job.sim.base_url, "next", time.time(), 60
-    )
+    entries = Outbox(tmp_path / "box").claim(fingerprint(job.sim.api_key), job.sim.base_url, "next", time.time(), 60)
     assert {entry.stream_key: entry.kind for entry in entries} == {"a": "end", "b": "end"}
 
 
@@ -291,11 +287,10 @@ def test_the_lane_waits_for_no_disk(sim: Simulator, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Outbox, "delivered", noted)
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 3}}
     with at.override(api_key=sim.api_key, base_url=sim.base_url, outbox=tmp_path / "box"):
-        entry = Entry("end", key_fingerprint(sim.api_key), sim.base_url, body, time.time(), "job")
+        entry = Entry("end", fingerprint(sim.api_key), sim.base_url, body, time.time(), "job")
         with at.live_progress("job", total=10):
             assert at.flush(60)
-            dispatcher, account = default_tracker().dispatcher, default_tracker().account()
-            assert account is not None
+            dispatcher, account = default_dispatcher(), default_account()
             assert Outbox(tmp_path / "box").put([entry])
             dispatcher.look_for_owed(account, again=True)
             assert until(lambda: forgotten)
@@ -314,8 +309,7 @@ LIVES = """
         p.advance(30)
         p.update(important=True)
         assert at.flush(60)
-        watchdog = at._tracker.default_tracker().dispatcher.persistence.guard.watchdog
-        assert watchdog.start(180)
+        assert watchdog().start(180)
         say("running")
         sys.stdin.readline()
         {death}
@@ -342,7 +336,7 @@ def test_a_death_is_told(job: Job, death: str) -> None:
 
 def test_a_good_end_with_a_watchdog(job: Job) -> None:
     """A job that ends in order ends green, without a push, and leaves no process."""
-    done = job.run(LIVES.format(death="say(str(watchdog.pid))"), PYTHONUNBUFFERED="1")
+    done = job.run(LIVES.format(death="say(str(watchdog().pid))"), PYTHONUNBUFFERED="1")
     assert done.returncode == 0, done.stderr
     assert job.sim.cards["train"].color == "green"
     assert job.sim.pushes == []
@@ -368,9 +362,9 @@ def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job) -> None:
     """A block that ended well, whose end a slow service has not taken yet, is not told as failed by a later death."""
     death = """
         p.finish()
-        while p._card.end_delivery.message._armed is None:
+        while not end_is_with_watchdog(p):
             time.sleep(0.01)
-        assert watchdog.tell(60)
+        assert watchdog().tell(60)
         os._exit(1)
     """
     process = job.begin(LIVES.format(death=textwrap.indent(textwrap.dedent(death), " " * 8).strip()))
@@ -391,9 +385,8 @@ def test_what_a_killed_job_has_in_the_outbox_comes_at_once(job: Job) -> None:
     """
     heard = """
     def watchdog_has_heard():
-        keeper = at.configuration.default_tracker().dispatcher.persistence
-        told = {kind for kind, _ in keeper.guard.watchdog._live}
-        return "leases" in told and "card" not in told and keeper.guard.watchdog.tell(60)
+        told = {kind for kind, _ in told_to_watchdog()}
+        return "leases" in told and "card" not in told and watchdog().tell(60)
     """
     code = heard + LIVES.format(death=textwrap.indent(textwrap.dedent(death), " " * 8).strip())
     process = job.begin(code)
@@ -412,10 +405,9 @@ def test_a_failure_is_told_although_the_job_is_killed_then(job: Job) -> None:
             with at.live_progress("outer", key="outer"), at.live_progress("inner", key="inner"):
                 raise ValueError("broken")
         except ValueError:
-            dispatcher = at._tracker.default_tracker().dispatcher
-            while not all(hasattr(task, "message") and task.message.entry for task in list(dispatcher.ledger.owed)):
+            while not all(hasattr(task, "message") and task.message.entry for task in owed()):
                 time.sleep(0.01)
-        assert watchdog.tell(60)
+        assert watchdog().tell(60)
         os.kill(os.getpid(), signal.SIGKILL)
     """
     process = job.start(LIVES.format(death=textwrap.indent(textwrap.dedent(code), " " * 8).strip()))
@@ -432,16 +424,15 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
     process = job.begin("""
         with at.live_value("alpha", watchdog=True) as value:
             value.set(1)
-            keeper = at._tracker.default_tracker().dispatcher.persistence
-            while not keeper.guard.watches:
+            while not default_dispatcher().persistence.guard.watches:
                 time.sleep(0.01)
             say("running")
             sys.stdin.readline()
         with at.live_value("alpha", watchdog=True) as value:
             value.set(2)
-            while ("card", value._card.number) not in keeper.guard.watchdog._live:
+            while ("card", activity_of(value).number) not in told_to_watchdog():
                 time.sleep(0.01)
-            assert keeper.guard.watchdog.tell(60)
+            assert watchdog().tell(60)
             say("again")
             time.sleep(60)
     """)
@@ -505,10 +496,11 @@ def test_no_watchdog_begins_after_the_exit_has(sim: Simulator) -> None:
     """A card that is guarded while the exit writes to the disk has nobody who could disarm its watchdog."""
     keeper = Persistence(Runtime())
     assert leave(keeper)
-    keeper.arm(1, AccountKey(sim.api_key, sim.base_url), "job", ({}, None), 0.0)
+    keeper.arm(1, Account(sim.api_key, sim.base_url, Runtime()).key, "job", ({}, None), 0.0)
     assert not keeper.guard.watches
-    assert keeper.guard.watchdog is not None
-    assert keeper.guard.watchdog._thread is None
+    dog = watchdog_of(keeper)
+    assert dog is not None
+    assert not has_started(dog)
 
 
 def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
@@ -524,7 +516,7 @@ def test_a_push_that_is_taken_over_while_the_watchdog_is_told(
         dispatcher.departure.draining = True
         return False
 
-    monkeypatch.setattr(PushDelivery, "_entrust", told)
+    when_entrusted(monkeypatch, told)
     assert delivery.run(0.0) is None
     assert not delivery.is_in_flight
 
@@ -534,16 +526,16 @@ def test_a_push_that_is_taken_over_just_before_the_exit(job: Job) -> None:
     process = job.start("""
         at.configure(watchdog=True, exit_timeout=0)
         at.delivery.shutdown.FAREWELL_SECONDS = 60
-        dispatcher = at._tracker.default_tracker().dispatcher
+        dispatcher = default_dispatcher()
         with at.live_progress("outer"), at.live_progress("inner"):
             assert at.flush(60)
-            assert dispatcher.persistence.guard.watchdog.start(60)
-            say(dispatcher.persistence.guard.watchdog.pid)
-            before = dispatcher.persistence.guard._entrusted.copy()
+            assert watchdog().start(60)
+            say(watchdog().pid)
+            before = entrusted()
             lane, take = dispatcher.scheduler, dispatcher.take_over
             def late(*arguments):
-                if dispatcher.echoes._pushes:  # the inner block's push
-                    while dispatcher.persistence.guard._entrusted == before: time.sleep(0.01)
+                if is_held_back():  # the inner block's push
+                    while entrusted() == before: time.sleep(0.01)
                     lane.wake = lambda task: None
                 take(*arguments)
             dispatcher.take_over = late
@@ -596,7 +588,7 @@ def test_a_signal_is_no_sudden_death(job: Job) -> None:
     before = "at.configure(watchdog=True, exit_timeout=0)\n    at.delivery.shutdown.FAREWELL_SECONDS = 60"
     code = TOLD.format(before=before).replace(
         'say("running")',
-        'at._tracker.default_tracker().dispatcher.persistence.guard.watchdog.start(60); say("running")',
+        'watchdog().start(60); say("running")',
     )
     process = job.begin(code)
     process.send_signal(signal.SIGTERM)
@@ -736,8 +728,8 @@ def test_a_clock_cannot_stall() -> None:
 
 def test_a_fork_has_a_keeper_of_its_own() -> None:
     """A child neither holds its parent's leases nor its watchdog."""
-    dispatcher = default_tracker().dispatcher
+    dispatcher = default_dispatcher()
     before = dispatcher.persistence
     dispatcher.after_fork()
     assert dispatcher.persistence is not before
-    assert dispatcher.persistence.leases.owner != before.leases.owner
+    assert name_in_leases(dispatcher.persistence) != name_in_leases(before)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from internals import CODE_OF_SETTINGS, before_settings_are_built
 from patience import PATIENCE
 
-from activitysmith_track import Settings, Tracker, _layers, _tracker
-from activitysmith_track._tracker import Override
+from activitysmith_track import Settings, Tracker
 
-FILES = (_layers.__file__, _tracker.__file__)
+Override = AbstractContextManager[Settings]
+
 Change = Callable[[Tracker], object]
 
 
@@ -27,7 +28,7 @@ def interrupted(number: int, interrupt: Callable[[], object]) -> Iterator[list[i
     lines = [0]
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename not in FILES:
+        if frame.f_code.co_filename not in CODE_OF_SETTINGS:
             return None
         if event == "line":
             lines[0] += 1
@@ -98,15 +99,13 @@ def test_nothing_is_lost_between_two_lines(change: str, where: Callable[[Callabl
 
 def test_a_change_that_another_one_overtook_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two changes in the middle of a third one count, and so does the third."""
-    tracker, build = Tracker(), _layers._with_changes
+    tracker = Tracker()
 
-    def overtaken(settings: Any, changes: Any) -> Any:
-        monkeypatch.setattr(_layers, "_with_changes", build)
+    def overtake() -> None:
         tracker.configure(tags=["overtook"], exit_timeout=1.0)
         tracker.configure(exit_timeout=9.0)
-        return build(settings, changes)
 
-    monkeypatch.setattr(_layers, "_with_changes", overtaken)
+    before_settings_are_built(monkeypatch, overtake)
     tracker.configure(channels=["late"])
     assert tracker.settings == Settings(tags=["overtook"], exit_timeout=9.0, channels=["late"])
 

@@ -15,7 +15,7 @@ import pytest
 from patience import PATIENCE, standing_clock
 
 import activitysmith_track as at
-from activitysmith_track import Handle, _text, iteration
+from activitysmith_track import Handle, iteration
 from activitysmith_track.blocks import option_table
 from activitysmith_track.simulator import Simulator
 
@@ -25,8 +25,7 @@ DISMISS = {GREEN: 300, RED: 4 * 3600, GRAY: 60}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hold pushes and grey ends for a moment only, and let all take the same time: neither is the point here."""
-    monkeypatch.setattr(_text, "format_duration", lambda seconds: "0.0 s")
+    """Hold pushes and grey ends for a moment only: how long is not the point here."""
     monkeypatch.setattr("activitysmith_track.delivery.echoes.Echoes.seconds", 0.15)
     monkeypatch.setattr(iteration, "SPEAK_SECONDS", 0.15)
 
@@ -190,7 +189,7 @@ def end(phone: Simulator, key: str = "job") -> Any:
 
 def test_progress_words(phone: Simulator) -> None:
     """A percentage ends at 100 when it is done, where it stopped otherwise, and says how far it counted."""
-    with at.live_progress("done", total=4) as p:
+    with standing_clock(), at.live_progress("done", total=4) as p:
         p.advance(4)
     with at.live_progress("short", total=100) as p:
         p.advance(42)
@@ -239,7 +238,8 @@ def test_steps_look(phone: Simulator) -> None:
 
 def test_failure_push_says_what_where_and_after_how_long(phone: Simulator) -> None:
     """The push of a failure is active, and names the error, the place and the time, with nothing secret in it."""
-    with contextlib.suppress(Boom), at.live_progress("Nightly import", total=10, channels="ops, db", tags=["n"]) as p:
+    options: dict[str, Any] = {"channels": "ops, db", "tags": ["n"]}
+    with standing_clock(), contextlib.suppress(Boom), at.live_progress("Nightly import", total=10, **options) as p:
         p.advance(4)
         raise Boom("password=hunter2 is wrong for https://u:pw@db.example")
     at.flush(60)
@@ -265,7 +265,7 @@ def test_exception_after_finish_still_pushes(phone: Simulator) -> None:
 
 def test_fail_then_exception_is_one_push(phone: Simulator) -> None:
     """A block that said that it failed, and then raised, has told its failure."""
-    with contextlib.suppress(Boom), at.live_progress("job") as p:
+    with standing_clock(), contextlib.suppress(Boom), at.live_progress("job") as p:
         p.fail("no disk")
         raise Boom("no disk")
     assert end(phone).subtitle == "Failed after 0.0 s: no disk"
@@ -593,7 +593,7 @@ def test_keep(phone: Simulator) -> None:
         assert (card.ended, card.color, card.subtitle) == (False, None, None)
         assert card.metrics == [{"label": "CPU", "value": reading}]
     assert len(phone.activities) == 1
-    with at.live_progress("bar", total=2, keep=True) as p:
+    with standing_clock(), at.live_progress("bar", total=2, keep=True) as p:
         p.advance(2)
     card = end(phone, "bar")
     assert (card.ended, card.color, card.percentage, card.subtitle) == (False, GREEN, 100, "Done in 0.0 s")

@@ -33,13 +33,13 @@ def official(sim: Simulator) -> Iterator[Any]:
     """The official client, pointed at the simulator."""
     client = pointed_at(sim)
     yield client
-    client.notifications._api.api_client.rest_client.pool_manager.clear()
+    client.notifications._api.api_client.rest_client.pool_manager.clear()  # noqa: SLF001
 
 
 def pointed_at(sim: Simulator) -> Any:
     """Make the official client of a simulator."""
     client = activitysmith.ActivitySmith(sim.api_key)
-    client.notifications._api.api_client.configuration.host = sim.base_url
+    client.notifications._api.api_client.configuration.host = sim.base_url  # noqa: SLF001
     return client
 
 
@@ -126,7 +126,7 @@ def test_every_error_reaches_it(provoked: Provoked) -> None:
         if provoked.fault is not None:
             sim.fault(**provoked.fault)
         if provoked.api_key is not None:
-            client.notifications._api.api_client.configuration.access_token = provoked.api_key
+            client.notifications._api.api_client.configuration.access_token = provoked.api_key  # noqa: SLF001
         with pytest.raises(ApiException) as caught:
             CALLS[provoked.call](client)(*provoked.arguments)
     assert type(caught.value) is RAISED.get(provoked.status, ApiException)

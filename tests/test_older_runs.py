@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from internals import attempt, default_account, default_dispatcher, fingerprint, requests_of_last_minute, use_watchdog
 from owed import Owed, is_drained, leave
 from patience import PatientSimulator, until
 from scripted import Script
 
 import activitysmith_track as at
 from activitysmith_track import ActivitySmith
-from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.delivery import outbox
 from activitysmith_track.delivery.account import DEBTS_AT_ONCE, Account
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.older_ends import EndUnderWay
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
-from activitysmith_track.delivery.push_delivery import PushMessage
+from activitysmith_track.delivery.push_delivery import PushDelivery
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
 
@@ -74,7 +73,7 @@ class Idle:
 def owed(script: Script, kind: str = "end", key: str = "job", **more: Any) -> Entry:
     """Make an end that an earlier process owes the card of the job."""
     body = {"content_state": {"title": key, "subtitle": "Failed"}}
-    return Entry(kind, key_fingerprint("script-key"), script.url, body, time.time(), key, **more)
+    return Entry(kind, fingerprint("script-key"), script.url, body, time.time(), key, **more)
 
 
 def methods(script: Script) -> list[str]:
@@ -103,7 +102,7 @@ def test_a_card_behind_a_refused_one_is_shown(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_place_of_a_card_that_leaves_the_queue() -> None:
     """Who waits behind a refused card is next when that is gone, as soon as the service may be asked again."""
-    dispatcher = default_tracker().dispatcher
+    dispatcher = default_dispatcher()
     account = Account("key", "http://localhost:1/api", dispatcher.runtime)
     account.slots = 1
     first, second = (dispatcher.open(account, name, Idle()) for name in "ab")
@@ -161,7 +160,7 @@ def test_a_newer_run_waits_for_the_older_ones_end(script: Script, monkeypatch: p
 def test_an_ended_card_is_looked_at_when_another_takes_the_slot(script: Script) -> None:
     """A card that ended while it waited for a slot owes nothing for ever, where another one takes that slot."""
     go = threading.Event()
-    default = default_tracker().dispatcher
+    default = default_dispatcher()
 
     def slowly(method: str, path: str, body: Any) -> tuple[int, Any]:
         if method == "DELETE" and path.endswith("/first"):
@@ -169,8 +168,7 @@ def test_an_ended_card_is_looked_at_when_another_takes_the_slot(script: Script) 
         return 200, script.fine(method)
 
     script.answer = slowly
-    account = default_tracker().account()
-    assert account is not None
+    account = default_account()
     account.slots = 1
     with at.live_progress("first", key="first"):
         assert script.wait(1, "PUT")
@@ -214,19 +212,12 @@ def test_what_is_owed_goes_on_when_newer_runs_take_what_waits(script: Script, bo
     assert script.wait(DEBTS_AT_ONCE, "DELETE")
     with at.live_progress("c", key="c"), at.live_progress("d", key="d"):
         assert script.wait(2, "PUT")
-        assert until(lambda: len(at_account().recovered) == 4)
+        assert until(lambda: len(default_account().recovered) == 4)
         go.set()
         assert script.wait(4, "DELETE")
     assert at.flush(60)
     assert sorted(path.rpartition("/")[2] for _, path, _ in script.sent("DELETE")) == list("abcdef")
     assert is_drained(box)
-
-
-def at_account() -> Account:
-    """Return the account that the library is configured for."""
-    account = default_tracker().account()
-    assert account is not None
-    return account
 
 
 def test_a_short_run_that_is_refused_leaves_the_older_end_owed(script: Script, box: Outbox) -> None:
@@ -242,19 +233,17 @@ def test_a_short_run_that_is_refused_leaves_the_older_end_owed(script: Script, b
 
 def test_waiting_for_another_process_leaves_the_copy_where_it_is(script: Script) -> None:
     """Nothing was sent, so that whoever has a copy still speaks for a process that is killed now."""
-    dispatcher, account = default_tracker().dispatcher, default_tracker().account()
-    assert account is not None
 
-    class Waits(PushMessage):
-        def _perform(self, seconds: float) -> None:
-            raise EndUnderWay
+    def waits(seconds: float) -> None:
+        raise EndUnderWay
 
-    message = Waits(account, dispatcher.persistence, {"title": "x"}, at_least_once=True)
+    delivery = PushDelivery(default_dispatcher(), default_account(), {"title": "x"}, at_least_once=True)
+    message = delivery.message
     entry = message.copy()
     assert entry is not None
     message.has_copy(entry, CopyOwner.WATCHDOG)
     with pytest.raises(EndUnderWay):
-        message.attempt(1.0)
+        attempt(delivery, waits)
     assert message.copy_owner is CopyOwner.WATCHDOG
 
 
@@ -266,15 +255,14 @@ def test_waiting_for_another_process_costs_nothing_of_the_rate(
     entry = owed(script)
     another = Persistence(Runtime())
     another.place.directory = box.path().parent
-    account = default_tracker().account()
-    assert account is not None
+    account = default_account()
     delivery: Any = Owed(account, entry)
     assert another.keep(delivery, entry)
     assert another.begin(delivery) is Hold.MINE
     with at.live_progress("job"):
         time.sleep(0.8)
         assert script.asked == []
-        assert until(lambda: not account._sent)
+        assert until(lambda: not requests_of_last_minute(account))
         another.over(delivery, sent=False)
         assert script.wait(1, "PUT")
 
@@ -305,9 +293,8 @@ def test_a_start_waits_for_an_end_that_this_process_sends(script: Script, box: O
         return 200, script.fine(method)
 
     script.answer = slowly
-    account = default_tracker().account()
-    assert account is not None
-    default_tracker().dispatcher.look_for_owed(account, again=True)
+    account = default_account()
+    default_dispatcher().look_for_owed(account, again=True)
     assert script.wait(1, "DELETE")
     with at.live_progress("job", delay=0):
         time.sleep(0.5)
@@ -329,9 +316,8 @@ def test_short_runs_while_an_older_end_is_on_its_way(script: Script, box: Outbox
         return 200, script.fine(method)
 
     script.answer = slowly
-    account = default_tracker().account()
-    assert account is not None
-    default_tracker().dispatcher.look_for_owed(account, again=True)
+    account = default_account()
+    default_dispatcher().look_for_owed(account, again=True)
     assert script.wait(1, "DELETE")
     for _ in range(2):
         with at.live_progress("job"):
@@ -449,7 +435,7 @@ def test_what_a_dead_watchdog_had_is_kept(box: Outbox) -> None:
 
     keeper = Persistence(Runtime())
     keeper.place.directory = box.path().parent
-    keeper.guard.watchdog = Dead()  # type: ignore[assignment]
+    use_watchdog(keeper, Dead())
     entry = Entry("push", "h", "http://localhost/api", {"title": "t"}, time.time())
     account = Account("key", entry.base_url, Runtime())
     assert leave(keeper, Owed(account, entry, CopyOwner.WATCHDOG))
@@ -483,9 +469,9 @@ def test_a_push_that_may_have_arrived_is_left_to_nobody(script: Script, box: Out
     assert script.wait(2, "POST")
     at.configure(exit_timeout=0.1)
     try:
-        default_tracker().dispatcher.stop("stopped")
+        default_dispatcher().stop("stopped")
         next_one = Outbox(box.path().parent, clock=lambda: time.time() + 1000)
-        assert next_one.claim(key_fingerprint("script-key"), script.url, "next", time.time() + 1000, 60) == []
+        assert next_one.claim(fingerprint("script-key"), script.url, "next", time.time() + 1000, 60) == []
     finally:
         at.configure(exit_timeout=2)
         go.set()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from internals import fingerprint
 from stories import Story
-from world import KEY, URL, Fate, MemoryOutbox, Process, Row
+from world import CHANGED_AFTER, KEY, URL, Fate, MemoryOutbox, Process, Row
 
-from activitysmith_track import _pacing
-from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track.blocks.outcome import LOOKS
 from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery.entries import Entry
@@ -518,7 +517,7 @@ def test_a_card_that_its_own_change_for_a_fresh_one_may_have_ended(story: Story)
     def work() -> None:
         process = Process(story.world, 0)
         story.block(process, "night")
-        story.world.sleep(_pacing.ROTATE_AFTER - 10.0)
+        story.world.sleep(CHANGED_AFTER - 10.0)
         for number in range(25):
             story.world.sleep(0.4 if number != 22 else 8.0)
             story.end(story.block(process, f"short {number}"))
@@ -602,7 +601,7 @@ def test_what_an_older_run_owes_and_two_newer_ones(story: Story) -> None:
     """Where the newer one may be on the screen, its end waits, though there is a yet newer one that is not."""
     puts = iter([Fate("lost", 3.0, 0.0)])
     body = {"content_state": {"title": "job", "type": "progress", "color": "red"}, "metadata": {"run": "older"}}
-    entry = Entry("end", key_fingerprint(KEY), URL, body, story.world.wall() - 60.0, "job", run="old", id="old")
+    entry = Entry("end", fingerprint(KEY), URL, body, story.world.wall() - 60.0, "job", run="old", id="old")
     story.world.shelf.rows.append(Row(entry))
 
     def work() -> None:

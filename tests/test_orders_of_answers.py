@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from internals import fingerprint
 from stories import Story
-from world import KEY, URL, Fate, Process, Row
+from world import CHANGED_AFTER, KEY, URL, Fate, Process, Row
 
-from activitysmith_track import _pacing
-from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
@@ -21,7 +20,7 @@ def owed(story: Story, key: str = KEY, run: str = "older") -> Entry:
     body = {"content_state": {"title": "job", "type": "progress", "color": "green"}, "metadata": {"run": run}}
     wall = story.world.wall()
     return Entry(
-        "end", key_fingerprint(key), URL, body, wall - 20.0, "job", run="old", id=f"old-{run}", began_at=wall - 60.0
+        "end", fingerprint(key), URL, body, wall - 20.0, "job", run="old", id=f"old-{run}", began_at=wall - 60.0
     )
 
 
@@ -66,7 +65,7 @@ def test_a_stream_that_is_paused_before_its_card_is_changed_for_a_fresh_one(stor
         story.block(Process(story.world, 0), "night")
         story.world.sleep(20.0)
         story.world.service.pause("night")
-        story.world.sleep(_pacing.ROTATE_AFTER + 600.0)
+        story.world.sleep(CHANGED_AFTER + 600.0)
 
     story.play(work)
     assert len(story.world.service.requests) < 10
@@ -239,7 +238,7 @@ def test_half_a_change_for_a_fresh_card(story: Story, answer: str) -> None:
     failed: list[str] = []
 
     def fate(process: Process, request: Request[Any]) -> str:
-        if request.method == "PUT" and story.now > _pacing.ROTATE_AFTER - 5.0 and not failed:
+        if request.method == "PUT" and story.now > CHANGED_AFTER - 5.0 and not failed:
             failed.append(answer)
             return answer
         return "ok"
@@ -267,7 +266,7 @@ def test_half_a_change_for_a_fresh_card_of_a_job_that_goes_on(story: Story) -> N
 
     def work() -> None:
         story.block(Process(story.world, 0), "night")
-        story.world.sleep(_pacing.ROTATE_AFTER + 10.0)
+        story.world.sleep(CHANGED_AFTER + 10.0)
 
     story.play(work)
     card = story.world.service.cards["night"]
@@ -279,7 +278,7 @@ def test_a_card_that_is_changed_for_a_fresh_one_rings_once(story: Story) -> None
 
     def work() -> None:
         story.block(Process(story.world, 0), "job", alert={"title": "begun", "body": "it begins"})
-        story.world.sleep(_pacing.ROTATE_AFTER + 60.0)
+        story.world.sleep(CHANGED_AFTER + 60.0)
 
     story.play(work)
     assert len([each for each in story.world.service.requests if (each.body or {}).get("alert")]) == 1
@@ -456,7 +455,7 @@ def test_two_keys_and_one_name(story: Story, tmp_path: Path, monkeypatch: pytest
     ended = [each.body["metadata"]["run"] for each in story.world.service.requests if each.method == "DELETE"]
     assert ended == ["older, another"]
     wall = story.world.wall() + 1_000.0  # when every lease is over
-    assert [box.claim(key_fingerprint(key), URL, "nobody", wall, 60.0) for key in (KEY, another)] == [[], []]
+    assert [box.claim(fingerprint(key), URL, "nobody", wall, 60.0) for key in (KEY, another)] == [[], []]
 
 
 # -- what goes once more

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from internals import opened_by
 from stories import Story
 from test_orders_of_answers import owed
-from world import Fate, Process, Row
+from world import CHANGED_AFTER, Fate, Process, Row
 
-from activitysmith_track import Metrics, Push, Steps, _pacing
+from activitysmith_track import Metrics, Push, Steps
 from activitysmith_track.client.requests import Request
 
 
@@ -260,7 +261,7 @@ def test_one_lost_answer_in_a_change_for_a_fresh_card(story: Story) -> None:
     lost: list[int] = []
 
     def fate(process: Process, request: Request[Any]) -> Fate | str:
-        if request.method == "PUT" and story.now > _pacing.ROTATE_AFTER - 1 and not lost:
+        if request.method == "PUT" and story.now > CHANGED_AFTER - 1 and not lost:
             lost.append(1)
             return "lost"
         return "ok"
@@ -269,7 +270,7 @@ def test_one_lost_answer_in_a_change_for_a_fresh_card(story: Story) -> None:
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job")
-        story.world.sleep(_pacing.ROTATE_AFTER + 60)
+        story.world.sleep(CHANGED_AFTER + 60)
         for number in range(10):
             handle.update(subtitle=f"step {number}", important=True)
             story.world.sleep(60)
@@ -284,8 +285,8 @@ def test_a_change_for_a_fresh_card_while_an_older_end_is_under_way(story: Story)
     def work() -> None:
         process = Process(story.world, 0)
         story.block(process, "job")
-        story.world.sleep(_pacing.ROTATE_AFTER - 1.1)
-        activity = next(iter(process.dispatcher.opened))
+        story.world.sleep(CHANGED_AFTER - 1.1)
+        activity = next(iter(opened_by(process.dispatcher)))
         activity.screen.certainty.check_at = story.now + 1.0
         row = Row(owed(story))
         row.owner, row.until, row.begun = "x", story.world.wall() + 100, int(story.world.wall()) + 2
@@ -457,7 +458,7 @@ def test_a_card_that_may_not_be_changed_for_a_fresh_one(story: Story, status: st
 
     def work() -> None:
         handle = story.block(Process(story.world, 0), "job")
-        story.world.sleep(_pacing.ROTATE_AFTER + 60)
+        story.world.sleep(CHANGED_AFTER + 60)
         handle.update(subtitle="new", important=True)
         story.world.sleep(600)
 

@@ -13,18 +13,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import internals
 import pytest
 from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
 from owed import is_drained
 from patience import PATIENCE
 
-from activitysmith_track import _fork
-from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._text import annotate_delay
 from activitysmith_track.delivery import outbox, outbox_file
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
@@ -135,7 +132,7 @@ def test_the_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Where no home can be found, nothing is written to the working directory instead."""
-    monkeypatch.setattr(outbox_file, "_state_directory", lambda: "~/.local/state/x")
+    internals.state_directory(monkeypatch, "~/.local/state/x")
     box = Outbox()
     assert not box.exists()
     assert not box.put([push()])
@@ -160,7 +157,7 @@ def test_accounts_are_kept_apart(box: Outbox) -> None:
 
 def test_the_fingerprint_is_not_the_key(box: Outbox) -> None:
     """A key is told from others by its fingerprint, and stands nowhere in the file."""
-    assert box.put([push(key_fingerprint=key_fingerprint(KEY))])
+    assert box.put([push(key_fingerprint=internals.fingerprint(KEY))])
     assert KEY.encode() not in box.path().read_bytes()
 
 
@@ -426,61 +423,6 @@ def test_marks_are_bounded(box: Outbox) -> None:
         assert base.execute("SELECT count(*) FROM marks").fetchone() == (outbox.KEPT_ENTRIES,)
 
 
-# ----------------------------------------------------------------------------------------------------- late words
-
-
-@pytest.fixture
-def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose clock shows UTC."""
-    if not hasattr(time, "tzset"):  # pragma: no cover  # Windows
-        pytest.skip("the time zone cannot be changed here")
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
-
-
-@pytest.mark.usefixtures("in_utc")
-def test_late_pushes_say_when_it_happened() -> None:
-    """The message ends with the time of the machine's clock and how long ago that was, within its limit."""
-    note = "(happened 14:13, 2 h ago)"
-    body = {"title": "T", "message": "ValueError: x\nAfter 3 min"}
-    assert annotate_delay(body, NOW, NOW + 7200, "push")["message"] == f"ValueError: x\nAfter 3 min\n{note}"
-    assert annotate_delay({"title": "T"}, NOW, NOW + 7200, "push")["message"] == "Happened 14:13, 2 h ago"
-    longest = annotate_delay({"title": "T", "message": "x" * 600}, NOW, NOW + 7200, "push")["message"]
-    assert len(longest) == 600
-    assert longest.endswith(f"x…\n{note}")
-    assert body["message"] == "ValueError: x\nAfter 3 min"
-
-
-@pytest.mark.usefixtures("in_utc")
-@pytest.mark.parametrize("kind", ["end", "keep"])
-def test_late_ends_say_when_it_happened(kind: str) -> None:
-    """The card's subtitle says so, within its limit; an end without a state has no words to add to."""
-    state = {"title": "T", "type": "progress", "percentage": 42, "subtitle": "Failed at 42 %"}
-    told = annotate_delay({"content_state": state}, NOW, NOW + 600, kind)
-    assert told["content_state"] == {**state, "subtitle": "Failed at 42 % (happened 14:13, 10 min ago)"}
-    state["subtitle"] = "y" * 150
-    assert len(annotate_delay({"content_state": state}, NOW, NOW + 600, kind)["content_state"]["subtitle"]) == 150
-    told = annotate_delay({"content_state": {"title": "T"}}, NOW, NOW + 90_000, kind)
-    assert told["content_state"]["subtitle"] == "Happened 14:13, 1 d 1 h ago"
-    assert annotate_delay({}, NOW, NOW + 600, kind) == {}
-
-
-@pytest.mark.parametrize("now", [NOW, NOW + 60, NOW - 5, float("nan"), float("inf")])
-def test_what_is_in_time_says_nothing(now: float) -> None:
-    """Up to a minute, or with a clock that makes no sense, nothing is added."""
-    assert annotate_delay({"title": "T", "message": "M"}, NOW, now, "push") == {"title": "T", "message": "M"}
-
-
-def test_late_bodies_are_sound() -> None:
-    """What is added never makes a body that the service would refuse."""
-    for entry in owed(20, long=True):
-        body = annotate_delay(entry.body, NOW, NOW + 3600, entry.kind)
-        assert check_body("send" if entry.kind == "push" else "end_stream", body) == body
-
-
 # --------------------------------------------------------------------------------------------- what goes wrong
 
 
@@ -518,6 +460,8 @@ def test_a_read_only_file(box: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: 
 FULL = """
 import resource, sys
 from activitysmith_track.delivery.outbox import Outbox
+import internals
+import pytest
 from fuzzing import owed
 box = Outbox(sys.argv[1], clock=lambda: 1790000000.0)
 assert box.put(owed(10))
@@ -572,7 +516,7 @@ def test_a_thread_in_the_way(
     begun, done, put = threading.Event(), threading.Event(), []
 
     def hold() -> None:
-        with outbox_file._alone():
+        with internals.alone_with_the_outbox():
             begun.set()
             assert done.wait(PATIENCE)
 
@@ -593,7 +537,7 @@ def test_a_thread_in_the_way(
 
 def test_a_signal_handler_in_the_middle(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
     """A call that interrupts another one of its thread waits not for that, which would be for ever."""
-    with outbox_file._alone():
+    with internals.alone_with_the_outbox():
         assert not box.put([push()])
     assert "another thread" in caplog.text
     assert box.put([push()])
@@ -625,15 +569,12 @@ def test_another_process_was_quicker(box: Outbox, monkeypatch: pytest.MonkeyPatc
     box.path().parent.mkdir(mode=0o700)
     box.path().write_bytes(b"garbage" * 1000)
     other = Outbox(box.path().parent, clock=lambda: NOW)
-    healing = outbox_file._healing
-    monkeypatch.setattr(
-        outbox_file, "_healing", lambda directory: (os.unlink(box.path()), monkeypatch.undo(), healing(directory))[2]
-    )
+    internals.before_it_heals(monkeypatch, lambda: os.unlink(box.path()))
     assert box.put([push(1)])
     assert other.put([push(2)])
     assert len(claim(box)) == 2
     damaged = os.lstat(tmp := box.path().parent)
-    box._set_aside(box.path(), damaged, ValueError())
+    internals.set_aside(box, damaged)
     assert os.listdir(tmp) == [box.path().name]
 
 
@@ -758,8 +699,7 @@ def test_no_sqlite_at_all(box: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: 
 def test_a_walk_through_a_damaged_file_ends(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite is stopped where it takes more steps than any sound file needs."""
     assert box.put([push()])
-    monkeypatch.setattr(outbox_file, "_MOST_STEPS", 0)
-    monkeypatch.setattr(outbox_file, "_STEPS", 1)
+    internals.stop_sqlite_at_once(monkeypatch)
     assert not box.put([push()])
     monkeypatch.undo()
     assert box.put([push()])
@@ -768,7 +708,7 @@ def test_a_walk_through_a_damaged_file_ends(box: Outbox, monkeypatch: pytest.Mon
 def test_few_kinds_are_told(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
     """Even where every failure has words of its own, the log is not flooded."""
     for number in range(300):
-        box._tell(ValueError(str(number)))
+        internals.tell(box, ValueError(str(number)))
     assert len(caplog.records) == 100
 
 
@@ -778,8 +718,7 @@ def test_few_kinds_are_told(box: Outbox, caplog: pytest.LogCaptureFixture) -> No
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for the disk: thousands of files would take minutes."""
-    pragmas = tuple(pragma.replace("synchronous = FULL", "synchronous = OFF") for pragma in outbox_file._PRAGMAS)
-    monkeypatch.setattr(outbox_file, "_PRAGMAS", pragmas)
+    internals.wait_for_no_disk(monkeypatch)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -946,8 +885,8 @@ def test_a_fork_while_a_thread_is_at_it(box: Outbox, monkeypatch: pytest.MonkeyP
     """A forked child can use the outbox although a thread of its parent was using it."""
     context = multiprocessing.get_context("fork")
     result = context.SimpleQueue()
-    monkeypatch.setattr(_fork.storing, "fork_seconds", 0.01)
-    with outbox_file._alone():
+    internals.storing_keeps_no_fork_waiting(monkeypatch)
+    with internals.alone_with_the_outbox():
         child = context.Process(target=_put_in_child, args=(str(box.path().parent), result))
         child.start()
     assert result.get()

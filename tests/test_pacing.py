@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from internals import time_left
 from pacing_rule import Rule
 
 from activitysmith_track._pacing import CARD_LIFE, DEFAULT_BUDGET, ROTATE_AFTER, Budget, Pacer, Range
@@ -441,7 +442,7 @@ def test_a_job_that_nearly_stopped_has_a_forecast() -> None:
     pace.start(0.0, 0.0)
     pace.progress_at(1.0, 0.5)
     pace.progress_at(1e6, 0.5 + 1e-9)
-    assert pace._time_left(1e6, 0.5) == pytest.approx(1e6 * 1000**0.7)
+    assert time_left(pace, 1e6, 0.5) == pytest.approx(1e6 * 1000**0.7)
 
 
 @pytest.mark.parametrize(("age", "seconds"), [(0, 0.05), (15, 0.05), (60, 0.2), (3000, 10), (9000, 30), (1e6, 30)])

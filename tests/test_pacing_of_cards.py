@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from internals import activity_of, default_account, default_dispatcher, use_up_rate
 
 import activitysmith_track as at
 from activitysmith_track import Budget
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.errors import InvalidRequest, RateLimited
 from activitysmith_track.simulator import Device
@@ -254,14 +254,13 @@ def test_the_most_wrong_screen_goes_first(phone: Phone) -> None:
     with contextlib.ExitStack() as stack:
         handles = [stack.enter_context(at.live_progress(name, key=name, total=100)) for name in names]
         phone.advance(1)
-        account = default_tracker().account()
-        assert account is not None
+        account = default_account()
         account.rate_limited(phone.clock(), RateLimited(429, {}, retry_after=100))
         for handle, done in zip(handles, (20, 80, 40, 60), strict=True):
             handle.advance(done)
         phone.advance(50)
         before = len(phone.requests)
-        account._sent.extend([phone.clock()] * 49)  # the minute has room for one more
+        use_up_rate(account, phone.clock(), 49)  # the minute has room for one more
         phone.advance(51)
         sent = [request.path.rpartition("/")[2] for request in phone.requests[before:]]
         assert sent[0] == "b"
@@ -276,7 +275,7 @@ def test_waiting_cards_are_not_polled() -> None:
     with capture(slots=2) as phone, contextlib.ExitStack() as stack:
         handles = [stack.enter_context(at.live_progress("j", key=f"j{number}", total=9)) for number in range(50)]
         phone.settle()
-        lane = default_tracker().dispatcher.scheduler
+        lane = default_dispatcher().scheduler
         before = lane.ran
         phone.advance(minutes=30)
         assert lane.ran - before < 40  # the phone's own barriers, and a look at each of the running cards
@@ -289,7 +288,7 @@ def test_a_million_changes_of_any_kind_are_few_looks(phone: Phone) -> None:
     """Readings, steps and important updates in a tight loop are looked at when pacing asks, not as they come."""
     with at.live_value("v", key="v") as value, at.live_steps("s", key="s") as steps, at.live_progress("p") as job:
         phone.advance(1)
-        lane = default_tracker().dispatcher.scheduler
+        lane = default_dispatcher().scheduler
         before = lane.ran
         for number in range(20_000):
             value.set(number)
@@ -323,12 +322,13 @@ def test_a_job_that_changes_during_each_look_is_not_looked_at_again_and_again(
         numbers = itertools.count()
 
         def then(handle: Any, change: Any) -> None:
-            monkeypatch.setattr(handle._card, "source", Changing(handle._card.source, lambda: change(next(numbers))))
+            card: Any = activity_of(handle)
+            monkeypatch.setattr(card, "source", Changing(card.source, lambda: change(next(numbers))))
 
         then(value, value.set)
         then(steps, lambda number: steps.step(str(number)))
         phone.advance(1)
-        lane = default_tracker().dispatcher.scheduler
+        lane = default_dispatcher().scheduler
         before = lane.ran
         for number in range(20):
             value.set(-number)
@@ -348,7 +348,7 @@ def test_a_card_that_is_held_back_is_not_looked_at(phone: Phone, why: str) -> No
         with fault:
             value.set(0)
             phone.settle()
-        lane = default_tracker().dispatcher.scheduler
+        lane = default_dispatcher().scheduler
         before = lane.ran
         for number in range(200):
             value.set(number)
@@ -365,9 +365,10 @@ def test_a_transition_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.M
         steps.step("a")
         phone.advance(60)
         names = iter(["b"])
-        changing = Changing(steps._card.source, lambda: [steps.step(name) for name in names])
-        monkeypatch.setattr(steps._card, "source", changing)
-        default_tracker().dispatcher.scheduler.schedule(steps._card, phone.clock())
+        card: Any = activity_of(steps)
+        changing = Changing(card.source, lambda: [steps.step(name) for name in names])
+        monkeypatch.setattr(card, "source", changing)
+        default_dispatcher().scheduler.schedule(card, phone.clock())
         phone.settle()
         assert phone.card("s").current_step == 2
 
@@ -384,7 +385,7 @@ def test_a_first_reading_during_a_look_is_shown(phone: Phone, monkeypatch: pytes
                     value.set(reading)
                 return looked
 
-        monkeypatch.setattr(value._card, "source", Late(value))
+        monkeypatch.setattr(activity_of(value), "source", Late(value))
         value.update(title="other", important=True)
         phone.settle()
         assert phone.card("v").value == 7

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from internals import found_lazily
 from patience import PATIENCE
 
 import activitysmith_track
@@ -66,7 +67,7 @@ def test_all_is_sorted_and_loads() -> None:
 
 def test_homes_agree_with_all() -> None:
     """The lazy loader knows exactly the public names."""
-    assert set(activitysmith_track._HOME_OF) == set(activitysmith_track.__all__)
+    assert found_lazily() == set(activitysmith_track.__all__)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

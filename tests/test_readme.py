@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from internals import default_settings
 from patience import PATIENCE
 
 import activitysmith_track as at
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.blocks.option_table import OPTIONS
 from activitysmith_track.simulator import Simulator
 from activitysmith_track.testing import capture
@@ -35,7 +35,7 @@ LINKS = [
 @pytest.mark.parametrize("name", BLOCKS)
 def test_block_runs(phone: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A reader can paste the block, and nothing of it is refused by the service; a test that it defines passes."""
-    before = vars(default_tracker().settings)
+    before = vars(default_settings())
     defined = {"__name__": "__main__"}
     flush = at.Tracker.flush
     monkeypatch.setattr(at.Tracker, "flush", lambda tracker, timeout=0.0: flush(tracker, max(timeout, PATIENCE)))

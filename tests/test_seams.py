@@ -8,25 +8,24 @@ each line of the code: another thread does what it does there, while the first o
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import itertools
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+import internals
 import pytest
-from internals import locks, waiters
 from jobs import Job
 from patience import PATIENCE, until
 
-from activitysmith_track import Tracker, _inbox, _tracker, blocks
-from activitysmith_track._inbox import Inbox
-from activitysmith_track.blocks.handle import Provider, _adopt
+from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.blocks.outcome import LOOKS, Outcome
 from activitysmith_track.blocks.states import open_children
 from activitysmith_track.client.answers import read_answer
@@ -34,23 +33,11 @@ from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery import (
     account,
     accounts,
-    activity,
-    deliveries,
     departure,
-    dispatcher,
-    echoes,
     end_delivery,
-    end_message,
-    landing,
-    ledger,
-    messages,
-    open_activities,
     outbox_file,
     push_delivery,
-    recovery,
-    scheduler,
     transport,
-    turns,
 )
 from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.echoes import Echoes
@@ -66,7 +53,6 @@ from activitysmith_track.delivery.scheduler import Scheduler, WorkerPool
 from activitysmith_track.delivery.shutdown import Shutdown
 from activitysmith_track.delivery.signals import Signals
 from activitysmith_track.delivery.state import CopyOwner, Life, OnPhone
-from activitysmith_track.delivery.watchdog.line import QueuedFrame
 from activitysmith_track.delivery.watchdog.supervisor import Watchdog
 
 # ---------------------------------------------------------------------------------------------------- what they need
@@ -187,18 +173,14 @@ class Loopless(Runtime):
         return self.service
 
 
-class Bench(Tracker):
+class Bench(internals.TrackerIn):
     """A tracker with a service and an exit of its own."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic, **settings: Any) -> None:
         self.service = Service()
-        self.runtime = Loopless(self.service, now)
-        self.leaves = Shutdown(self.runtime)
+        runtime = Loopless(self.service, now)
         given: dict[str, Any] = {"api_key": "key", "base_url": "http://localhost:1", "outbox": False, **settings}
-        super().__init__(**given)
-
-    def _make_dispatcher(self, exit_timeout: Callable[[], float]) -> Dispatcher:
-        return Dispatcher(exit_timeout, self.runtime, self.leaves)
+        super().__init__(runtime, Shutdown(runtime), **given)
 
     def own_account(self) -> account.Account:
         """Return the account, which is on."""
@@ -230,24 +212,19 @@ def bench() -> Iterator[Bench]:
         yield make()
 
 
-BLOCKS = {str(each) for each in Path(blocks.__path__[0]).glob("*.py")}
-DELIVERIES = deliveries, end_delivery, end_message, messages, push_delivery, recovery
-DISPATCHER = dispatcher, accounts, departure, echoes, ledger, open_activities, turns
-FILES = {*BLOCKS, *(each.__file__ for each in (_inbox, activity, landing, *DELIVERIES, *DISPATCHER, scheduler))}
-
-
 class Meeting:
     """Lets another thread in before one line of what a thread does.
 
     Args:
-        number: of the line, counted from 1 over the modules in `FILES`.
+        number: of the line, counted from 1 over the files.
+        files: whose lines count; by default those in which the user's threads meet the scheduler's.
 
     Attributes:
         happened: False where there is no such line.
     """
 
-    def __init__(self, number: int) -> None:
-        self.number, self.happened = number, False
+    def __init__(self, number: int, files: Set[str] = internals.CODE_OF_MEETINGS) -> None:
+        self.number, self.files, self.happened = number, files, False
 
     def of(self, work: Callable[[], object], other: Callable[[], object], *locks: Any) -> None:
         """Do something, and before the line, on another thread, something else.
@@ -261,7 +238,7 @@ class Meeting:
 
         def trace(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal lines
-            if frame.f_code.co_filename not in FILES:
+            if frame.f_code.co_filename not in self.files:
                 return None
             lines += event == "line"
             if event == "line" and lines == self.number:
@@ -284,17 +261,19 @@ class Meeting:
 
 def is_held(lock: Any) -> bool:
     """Tell whether this thread holds a lock, where that can be told, or whether any does."""
-    return bool(lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked())
+    return bool(lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked())  # noqa: SLF001
 
 
 MUST_WAIT = threading.Lock()  # for meetings in which the other thread may have to wait for this one in any case
 MUST_WAIT.acquire()
 
 
-def at_each_line(attempt: Callable[[Meeting], None], least: int) -> None:
+def at_each_line(
+    attempt: Callable[[Meeting], None], least: int, files: Set[str] = internals.CODE_OF_MEETINGS
+) -> None:
     """Try something with a meeting at each of its lines, of which there are so many at least."""
     for number in itertools.count(1):
-        meeting = Meeting(number)
+        meeting = Meeting(number, files)
         try:
             attempt(meeting)
         except AssertionError as error:
@@ -324,11 +303,17 @@ def test_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     slow(departure, "importing")  # of what handles signals
     for _ in range(5):
         with benches() as make:
-            monkeypatch.setattr(_tracker, "_default", {})
-            monkeypatch.setattr(_tracker, "CoreTracker", make)
-            first(_tracker.default_tracker)
-            first(lambda: _tracker.default_tracker().account())
-            first(lambda: _tracker.default_tracker().dispatcher.departure.signals)
+            default_tracker = internals.without_default_tracker(monkeypatch, make)
+            first(default_tracker)
+            first(default_tracker().account)
+            first(functools.partial(getattr, default_tracker().dispatcher.departure, "signals"))
+
+
+def shown_by(handle: Any) -> dict[str, Any]:
+    """Return the state of its card that a block would be shown with now."""
+    looked = Provider(handle).snapshot()
+    assert looked is not None
+    return dict(looked.body["content_state"])
 
 
 def test_counts(bench: Bench) -> None:
@@ -348,11 +333,12 @@ def test_each_line_at_which_two_threads_show_something(steady: None, bench: Benc
                 meeting.of(
                     lambda: (progress.update(title="x"), metrics.set({"x": 1}), steps.advance()),
                     lambda: (progress.update(color="green"), metrics.set({"y": 1}), steps.advance()),
-                    *locks(bench.dispatcher),
+                    *internals.locks_of(bench.dispatcher),
                 )
                 if meeting.happened:
-                    assert progress._custom.keys() == {"title", "color"}
-                    assert metrics._builder.numbers(metrics) == {"x": 1, "y": 1}
+                    shown = shown_by(progress)
+                    assert (shown["title"], shown["color"]) == ("x", "green")
+                    assert shown_by(metrics)["metrics"] == [{"label": label, "value": 1} for label in "xy"]
                     assert steps.current_step == 2
 
     at_each_line(attempt, least=50)
@@ -364,9 +350,7 @@ def test_readings(bench: Bench) -> None:
         with bench.live_metrics("full") as metrics:
             readings = [{f"{label}{number}": 1 for number in range(3)} for label in "abcd"]
             together(*[functools.partial(metrics.set, each) for each in readings])
-            state = metrics._builder.running(metrics)
-            assert state is not None
-            assert len(state["metrics"]) == 8
+            assert len(shown_by(metrics)["metrics"]) == 8
 
 
 def test_steps(bench: Bench) -> None:
@@ -386,7 +370,8 @@ def test_a_block_ends_once(bench: Bench) -> None:
         ends = [handle.finish, handle.fail, handle.cancel, lambda: bench.dispatcher.departure.end_open("Stopped")]
         together(*ends)
         assert bench.flush(PATIENCE)
-        card, outcome, pushes = handle._card, handle.outcome, bench.service.count("POST") - pushed
+        card, outcome = internals.activity_of(handle), handle.outcome
+        pushes = bench.service.count("POST") - pushed
         assert card is not None
         assert card.end_delivery is not None
         assert outcome is not None
@@ -407,7 +392,7 @@ def test_each_line_at_which_another_thread_ends_a_block(steady: None, way: str) 
             served.hand_in = lambda task: (handed.append(task), hand_in(task))  # type: ignore[method-assign]
             handle = bench.live_progress("job")
             use = lambda: (handle.__enter__(), handle.__exit__(None, None, None))  # noqa: E731
-            meeting.of(use, handle.fail if way == "fail" else served.departure.end_open, *locks(served))
+            meeting.of(use, handle.fail if way == "fail" else served.departure.end_open, *internals.locks_of(served))
             assert handle.outcome is not None
             ends = {each for each in handed if isinstance(each, end_delivery.EndDelivery)}
             colors = [end.message.state.body["content_state"]["color"] for end in ends]
@@ -438,8 +423,9 @@ def test_the_same_key_at_once(bench: Bench) -> None:
 
     def use(number: int) -> None:
         with bench.live_progress("job", key="job") as handle:
-            assert handle._card is not None
-            keys.append(handle._card.stream_key)
+            card = internals.activity_of(handle)
+            assert card is not None
+            keys.append(card.stream_key)
             inside.wait()
             assert len(set(keys[-4:])) == 4
             inside.wait()
@@ -454,18 +440,19 @@ def test_the_same_key_at_once(bench: Bench) -> None:
 def test_inner_blocks(bench: Bench) -> None:
     """Threads open and close blocks inside one, while the scheduler reads what runs there."""
     with bench.live_progress("outer") as outer:
-        stop = Stop()
+        stop, seen = Stop(), list[int]()
 
         def inner(number: int) -> None:
-            child = bench.live_progress(f"inner-{number}")
-            child.begin()
-            child._card, child._parent = None, outer
-            _adopt(outer, child)
-            child.finish()
+            with bench.live_progress(f"inner-{number}"):
+                seen.append(len(open_children(outer)))
 
-        together(*stop.after(*[times(100, inner)] * 3), stop.repeat(Provider(outer).snapshot))
+        inside = [contextvars.copy_context() for _ in range(3)]  # the block is around them, in each of the threads
+        works = [functools.partial(each.run, times(100, inner)) for each in inside]
+        together(*stop.after(*works), stop.repeat(Provider(outer).snapshot))
+        assert min(seen) >= 1
         assert open_children(outer) == []
-        assert not outer._children
+        assert internals.inner_blocks_of(outer) == []
+        assert len(bench.own_account().activities) == 1
 
 
 # --------------------------------------------------------------------------------- the user's threads, the scheduler
@@ -478,7 +465,6 @@ def test_each_line_at_which_another_thread_tells_the_same(
     """It stands in the log once."""
     module = sys.modules[Runtime.__module__] if kind == "runtime" else outbox_file
     said: list[str] = []
-    monkeypatch.setattr(sys.modules[__name__], "FILES", {module.__file__})
     monkeypatch.setattr(module.logger, "warning", lambda message, *details: said.append(message))
 
     def attempt(meeting: Meeting) -> None:
@@ -487,14 +473,14 @@ def test_each_line_at_which_another_thread_tells_the_same(
         meeting.of(lambda: tell("this", "told"), lambda: tell("this", "told"))
         assert said == ["told"]
 
-    at_each_line(attempt, least=3)
+    at_each_line(attempt, least=3, files={str(module.__file__)})
 
 
 def test_each_line_at_which_something_is_put_into_an_inbox(steady: None) -> None:
     """Its reader is woken, also where it has looked in vain in the middle of that."""
 
     def attempt(meeting: Meeting) -> None:
-        inbox: Inbox[int] = Inbox()
+        inbox: Any = internals.new_inbox()
         meeting.of(lambda: inbox.put(1), inbox.get, MUST_WAIT)
 
     at_each_line(attempt, least=2)
@@ -514,7 +500,7 @@ class Still:
 
     def __init__(self, make: Callable[..., Bench], patch: pytest.MonkeyPatch, **settings: Any) -> None:
         patch.setattr(Scheduler, "start", lambda scheduler: True)
-        patch.setattr(WorkerPool, "_start", lambda pool: False)  # then a job is done where it is handed out
+        internals.without_workers(patch)  # so that a job is done where it is handed out
         self.now = 100.0
         self.tracker = make(now=lambda: self.now, **settings)
         self.lane = self.tracker.dispatcher.scheduler
@@ -526,7 +512,7 @@ class Still:
             self.lane.take_in()
             self.lane.run_due()
             wait = self.lane.seconds_until_due()
-            if not self.lane._inbox.empty():
+            if not internals.is_idle(self.lane):
                 continue  # its thread would not have slept
             if wait is None or self.now + wait > until:
                 break
@@ -589,14 +575,14 @@ def test_each_line_at_which_something_is_settled(steady: None, bench: Bench) -> 
     served, owed = bench.dispatcher, Task()
 
     def attempt(meeting: Meeting) -> None:
-        served.ledger.owe(owed)
+        internals.owe(served, owed)
 
         def settle() -> None:
-            assert soon(lambda: len(waiters(served)) == 4)
+            assert soon(lambda: internals.waiting_for(served) == 4)
             meeting.of(lambda: served.settle(owed), lambda: time.sleep(0.005))  # in which who is woken may go on
 
         together(*[lambda: served.wait(PATIENCE)] * 4, settle)
-        assert not waiters(served)
+        assert internals.waiting_for(served) == 0
 
     at_each_line(attempt, least=4)
 
@@ -614,7 +600,7 @@ def test_flush_hears_of_everything(bench: Bench) -> None:
     assert bench.flush(PATIENCE)
     assert bench.service.count("POST") == 40
     assert bench.dispatcher.is_idle
-    assert not waiters(bench.dispatcher)
+    assert internals.waiting_for(bench.dispatcher) == 0
 
 
 def test_each_line_at_which_a_card_appears(steady: None) -> None:
@@ -625,7 +611,7 @@ def test_each_line_at_which_a_card_appears(steady: None) -> None:
             bench, gate = make(), threading.Event()
             bench.service.before = lambda request: gate.wait(PATIENCE)
             with bench.live_progress("job") as progress:
-                card: Any = progress._card
+                card: Any = internals.activity_of(progress)
                 assert until(lambda: card.life is Life.STARTING)
 
                 def appear() -> None:
@@ -647,8 +633,8 @@ def test_each_line_at_which_an_end_is_replaced(steady: None) -> None:
             bench = make()
             with bench.live_progress("job") as progress:
                 assert bench.flush(PATIENCE)
-                card: Any = progress._card
-                state = progress._builder.final(progress, Outcome("done", "job", "job", 1.0))
+                card: Any = internals.activity_of(progress)
+                state = internals.end_state(progress, Outcome("done", "job", "job", 1.0))
                 card.end(state._replace(not_before=bench.dispatcher.clock() + PATIENCE))
             end = card.end_delivery
 
@@ -702,9 +688,11 @@ def test_each_line_at_which_a_push_is_taken_over(steady: None, bench: Bench) -> 
         served.echoes = Echoes(served.runtime)
         push = Push(served, own, {"title": "x"}, at_least_once=True)
         push.failure = "mark", 1
-        served.echoes.note(push)
-        meeting.of(lambda: push.run(served.clock()), lambda: served.take_over("mark", 0), *locks(served))
-        assert push.was_withdrawn is (push._job is None)
+        with internals.held_back(served, push):
+            meeting.of(
+                lambda: push.run(served.clock()), lambda: served.take_over("mark", 0), *internals.locks_of(served)
+            )
+            assert push.was_withdrawn is not internals.is_on_its_way(push)
 
     at_each_line(attempt, least=20)
 
@@ -760,9 +748,8 @@ def test_a_scheduler_starts_once(lanes: Callable[[], Scheduler]) -> None:
     """However many threads hand in the first task, one thread runs all of them."""
 
     def attempt() -> None:
-        lane, tasks, served = lanes(), [Task() for _ in range(4)], list[int]()
-        serve = lane._serve
-        lane._serve = lambda: (served.append(1), serve())  # type: ignore[method-assign]
+        lane, tasks = lanes(), [Task() for _ in range(4)]
+        served = internals.count_threads_of(lane)
         together(*[functools.partial(hand_in, lane, task) for task in tasks])
         assert until(lambda: all(each.is_done for each in tasks))
         assert served == [1]
@@ -787,7 +774,7 @@ def test_each_line_at_which_a_scheduler_is_stopped(steady: None, lanes: Callable
             lane.join(PATIENCE)
             left.extend(each for each in set(threading.enumerate()) - before if each.name == "activitysmith-seams")
 
-        meeting.of(lane.start, stop, lane._starting)
+        meeting.of(lane.start, stop, internals.start_lock_of(lane))
         assert left == []
 
     at_each_line(attempt, least=5)
@@ -901,7 +888,7 @@ def test_each_line_at_which_a_tracker_closes(steady: None) -> None:
             handle.begin()
             assert bench.flush(PATIENCE)
             served = bench.dispatcher
-            meeting.of(handle.fail, bench.close, *locks(served))
+            meeting.of(handle.fail, bench.close, *internals.locks_of(served))
             served.wait(PATIENCE)
             served.close(PATIENCE)
             assert handle.outcome is not None
@@ -918,7 +905,7 @@ def test_each_line_at_which_a_tracker_closes_while_a_block_opens(steady: None) -
         with benches() as make:
             bench = make(exit_timeout=PATIENCE)
             handle = bench.live_progress("job")
-            meeting.of(handle.begin, bench.close, *locks(bench.dispatcher))
+            meeting.of(handle.begin, bench.close, *internals.locks_of(bench.dispatcher))
             bench.dispatcher.close(PATIENCE)
             if meeting.happened:  # else it was not closed
                 assert bench.service.count("PUT") == bench.service.count("DELETE")
@@ -935,7 +922,7 @@ def test_what_is_settled_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(home, name, lambda what: (done.append((name, is_owed())), act(what)))
 
     def is_owed() -> bool:
-        return any(isinstance(each, end_delivery.EndDelivery) for each in served.ledger.owed)
+        return any(isinstance(each, end_delivery.EndDelivery) for each in internals.owed_by(served))
 
     watch(served.turns, "release")
     watch(served.persistence.guard, "disarm")
@@ -1026,8 +1013,8 @@ def test_what_is_opened_while_a_signal_ends_the_rest(bench: Bench) -> None:
 
     bench.service.before = before
     with bench.live_progress("first") as first:
-        assert first._card is not None
-        assert until(lambda: first._card is not None and first._card.on_phone is OnPhone.YES)
+        card: Any = internals.activity_of(first)
+        assert until(lambda: card.on_phone is OnPhone.YES)
         bench.configure(exit_timeout=PATIENCE)
         bench.dispatcher.stop("Stopped: SIGTERM")
         assert opened[0].outcome.kind == "stopped"
@@ -1050,9 +1037,9 @@ def test_dispatchers_come_and_go_while_the_exit_looks() -> None:
 def test_signals_count_what_is_tracked() -> None:
     """Threads begin and end blocks at the same time, and each is counted."""
     signals = Signals(lambda words: None, ())
-    signals._tracked = 10**6
+    internals.begin_at(signals, 10**6)
     together(*[times(10_000, lambda _: (signals.acquire(), signals.release()))] * 4)
-    assert signals._tracked == 10**6
+    assert internals.tracked_by(signals) == 10**6
 
 
 # ------------------------------------------------------------------------------------ the watchdog's thread, the disk
@@ -1061,10 +1048,10 @@ def test_signals_count_what_is_tracked() -> None:
 def test_a_watchdog_is_told_and_asked_at_once() -> None:
     """The exit asks what a watchdog that was given up had to guard, while its thread takes in what it was told."""
     dog, stop = Watchdog(), Stop()
-    dog._over = True
+    tell = internals.give_up(dog)
 
     def note(number: int) -> None:
-        dog._note(QueuedFrame(("account", number % 400), b"", number % 1_000 < 700))
+        tell(("account", number % 400), b"", number % 1_000 < 700)
 
     together(*stop.after(times(10_000, note)), *[stop.repeat(lambda: dog.begin_close(0.0)(0.0))] * 2)
 
@@ -1082,7 +1069,7 @@ def test_a_lease_is_not_taken_while_the_process_leaves(tmp_path: Path, way: str)
         assert box.put([Entry("end", fingerprint, own.key.base_url, body, runtime.wall(), "job")])
 
         def leave() -> None:
-            assert soon(lambda: outbox_file._busy or persistence.leases.ids)
+            assert soon(lambda: internals.is_at_the_disk(persistence))
             leave_all([part(persistence, list, 0.0)], 0.0, runtime)
 
         take = persistence.claim if way == "claim" else functools.partial(persistence.held.hold, stream_key="job")

@@ -11,20 +11,20 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import internals
 import pytest
-from internals import waiters
 from jobs import Job
 from patience import PATIENCE, PatientSimulator, until
 
 import activitysmith_track as at
-from activitysmith_track import Tracker, _fork, _tracker
-from activitysmith_track._tracker import CoreTracker
+from activitysmith_track import Tracker
 from activitysmith_track.client import retry
 from activitysmith_track.delivery.account import Account
+from activitysmith_track.delivery.interpreter import Interpreter
 from activitysmith_track.delivery.parting import part
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
@@ -275,10 +275,18 @@ class Waiter:
         assert timeout >= 0
 
 
+class Unheard(Interpreter):
+    """An interpreter that calls no exit handler of ours."""
+
+    def call_at_exit(self, handler: Callable[[], None]) -> bool:
+        return False
+
+
 def exit_of(clock: list[float], *dispatchers: Waiter) -> Shutdown:
     """Return an exit with these dispatchers, which is not registered."""
-    made = Shutdown(Runtime(lambda: clock[0]))
-    made._is_registered = True
+    runtime = Runtime(lambda: clock[0])
+    runtime.interpreter = Unheard()
+    made = Shutdown(runtime)
     for each in dispatchers:
         made.add(each)  # type: ignore[arg-type]
     return made
@@ -288,8 +296,7 @@ def exit_of(clock: list[float], *dispatchers: Waiter) -> Shutdown:
 def open_gates() -> Iterator[None]:
     """No gate stays shut after a test."""
     yield
-    _fork.imports.open()
-    _fork.certificates.open()
+    internals.open_gates()
 
 
 @pytest.mark.parametrize("runs", [True, False])
@@ -381,8 +388,8 @@ def test_ctrl_c_ends_the_wait_of_all() -> None:
     first.wait = interrupted  # type: ignore[method-assign]
     exit_of(clock, first, second).at_exit()
     assert clock[0] == 100.0
-    assert first.persistence.leases.is_closed
-    assert second.persistence.leases.is_closed
+    assert internals.has_left(first.persistence)
+    assert internals.has_left(second.persistence)
 
 
 # ---------------------------------------------------------------------------------------------------- the gates
@@ -390,7 +397,12 @@ def test_ctrl_c_ends_the_wait_of_all() -> None:
 
 def ours(work: Any) -> threading.Thread:
     """Start a thread of the library's own."""
-    thread = threading.Thread(target=lambda: (_fork.is_ours(), work()), daemon=True)
+
+    def run() -> None:
+        with internals.on_own_thread():
+            work()
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread
 
@@ -398,21 +410,21 @@ def ours(work: Any) -> threading.Thread:
 def test_who_waits_at_a_gate_holds_no_lock() -> None:
     """A client that is to be made after the exit was here keeps nobody from importing something meanwhile."""
     account = Account("key", "https://service.example/api", Runtime())
-    _fork.certificates.shut(0.0)
-    thread = ours(account._transport._connect)
-    assert until(lambda: _fork.certificates._changed._waiters)  # type: ignore[attr-defined]
-    assert _fork.loading.lock.acquire(timeout=PATIENCE)
-    _fork.loading.lock.release()
-    assert account._transport._connections is None
-    _fork.certificates.open()
+    internals.certificates.shut(0.0)
+    thread = ours(lambda: internals.connect(account))
+    assert until(lambda: internals.somebody_waits_at(internals.certificates))
+    assert internals.import_lock().acquire(timeout=PATIENCE)
+    internals.import_lock().release()
+    assert internals.connections_of(account) is None
+    internals.certificates.open()
     thread.join(PATIENCE)
-    assert account._transport._connections is not None
+    assert internals.connections_of(account) is not None
     account.close()
 
 
 def test_a_gate_is_shut_when_everybody_has_left() -> None:
     """The exit waits for who is inside, at most so long; others than the library's own threads pass at any time."""
-    gate, inside, leaves = _fork.Gate(), threading.Event(), threading.Event()
+    gate, inside, leaves = internals.new_gate(), threading.Event(), threading.Event()
     passed: list[str] = []
 
     def stay() -> None:
@@ -431,7 +443,7 @@ def test_a_gate_is_shut_when_everybody_has_left() -> None:
     with gate:
         passed.append("another's")
     late = ours(lambda: passed.append("late") if gate.__enter__() is None else None)
-    assert until(lambda: gate._changed._waiters)  # type: ignore[attr-defined]
+    assert until(lambda: internals.somebody_waits_at(gate))
     assert passed == ["inside", "another's"]
     gate.open()
     for each in (thread, late):
@@ -444,22 +456,20 @@ def test_a_gate_is_shut_when_everybody_has_left() -> None:
 
 def test_there_is_one_default_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads that ask for it first, at the same time, get the same one."""
-    monkeypatch.setattr(_tracker, "_default", {})
-    barrier, made = threading.Barrier(2, timeout=PATIENCE), list[CoreTracker]()
-    init = CoreTracker.__init__
+    barrier, made = threading.Barrier(2, timeout=PATIENCE), list[Tracker]()
 
-    def slow(self: CoreTracker, **settings: Any) -> None:
+    def slow() -> Tracker:
         barrier.wait()
-        init(self, **settings)
+        return Tracker()
 
-    monkeypatch.setattr(CoreTracker, "__init__", slow)
-    threads = [threading.Thread(target=lambda: made.append(_tracker.default_tracker())) for _ in range(2)]
+    default_tracker = internals.without_default_tracker(monkeypatch, slow)
+    threads = [threading.Thread(target=lambda: made.append(default_tracker())) for _ in range(2)]
     for each in threads:
         each.start()
     for each in threads:
         each.join(PATIENCE)
     assert len(made) == 2
-    assert made[0] is made[1] is _tracker.default_tracker()
+    assert made[0] is made[1] is default_tracker()
 
 
 def own_threads() -> set[threading.Thread]:
@@ -486,7 +496,7 @@ def use_and_let_go(sim: Simulator, end: str) -> None:
     with Tracker(**settings) as first, first.live_progress("warm up"):
         pass
     gc.collect()
-    threads, files, handlers = own_threads(), descriptors(), atexit._ncallbacks()  # type: ignore[attr-defined]
+    threads, files, handlers = own_threads(), descriptors(), atexit._ncallbacks()  # type: ignore[attr-defined]  # noqa: SLF001
     for number in range(10):
         tracker = Tracker(**settings)
         with tracker.live_progress(f"job-{number}") as progress:
@@ -499,7 +509,7 @@ def use_and_let_go(sim: Simulator, end: str) -> None:
         del tracker, progress
     assert until(lambda: gc.collect() is not None and own_threads() <= threads)
     assert until(lambda: gc.collect() is not None and descriptors() <= files)
-    assert atexit._ncallbacks() == handlers  # type: ignore[attr-defined]
+    assert atexit._ncallbacks() == handlers  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def test_a_tracker_that_is_dropped_delivers_what_it_owes(sim: Simulator) -> None:
@@ -574,7 +584,7 @@ def test_who_waits_while_a_tracker_is_closed(sim: Simulator) -> None:
             pass
         thread = threading.Thread(target=lambda: answers.append(tracker.flush(PATIENCE)))
         thread.start()
-        assert until(lambda: waiters(tracker.dispatcher))
+        assert until(lambda: internals.waiting_for(tracker.dispatcher))
         assert not tracker.close(0.1)
         assert not tracker.close(0.1)
         thread.join(PATIENCE)
@@ -588,8 +598,7 @@ def test_a_client_that_was_closed_is_made_anew(sim: Simulator) -> None:
             assert tracker.flush(PATIENCE)
             account = tracker.account()
             assert account is not None
-            assert account._transport._connections is not None
-            account._transport._connections.client.close()
+            internals.connections_of(account).close()
         assert tracker.flush(PATIENCE)
     assert sim.cards["job"].color == "green"
     assert retry.is_transient(RuntimeError("Cannot send a request, as the client has been closed."))

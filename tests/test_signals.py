@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import internals
 import pytest
 from patience import PATIENCE
 
-from activitysmith_track.delivery.signals import Signals, _begin_anew_in_child, _hold_before_fork, _let_go
+from activitysmith_track.delivery.signals import Signals
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this platform has no such signals")
 
@@ -402,7 +403,7 @@ def test_the_default_is_raised_again_in_this_process(monkeypatch: pytest.MonkeyP
         handler = signal.getsignal(signal.SIGHUP)
         assert callable(handler)
         handler(signal.SIGHUP, None)
-        _begin_anew_in_child()
+        internals.signals_in_child()
         signal.signal(signal.SIGHUP, handler)
         handler(signal.SIGHUP, None)
         handler(signal.SIGHUP, None)
@@ -418,11 +419,11 @@ def test_a_fork_in_the_middle_of_a_fork_unblocks_what_it_blocked() -> None:
     signals = Signals(lambda _: None, (signal.SIGHUP,))
     try:
         signals.acquire()
-        _hold_before_fork()
-        _hold_before_fork()
-        _let_go()
+        internals.signals_before_fork()
+        internals.signals_before_fork()
+        internals.signals_after_fork()
         assert signal.SIGHUP in signal.pthread_sigmask(0, ())
-        _let_go()
+        internals.signals_after_fork()
         assert signal.pthread_sigmask(0, ()) == before_mask
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before_mask)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import surroundings
+from internals import clocks_of, default_dispatcher
 from patience import CLOCK, PATIENCE, standing_clock
 
 import activitysmith_track
-from activitysmith_track._tracker import default_tracker
 
 pytest_plugins = ["pytester"]
 
@@ -123,10 +123,9 @@ def test_the_working_tree_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_is_one_clock() -> None:
     """Whatever of the library tells the time stands while the clock stands, and goes on from there."""
-    dispatcher = default_tracker().dispatcher
     with standing_clock() as clock:
         before = clock()
-        clocks = [dispatcher.clock, dispatcher.scheduler._clock, dispatcher.sampling._clock, dispatcher.runtime.now]
+        clocks = clocks_of(default_dispatcher())
         assert {each() for each in clocks} == {before}
         clock.advance(60)
         assert {each() for each in clocks} == {before + 60}

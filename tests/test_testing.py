@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from internals import default_dispatcher, default_settings
 from patience import PATIENCE
 
 from activitysmith_track import (
@@ -22,7 +23,6 @@ from activitysmith_track import (
     notify,
     track,
 )
-from activitysmith_track._tracker import default_tracker
 from activitysmith_track.simulator import Device
 from activitysmith_track.testing import Phone, capture
 
@@ -135,13 +135,13 @@ def test_messages(phone: Phone) -> None:
 def test_it_is_on_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CI that turns the library off does not turn off its tests, and everything is as it was afterwards."""
     monkeypatch.setenv("ACTIVITYSMITH_TRACK", "off")
-    tracker, dispatcher, settings = default_tracker(), default_tracker().dispatcher, default_tracker().settings
+    dispatcher, settings = default_dispatcher(), default_settings()
     before = set(threading.enumerate())
     with capture() as phone:
         for _ in track([1], "loop"):
             pass
         assert phone.card("loop").color == "green"
-    assert (tracker.dispatcher, tracker.settings) == (dispatcher, settings)
+    assert (default_dispatcher(), default_settings()) == (dispatcher, settings)
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
     assert set(threading.enumerate()) <= before
@@ -149,14 +149,13 @@ def test_it_is_on_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_a_test_configures_outlives_capture_and_nothing_else_does() -> None:
     """`configure` inside `capture` leaves neither the simulator's key nor its address behind."""
-    tracker = default_tracker()
-    before, dispatcher = tracker.settings, tracker.dispatcher
+    before, dispatcher = default_settings(), default_dispatcher()
     with capture() as phone:
         configure(tags=["new"])
         with live_progress("job"):
             pass
         assert (phone.requests[-1].body or {})["tags"] == ["new"]
-    assert (tracker.settings, tracker.dispatcher) == (dataclasses.replace(before, tags=["new"]), dispatcher)
+    assert (default_settings(), default_dispatcher()) == (dataclasses.replace(before, tags=["new"]), dispatcher)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -226,5 +225,5 @@ def test_the_plugin(pytester: pytest.Pytester) -> None:
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     for name in set(os.environ) - set(environment):
-        pytester._monkeypatch.delenv(name)
+        pytester._monkeypatch.delenv(name)  # noqa: SLF001
     pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=1)

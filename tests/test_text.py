@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
+from fuzzing import NOW, owed
 
 from activitysmith_track._text import annotate_delay, format_duration, host, shorten
+from activitysmith_track.payloads import check_body
 
 
 def test_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +79,9 @@ def test_an_end_that_is_late_says_so(kind: str) -> None:
     }
     assert body["content_state"] == {"title": "t", "subtitle": "Done", "percentage": 100}
     assert annotate_delay({"action": "x"}, HAPPENED, HAPPENED + 90, kind) == {"action": "x"}
+    assert annotate_delay({}, HAPPENED, HAPPENED + 90, kind) == {}
+    told = annotate_delay({"content_state": {"title": "t"}}, HAPPENED, HAPPENED + 90_000, kind)
+    assert told == {"content_state": {"title": "t", "subtitle": f"Happened {CLOCK}, 1 d 1 h ago"}}
 
 
 @pytest.mark.parametrize(("kind", "longest"), [("push", 600), ("end", 150)])
@@ -91,9 +96,23 @@ def test_what_is_late_has_room_to_say_so(kind: str, longest: int) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "is_late"),
-    [(-5.0, False), (0.0, False), (60.0, False), (60.5, True), (1e9 - 1, True), (1e9, False), (2e9, False)],
+    [
+        *((-5.0, False), (0.0, False), (60.0, False), (60.5, True), (1e9 - 1, True), (1e9, False), (2e9, False)),
+        *((float("nan"), False), (float("inf"), False), (float("-inf"), False), (1e300, False), (-1e300, False)),
+    ],
 )
-def test_what_counts_as_late(seconds: float, is_late: bool) -> None:
+@pytest.mark.parametrize("kind", ["push", "end", "keep"])
+def test_what_counts_as_late(kind: str, seconds: float, is_late: bool) -> None:
     """Less than a minute is not late, and decades are no delay but a clock that was wrong."""
-    told = annotate_delay({"message": "x"}, HAPPENED, HAPPENED + seconds, "push")
-    assert ("happened" in told["message"]) == is_late
+    body = {"title": "t", "message": "x"} if kind == "push" else {"content_state": {"title": "t", "subtitle": "x"}}
+    for happened, now in ((HAPPENED, HAPPENED + seconds), (HAPPENED - seconds, HAPPENED)):
+        told = annotate_delay(body, happened, now, kind)
+        assert (told != body) == is_late
+        assert ("(happened " in str(told)) == is_late
+
+
+def test_what_is_late_is_sound() -> None:
+    """What is added never makes a body that the service would refuse."""
+    for entry in owed(20, long=True):
+        body = annotate_delay(entry.body, NOW, NOW + 3600, entry.kind)
+        assert check_body("send" if entry.kind == "push" else "end_stream", body) == body

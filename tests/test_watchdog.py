@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import random
-import select
 import signal
 import subprocess
 import sys
@@ -18,14 +17,14 @@ from types import TracebackType
 from typing import Any
 from unittest import mock
 
+import internals
 import pytest
+from internals import fingerprint, is_full, line_to
 from owed import Owed, is_drained, leave
 from patience import PATIENCE, is_gone, until
-from watched import END, PUSH, QUICK, Start, linux, red
+from watched import CRASH_REASON, END, PUSH, QUICK, Start, linux, red
 
 from activitysmith_track import InvalidRequest
-from activitysmith_track._endpoint import key_fingerprint
-from activitysmith_track._text import CRASH_REASON, annotate_delay
 from activitysmith_track.client.requests import owed_request
 from activitysmith_track.delivery.account import Account
 from activitysmith_track.delivery.entries import Entry
@@ -33,7 +32,7 @@ from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
-from activitysmith_track.delivery.watchdog import job_record, pids, protocol, successor, supervisor
+from activitysmith_track.delivery.watchdog import job_record, pids, protocol, supervisor
 from activitysmith_track.delivery.watchdog import line as lines
 from activitysmith_track.delivery.watchdog.job_record import JobRecord
 from activitysmith_track.delivery.watchdog.job_record import Owed as Request
@@ -434,7 +433,7 @@ def test_it_cannot_be_started(caplog: pytest.LogCaptureFixture, python: str, wor
 
 def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that does not leave at once is not waited for, and leaves no child behind."""
-    monkeypatch.setattr(lines, "_LEAVE", "while :; do :; done")
+    internals.shell_hangs(monkeypatch)
     dog = Watchdog(QUICK._replace(start=0.2))
     assert not dog.start(PATIENCE)
     assert "could not be started" in caplog.text
@@ -526,8 +525,9 @@ class Pipes:
 
     def __init__(self) -> None:
         self.reads, self.writes = os.pipe()
-        self.listens, told = os.pipe()
-        self.process = WatchdogProcess(self.reads, os.open(os.devnull, os.O_RDWR), told)
+        self.listens, self.told = os.pipe()
+        self.lent = os.open(os.devnull, os.O_RDWR)
+        self.process = WatchdogProcess(self.reads, self.lent, self.told)
         self.thread = threading.Thread(target=self.process.wait, daemon=True)
 
     def __enter__(self) -> Pipes:
@@ -549,7 +549,7 @@ class Pipes:
         os.close(self.writes)
         self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
-        for each in (self.reads, self.listens, self.process._lent, self.process._listener):
+        for each in (self.reads, self.listens, self.lent, self.told):
             os.close(each)
 
 
@@ -630,16 +630,17 @@ def test_a_job_whose_pidfd_tells() -> None:
     child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
     pidfd = os.pidfd_open(child.pid)
     with Pipes() as pipes:
-        os.dup2(pidfd, pipes.process._lent)
+        os.dup2(pidfd, pipes.lent)
         pipes.hello(pidfd=True)
         pipes.send(encode("account", id=7, api_key="k", base_url="u"))
         child.communicate(timeout=PATIENCE)
         pipes.thread.join(PATIENCE)
         assert not pipes.thread.is_alive()
     os.close(pidfd)
-    assert 7 in pipes.process.record._accounts
-    assert pipes.process._pidfd is not None
-    os.close(pipes.process._pidfd)
+    assert 7 in internals.accounts_of(pipes.process.record)
+    heard_by = internals.pidfd_of(pipes.process)
+    assert heard_by is not None
+    os.close(heard_by)
 
 
 def test_a_guard_that_is_told_to_leave(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -674,7 +675,7 @@ def test_what_is_given_up_is_left_in_the_outbox(sim: Simulator, tmp_path: Path) 
         for thread in set(threading.enumerate()) - before:
             thread.join(PATIENCE)
     box = Outbox(tmp_path / "box")
-    entries = box.claim(key_fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)
+    entries = box.claim(fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)
     assert sorted(entry.kind for entry in entries) == ["end", "keep", "push"]
     assert all(sim.api_key.encode() not in path.read_bytes() for path in (tmp_path / "box").iterdir())
 
@@ -707,9 +708,7 @@ def test_nothing_is_taken_again_after_the_end(
     closing.join(PATIENCE)
     assert persistence.begin(owed) is Hold.OTHERS
     box = Outbox(tmp_path / "box")
-    assert "end" in [
-        entry.kind for entry in box.claim(key_fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)
-    ]
+    assert "end" in [entry.kind for entry in box.claim(fingerprint(sim.api_key), sim.base_url, "me", time.time(), 60)]
 
 
 def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> None:
@@ -732,10 +731,9 @@ def test_an_update_that_is_carried_out_late(sim: Simulator, tmp_path: Path) -> N
 def test_what_the_job_had_in_the_outbox_is_taken_over(sim: Simulator, tmp_path: Path) -> None:
     """What is gone from there by then stays gone, and what others have there stays theirs."""
     box = Outbox(tmp_path / "box")
-    fingerprint, base_url = key_fingerprint(sim.api_key), sim.base_url
     own = {
-        "key_fingerprint": fingerprint,
-        "base_url": base_url,
+        "key_fingerprint": fingerprint(sim.api_key),
+        "base_url": sim.base_url,
         "body": PUSH,
         "occurred_at": time.time(),
         "run": "1-x",
@@ -786,7 +784,7 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
         assert sim.wait_for(lambda phone: len(phone.requests) >= 5)
         until, taken = time.monotonic() + PATIENCE, None
         while taken is None and time.monotonic() < until:  # an attempt is under way
-            taken = box.hold_ends(key_fingerprint(sim.api_key), sim.base_url, "job", "next", 60)
+            taken = box.hold_ends(fingerprint(sim.api_key), sim.base_url, "job", "next", 60)
         assert len(taken or ()) == 1
         assert box.delivered(taken or ())
     delivering.join(PATIENCE)
@@ -814,12 +812,11 @@ def test_the_watchdog_writes_down_an_end_first(
         process.record.take(*next(Decoder().feed(frame)))
     taken: list[Any] = []
 
-    def can_send() -> bool:
-        taken.append(box.hold_ends(key_fingerprint(sim.api_key), sim.base_url, "job", "next", 60))
+    def take() -> None:
+        taken.append(box.hold_ends(fingerprint(sim.api_key), sim.base_url, "job", "next", 60))
         box.delivered(taken[0])
-        return True
 
-    monkeypatch.setattr(successor, "_can_send", can_send)
+    internals.before_the_first_attempt(monkeypatch, take)
     process.deliver()
     assert len(taken[0]) == 1
     assert [request.method for request in sim.requests] == ["PUT", "POST"]
@@ -906,27 +903,6 @@ def test_a_card_that_was_refused_alarms_and_ends_nothing() -> None:
     assert owed == [("end", "k", None), ("push", "k", "gone · and 2 more cards")]
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        (END, {"content_state": {**END["content_state"], "subtitle": "gone (happened 12:00, 5 min ago)"}}),
-        (
-            {"content_state": {"title": "t"}},
-            {"content_state": {"title": "t", "subtitle": "Happened 12:00, 5 min ago"}},
-        ),
-        (PUSH, {**PUSH, "message": "gone\n(happened 12:00, 5 min ago)"}),
-        ({"title": "t"}, {"title": "t", "message": "Happened 12:00, 5 min ago"}),
-    ],
-)
-def test_late_words_say_when(body: dict[str, Any], said: dict[str, Any]) -> None:
-    """A card or a push that comes late says when it happened; one that comes soon, or whose time is odd, does not."""
-    noon = time.mktime((2026, 7, 1, 12, 0, 0, 0, 0, -1))
-    kind = "end" if "content_state" in body else "push"
-    assert annotate_delay(body, noon, noon + 300, kind) == said
-    for occurred_at in (noon + 290, noon + 400, float("-inf"), float("nan"), -1e300):
-        assert annotate_delay(body, occurred_at, noon + 300, kind) == body
-
-
 def test_requests_of_each_kind(sim: Simulator, tmp_path: Path) -> None:
     """What is owed becomes the request that it is, dated where it is late."""
     show(sim)
@@ -965,16 +941,16 @@ def test_what_the_pipe_of_a_dead_job_holds() -> None:
     os.set_blocking(reads, False)
     os.write(writes, encode("account", id=7, api_key="k", base_url="u"))
     process = WatchdogProcess(pipe=reads)
-    assert process._read(everything=True)
-    assert 7 in process.record._accounts
+    assert internals.read_all(process)
+    assert 7 in internals.accounts_of(process.record)
     os.close(writes)
-    assert not process._read(everything=True)
+    assert not internals.read_all(process)
     os.close(reads)
 
 
 def test_a_descriptor_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read counts as closed, and a process that may not be asked about as alive."""
-    assert not WatchdogProcess(pipe=-1)._read(everything=True)
+    assert not internals.read_all(WatchdogProcess(pipe=-1))
     assert pids.start_time(-1) is None
 
     def forbid(*_: object) -> None:
@@ -1001,16 +977,11 @@ def arm(dog: Watchdog, sim: Simulator, note: str = "") -> None:
     dog.arm(1, sim.api_key, sim.base_url, "job", end={**END, "metadata": {"note": note}}, push=None, began_at=0.0)
 
 
-def is_full(line: lines.Line) -> bool:
-    """Tell whether the pipe takes nothing more, while there is something to be written."""
-    return bool(line._rest) and not select.select([], [line._pipe], [], 0)[1]
-
-
 def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
     """What does not go through the pipe waits, the newest of each, and goes on when the process reads again."""
     arm(dog, sim)
     assert dog.start(PATIENCE)
-    line = dog._line
+    line = line_to(dog)
     assert line is not None
     assert dog.pid is not None
     os.kill(dog.pid, signal.SIGSTOP)
@@ -1032,9 +1003,9 @@ def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
         dog.arm(number, sim.api_key, sim.base_url, "job", end=END, push=None, began_at=0.0)
         dog.disarm(number)
     assert dog.tell(PATIENCE)
-    line = dog._line
+    line = line_to(dog)
     assert line is not None
-    assert len(line._known) <= 3  # the hello, the account and the card
+    assert internals.remembered_by(line) <= 3  # the hello, the account and the card
 
 
 def test_no_time_for_a_farewell(sim: Simulator) -> None:
@@ -1042,14 +1013,13 @@ def test_no_time_for_a_farewell(sim: Simulator) -> None:
     dog = Watchdog(QUICK)
     arm(dog, sim)
     assert dog.start(PATIENCE)
-    line, pid = dog._line, dog.pid
+    line, pid = line_to(dog), dog.pid
     assert line is not None
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     assert until(lambda: arm(dog, sim, "x" * 4_000) or is_full(line))
     assert not dog.close(0.2)
-    assert dog._thread is not None
-    dog._thread.join(PATIENCE)
+    internals.join(dog, PATIENCE)
     os.kill(pid, signal.SIGKILL)
     line.close()
 
@@ -1070,13 +1040,13 @@ def test_starting_anew_once(dog: Watchdog, sim: Simulator, caplog: pytest.LogCap
 
 def test_idling(dog: Watchdog, sim: Simulator) -> None:
     """A process that has nothing to guard is let go; one that was killed meanwhile has no successor."""
-    dog._timing = QUICK
+    internals.run_by(dog, QUICK)
     assert dog.start(PATIENCE)
     pid = dog.pid
     assert pid is not None
-    dog._timing = QUICK._replace(idle=0.2)
+    internals.run_by(dog, QUICK._replace(idle=0.2))
     assert until(lambda: is_gone(pid) and not dog.alive)
-    dog._timing = QUICK
+    internals.run_by(dog, QUICK)
     assert dog.start(PATIENCE)
     assert dog.pid not in (None, pid)
     os.kill(dog.pid or 0, signal.SIGKILL)
@@ -1091,14 +1061,14 @@ def test_what_is_in_the_outbox_keeps_a_process_and_calls_none(dog: Watchdog, sim
     dog = Watchdog(QUICK._replace(idle=0.2))
     dog.leases(sim.api_key, sim.base_url, "1-x")
     assert not dog.tell(0.3)
-    assert dog._line is None
+    assert line_to(dog) is None
     assert dog.start(PATIENCE)
     pid = dog.pid
     assert pid is not None
     time.sleep(0.5)  # only time tells that it stays
     assert dog.pid == pid
     os.kill(pid, signal.SIGKILL)
-    assert until(lambda: not dog.alive and dog._line is None)
+    assert until(lambda: not dog.alive and line_to(dog) is None)
     assert dog.close(PATIENCE)
 
 
@@ -1106,10 +1076,11 @@ def test_a_pipe_that_was_closed(dog: Watchdog, sim: Simulator) -> None:
     """A job that closes what it did not open gets another process."""
     arm(dog, sim)
     assert dog.start(PATIENCE)
-    first, line = dog.pid, dog._line
+    first, line = dog.pid, line_to(dog)
     assert line is not None
-    assert line._pipe is not None
-    os.close(line._pipe)
+    pipe = internals.pipe_of(line)
+    assert pipe is not None
+    os.close(pipe)
     assert until(lambda: dog.pid not in (None, first))
 
 
@@ -1118,21 +1089,20 @@ def test_after_a_fork(sim: Simulator) -> None:
     dog = Watchdog(QUICK)
     dog.after_fork()
     assert dog.start(PATIENCE)
-    inbox, line, pid = dog._inbox, dog._line, dog.pid
+    say_farewell, line, pid = internals.say_farewell_later(dog), line_to(dog), dog.pid
     assert line is not None
     assert pid is not None
     dog.after_fork()
-    assert (line._pipe, dog.alive, dog.pid, dog.close(PATIENCE)) == (None, False, None, True)
+    assert (internals.pipe_of(line), dog.alive, dog.pid, dog.close(PATIENCE)) == (None, False, None, True)
     assert until(lambda: is_gone(pid))
-    inbox.put(supervisor._Farewell(0.0))  # to the thread, which a real child does not have
+    say_farewell()  # to the thread, which a real child does not have
 
 
 def test_a_fork_in_the_middle_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the parent has open while it starts the process is closed in the child."""
     line, before = lines.Line(), set(os.listdir("/dev/fd"))
     with monkeypatch.context() as patch:
-        patch.setattr(line, "_return", lambda *_: None)
-        patch.setattr(lines, "_await_ready", lambda *_: 0)
+        internals.starts_halfway(patch, line)
         line.start(sys.executable, QUICK, PATIENCE)
     assert set(os.listdir("/dev/fd")) - before
     line.drop()
@@ -1160,7 +1130,7 @@ def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPat
 def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong in the thread, the job goes on after one line in the log."""
     dog = Watchdog(QUICK)
-    monkeypatch.setattr(dog, "_look_after", lambda: 1 / 0)
+    internals.fails_by_itself(monkeypatch, dog)
     assert not dog.start(PATIENCE)
     dog.arm(1, "k", "u", "job", end={}, push=None, began_at=0.0)
     assert dog.close(PATIENCE)
@@ -1172,7 +1142,7 @@ def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
 def test_a_farewell_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Where no process can be started for what is owed at the exit, `close` says so."""
     dog = Watchdog(QUICK, interpreter="/nowhere/python3")
-    dog._run = lambda: False  # type: ignore[method-assign]
+    internals.has_no_thread(dog)
     dog.entrust(1, "k", "u", "push", {"title": "owed"}, occurred_at=time.time())
     assert not dog.close(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])
@@ -1191,8 +1161,7 @@ def test_a_process_that_dies_between_two_looks(monkeypatch: pytest.MonkeyPatch) 
     reads, writes = os.pipe()
     os.close(reads)
     line = lines.Line()
-    monkeypatch.setattr(line, "_stands", lambda: True)
-    line._pipe, line._identity = writes, lines._identity(writes)
+    internals.writes_to(line, writes)
     line.put(lines.QueuedFrame(("bye", 0), encode("bye"), True))
     assert not line.flush()
     line.close()
@@ -1207,7 +1176,7 @@ def test_what_a_job_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
     assert pids.open_pidfd() is None
     monkeypatch.setattr(os.path, "abspath", refuse)
-    assert lines._absolute(["", "a", "/b"]) == ["/b"]
+    assert internals.absolute(["", "a", "/b"]) == ["/b"]
 
 
 def test_a_kernel_without_pidfd(dog: Watchdog, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1278,11 +1247,11 @@ def swallow(data: bytes, chance: random.Random) -> JobRecord:
             data = data[size:]
     except Garbled:
         pass
-    assert len(decoder._buffer) <= protocol.MAX_FRAME + 5_004
+    assert internals.buffered_by(decoder) <= protocol.MAX_FRAME + 5_004
     assert all(isinstance(owner, str) for _, owner in record.leases())
     for each in record.owed(0.0):
         try:
-            body = annotate_delay(dict(each.body), each.occurred_at, 0.0, each.method)
+            body = internals.dated(dict(each.body), each.occurred_at, 0.0, each.method)
             owed_request(each.method, each.stream_key, body)
         except ValueError:
             continue
@@ -1303,14 +1272,14 @@ def test_what_is_held_is_bounded() -> None:
         record.take({"frame": "account", "id": number, "api_key": "k", "base_url": "u"}, b"")
         content = encode("card", id=number, account=1, stream_key="k", end=big, push=None, began_at=1.0)[4:]
         record.take({"frame": "card", "id": number}, content)
-    assert record._held <= job_record.MAX_HELD
-    assert len(record._accounts) <= protocol.MAX_ENTRIES
+    assert internals.bytes_held_by(record) <= job_record.MAX_HELD
+    assert len(internals.accounts_of(record)) <= protocol.MAX_ENTRIES
     for number in range(1_000):
         record.take({"frame": "card", "id": number}, b"{}")
-    assert len(record._entries) == protocol.MAX_ENTRIES
+    assert len(internals.entries_of(record)) == protocol.MAX_ENTRIES
     for number in range(1_000):
         record.take({"frame": "disarm", "id": number}, b"{}")
-    assert (record._held, record._entries) == (0, {})
+    assert (internals.bytes_held_by(record), internals.entries_of(record)) == (0, {})
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -1318,7 +1287,7 @@ def test_a_process_that_is_fed_garbage(sim: Simulator, seed: int) -> None:
     """The real process leaves when its pipe is garbled or closed, and sends nothing that was not told."""
     chance = random.Random(seed)
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", lines._BOOT, lines._root()],
+        [sys.executable, *internals.command_of_process()],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -1379,21 +1348,19 @@ def test_frames_that_cannot_be_built(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """No card is told without the bye, for the interpreter may stop the thread between two writes."""
-    dog, written, write, ready = Watchdog(QUICK), list[bytes](), os.write, lines._await_ready
-    stands = threading.Event()
+    dog, written, write = Watchdog(QUICK), list[bytes](), os.write
+    stands, is_told = threading.Event(), internals.has_been_told(dog)
 
-    def slow(*given: Any) -> int:
-        pid = ready(*given)
+    def slow() -> None:
         stands.set()
-        while dog._inbox.empty():
+        while not is_told():
             time.sleep(0.001)
-        return pid
 
     def record(descriptor: int, data: bytes) -> int:
         written.append(bytes(data))
         return write(descriptor, data)
 
-    monkeypatch.setattr(lines, "_await_ready", slow)
+    internals.when_ready(monkeypatch, slow)
     monkeypatch.setattr(os, "write", record)
     arm(dog, sim)
     assert stands.wait(PATIENCE)

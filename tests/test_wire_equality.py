@@ -155,7 +155,7 @@ def as_request(operation: str, fields: dict[str, Any]) -> dict[str, Any]:
 def official(base_url: str) -> Any:
     """Make the official client, pointed at the simulator."""
     client = activitysmith.ActivitySmith("simulator-key")
-    client.notifications._api.api_client.configuration.host = base_url
+    client.notifications._api.api_client.configuration.host = base_url  # noqa: SLF001
     return client
 
 

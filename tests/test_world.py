@@ -45,8 +45,8 @@ def test_the_judge_counts_failures() -> None:
         ("job failed 2 times, last: boom", [True, False, False, False]),  # one of two, and nobody knows which
         ("job failed 3 times, last: boom", [True, True, True, False]),
     ):
-        judge._push(runs[0], {"title": title})
-        assert [judge._is_told(each) for each in runs] == told
+        judge.hear_push(runs[0], {"title": title})
+        assert [judge.is_told(each) for each in runs] == told
 
 
 def test_the_judge_finds_secrets() -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE, is_gone, until
 
-from activitysmith_track._text import CRASH_REASON
 from activitysmith_track.delivery.watchdog.protocol import Timing
 from activitysmith_track.simulator import Simulator
 
@@ -23,14 +22,15 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 QUICK = Timing(first_wait=0.05, longest_wait=0.2, retry=PATIENCE, attempt=60.0, check=0.1, start=PATIENCE)
 END = {"content_state": {"title": "job", "type": "progress", "percentage": 42, "color": "red", "subtitle": "gone"}}
 PUSH = {"title": "job failed", "message": "gone"}
+CRASH_REASON = "Process gone: killed, crashed or out of memory"  # on the phone, of a job that was killed
 
 START = f"""
 import ctypes, json, logging, os, signal, sys, threading, time
-from activitysmith_track._text import CRASH_REASON
 from activitysmith_track.client import ActivitySmith
 from activitysmith_track.delivery.watchdog import line, supervisor
 from activitysmith_track.delivery.watchdog.protocol import Timing
 
+CRASH_REASON = {CRASH_REASON!r}
 key, url, *timing = json.loads(sys.stdin.readline())
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())

@@ -21,13 +21,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
+from internals import TrackerIn, accounts_of, dispatcher_of, is_idle, on_own_thread
 
-from activitysmith_track import _fork
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
 from activitysmith_track.client.retry import LONGEST_FOREIGN
-from activitysmith_track.configuration import Tracker
-from activitysmith_track.delivery.dispatcher import Dispatcher
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import (
     ATTEMPT_SECONDS,
@@ -53,6 +51,7 @@ if TYPE_CHECKING:
 KEY, URL = "world-key-0123456789", "http://127.0.0.1:1/api"
 SECRET = "hunter2-of-the-world"  # a password that the jobs' errors name
 EPOCH = 1_790_000_000.0  # seconds, when every world begins
+CHANGED_AFTER = 7.75 * 3600.0  # seconds after which a card is changed for a fresh one, as `docs/pacing.md` has it
 
 
 class Violation(BaseException):
@@ -184,7 +183,7 @@ class World:
             process.dead = True
             tracker = getattr(process, "tracker", None)
             if tracker is not None:
-                tracker._finalizer.detach()  # which would keep this world alive
+                tracker.abandon()  # which would keep this world alive
         for fiber in self.fibers:
             if not fiber.dead and fiber:
                 fiber.throw(GreenletExit)
@@ -442,7 +441,7 @@ class Child(Process):
             parent.runtime,
             parent.leaves,
         )
-        self.tracker.process = self.runtime._process = self
+        self.runtime.process = self
         self.leaves.after_in_child()
         self.dispatcher.after_fork()
 
@@ -456,7 +455,7 @@ class Heir(Process):
 
     def _begin(self) -> None:
         successor = Successor(self.runtime, self.world.kind_of_outbox != "none")
-        self.dispatcher = successor._dispatcher
+        self.dispatcher = dispatcher_of(successor)
         until = self.world.now + 3_600.0
         self.world.spawn(self, lambda: (successor.deliver(self._owed, lambda: until, self._leases), self._leave()))
 
@@ -497,7 +496,7 @@ class WorldWatchdog:
     def arm(
         self, card: int, api_key: str, base_url: str, stream_key: str, *, end: Any, push: Any, began_at: float
     ) -> None:
-        self._record._accounts[1] = api_key, base_url
+        accounts_of(self._record)[1] = api_key, base_url
         words = {"end": dict(end), "push": None if push is None else dict(push), "began_at": began_at}
         self._say("card", id=card, account=1, stream_key=stream_key, **words)
 
@@ -507,14 +506,14 @@ class WorldWatchdog:
     def entrust(
         self, owed: int, api_key: str, base_url: str, method: str, body: Any, *, occurred_at: float, **more: Any
     ) -> None:
-        self._record._accounts[1] = api_key, base_url
+        accounts_of(self._record)[1] = api_key, base_url
         self._say("owed", id=owed, account=1, method=method, body=dict(body), occurred_at=occurred_at, **more)
 
     def ack(self, owed: int) -> None:
         self._say("ack", id=owed)
 
     def leases(self, api_key: str, base_url: str, owner: str) -> None:
-        self._record._accounts[1] = api_key, base_url
+        accounts_of(self._record)[1] = api_key, base_url
         self._say("leases", id=1, account=1, owner=owner)
 
     def returned(self, api_key: str, base_url: str) -> None:
@@ -542,15 +541,12 @@ class WorldWatchdog:
             Heir(self._process, owed, self._record.leases())
 
 
-class WorldTracker(Tracker):
+class WorldTracker(TrackerIn):
     """A tracker whose dispatcher takes everything from the world."""
 
     def __init__(self, process: Process) -> None:
-        self.process = process
-        super().__init__(**SETTINGS, outbox=process.world.kind_of_outbox != "none", watchdog=process.is_watched)
-
-    def _make_dispatcher(self, exit_timeout: Callable[[], float]) -> Dispatcher:
-        return Dispatcher(exit_timeout, self.process.runtime, self.process.leaves)
+        given = {**SETTINGS, "outbox": process.world.kind_of_outbox != "none", "watchdog": process.is_watched}
+        super().__init__(process.runtime, process.leaves, **given)
 
 
 SETTINGS = {"api_key": KEY, "base_url": URL, "enabled": True, "all_ranks": True}
@@ -560,7 +556,7 @@ class WorldRuntime(Runtime):
     """What a process takes from outside, of the world's."""
 
     def __init__(self, process: Process) -> None:
-        self._process, self._world = process, process.world
+        self.process, self._world = process, process.world
         # No two processes begin in the same instant, by which older and newer runs are told apart.
         super().__init__(lambda: process.world.now, lambda: process.world.wall() + process.number * 1e-6)
         self.attempt_seconds = 5.0  # however patient the other tests are
@@ -573,10 +569,10 @@ class WorldRuntime(Runtime):
         return f"{self._world.rng.getrandbits(96):024x}"
 
     def scheduler(self, name: str) -> Any:
-        return WorldScheduler(name, self._process)
+        return WorldScheduler(name, self.process)
 
     def workers(self, name: str, most: int, report: Callable[[Job], None]) -> Any:
-        return WorldWorkers(self._process, most, report)
+        return WorldWorkers(self.process, most, report)
 
     def lock(self) -> Any:
         return WorldLock(self._world)
@@ -587,7 +583,7 @@ class WorldRuntime(Runtime):
     def transport(self, api_key: str, base_url: str, seconds: float) -> Any:
         assert api_key in self._world.keys
         assert base_url == URL
-        return WorldTransport(self._process, seconds)
+        return WorldTransport(self.process, seconds)
 
     def outbox(self, directory: Any) -> Any:
         world = self._world
@@ -596,13 +592,13 @@ class WorldRuntime(Runtime):
         return MemoryOutbox(world) if world.kind_of_outbox == "memory" else DiskOutbox(world)
 
     def watchdog(self, outbox: Any) -> Any:
-        made = self._process.watchdog = WorldWatchdog(self._process)
+        made = self.process.watchdog = WorldWatchdog(self.process)
         return made
 
     def warn_once(self, kind: object, message: str, *details: object) -> None:
         if self._world.trace is not None and kind not in self._warned:
             self._warned[kind] = kind
-            self._world.log(f"p{self._process.number} warns: {message % details if details else message}")
+            self._world.log(f"p{self.process.number} warns: {message % details if details else message}")
 
 
 class WorldInterpreter:
@@ -675,13 +671,10 @@ class WorldScheduler(Agenda):
         if self._process.dead or planned != self._planned:
             return  # it is gone, or has had an earlier turn since
         self._planned = float("inf")
-        _fork.is_ours()
-        try:
-            if not self._inbox.empty():
+        with on_own_thread():
+            if not is_idle(self):
                 self.take_in()
             self.run_due()
-        finally:
-            _fork._thread.is_ours = False
         due = self.seconds_until_due()
         if due is not None:
             self._plan(self._world.now + due)
@@ -883,13 +876,13 @@ class MemoryOutbox:
         until = self._now() + min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         entries = list(entries)
-        self._insert(entries, {entry.id for entry in entries} if sent else ())
+        self.insert(entries, {entry.id for entry in entries} if sent else ())
         if owner is not None:
             for row in self._find(entry.id for entry in entries):
                 row.owner, row.until = owner, until
         return True
 
-    def _insert(self, entries: Iterable[Entry], sent: Collection[str] = ()) -> None:
+    def insert(self, entries: Iterable[Entry], sent: Collection[str] = ()) -> None:
         self._shelf.was_used = True
         self._prune()
         rows = self._shelf.rows
@@ -926,7 +919,7 @@ class MemoryOutbox:
     ) -> bool:
         self._world.disk()
         entries, sent = list(entries), {*in_flight, *late}
-        self._insert(entries, sent)
+        self.insert(entries, sent)
         for each, owner in leases:
             for row in self._find([each]):
                 if row.owner == owner:

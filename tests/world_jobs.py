@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from world import KEY, OUTAGES, SECRET, Child, Process, Trap, World
+from internals import activity_of, note_opened, options_of
+from world import CHANGED_AFTER, KEY, OUTAGES, SECRET, Child, Process, Trap, World
 
-from activitysmith_track import Metrics, Progress, Steps, Timer, _pacing, iteration
+from activitysmith_track import Metrics, Progress, Steps, Timer, iteration
 
 
 class Event(NamedTuple):
@@ -83,7 +84,7 @@ def _chatty(rng: random.Random, events: int) -> list[Event]:
 
 def _night(rng: random.Random, events: int) -> list[Event]:
     """Draw a card that is changed for a fresh one while a lot of short blocks fail."""
-    made = [Event(0, 0.0, "open", 0.0, 0.15), Event(0, _pacing.ROTATE_AFTER - rng.random() * 10.0, "long", 0.0, 0.0)]
+    made = [Event(0, 0.0, "open", 0.0, 0.15), Event(0, CHANGED_AFTER - rng.random() * 10.0, "long", 0.0, 0.0)]
     for number in range(events - 2):
         what = "raise" if number % 2 else "open"
         after, y = rng.choice((0.0, 0.1, 0.5)), rng.choice((0.25, 0.35, 0.85, 0.95))
@@ -118,7 +119,7 @@ class Run:
     @property
     def keeps_card(self) -> bool:
         """True where it went well, and its card is to stay up."""
-        return self.kind == "done" and bool(self.handle._options.get("keep"))
+        return self.kind == "done" and bool(options_of(self.handle).get("keep"))
 
     def end(self, kind: str, now: float) -> None:
         """Note how it ended, if it has not."""
@@ -198,8 +199,9 @@ class Line:
         run = runs[len(runs) + 1] = Run(len(runs) + 1, name, self.process, handle, around)
         thread = self._thread(x)
         thread.context.run(handle.__enter__)
-        run.has_card, run.is_delayed = handle._card is not None, is_delayed
-        run.key = handle._card.stream_key if handle._card is not None else None
+        card = activity_of(handle)
+        run.has_card, run.is_delayed = card is not None, is_delayed
+        run.key = card.stream_key if card is not None else None
         thread.open.append(run)
         run.look()
         return run
@@ -214,14 +216,13 @@ class Line:
         number, name = len(runs) + 1, f"loop{self.number}"
         options = {"tracker": self.process.tracker, "metadata": {"run": number}}
         track = iteration.Track(range(20), name, total=None, initial=0, unit="", options=options)
-        handles: list[Any] = []
-        opened = track._open
-        track._open = lambda items, frame: handles.append(opened(items, frame)) or handles[0]  # type: ignore
+        handles = note_opened(track)
         run = runs[number] = Run(number, name, self.process, None, around)
         run.items = thread.context.run(iter, track)
         run.handle = handles[0]
-        run.has_card = run.handle._card is not None
-        run.key = run.handle._card.stream_key if run.has_card else None
+        card = activity_of(run.handle)
+        run.has_card = card is not None
+        run.key = card.stream_key if card is not None else None
         thread.open.append(run)
         thread.context.run(next, run.items)
         run.look()
@@ -336,7 +337,7 @@ class Line:
 
     # -- processes
 
-    def _stop_all(self) -> None:
+    def stop_all(self) -> None:
         for thread in self.threads:
             for run in thread.open:
                 run.end("stopped", self.world.now)
@@ -361,12 +362,12 @@ class Line:
 
     def do_exit(self, x: float, y: float) -> None:
         assert self.process is not None
-        self._stop_all()
+        self.stop_all()
         self._wait_for(self.process.exit, 12.0)
 
     def do_exit_killed(self, x: float, y: float) -> None:
         """Leave in order, and be killed meanwhile."""
-        self._stop_all()
+        self.stop_all()
         process = self.process
         assert process is not None
         self.world.spawn(process, process.exit)

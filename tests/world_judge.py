@@ -7,6 +7,7 @@ import re
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from internals import name_in_leases, options_of
 from world import KEY, SECRET, URL, Heir, Process, Violation, World
 
 from activitysmith_track.delivery.account import SLOTS
@@ -196,7 +197,7 @@ class Judge:
                 return
             self.wrong("nobody's request", path=request.path)
         if request.method == "POST":
-            self._push(run, body)
+            self.hear_push(run, body)
             return
         card = service.cards[key]
         if was in self.runs and was != run.number:
@@ -314,7 +315,8 @@ class Judge:
         """True while something is wrong with the network."""
         return bool(self.world.outage or self.world.conditions.faults or self.world.conditions.latency)
 
-    def _push(self, run: Run, body: dict[str, Any]) -> None:
+    def hear_push(self, run: Run, body: dict[str, Any]) -> None:
+        """Count a push, which must be true."""
         self._pushes[run.number] += 1
         title = body["title"]
         many = MANY.search(title)
@@ -330,7 +332,7 @@ class Judge:
 
     def has_left(self, process: Process) -> None:
         """See to it that a process that left in order keeps a lease on nothing, but for what may not come twice."""
-        owner = process.dispatcher.persistence.leases.owner
+        owner = name_in_leases(process.dispatcher.persistence)
         for row in self.world.shelf.rows:
             if row.owner == owner and (row.entry.at_least_once or row.entry.kind != "push"):
                 self.wrong("a process that has left keeps a lease", process=process.number, entry=row.entry.id)
@@ -386,7 +388,7 @@ class Judge:
         if any(not card.ended for card in cards) and run.number not in self._strays and not run.keeps_card:
             self.wrong("runs on the screen too long", run=run.number, kind=run.kind, since=since)
         since = max(since, run.failed_at)
-        if run.owes_push and not self._is_told(run) and self.world.now > since + self.soon + 3.0:
+        if run.owes_push and not self.is_told(run) and self.world.now > since + self.soon + 3.0:
             self.wrong("rings too late", run=run.number, since=since)
 
     # -- on the phone, when it must be right again
@@ -469,17 +471,17 @@ class Judge:
     def _judge_push(self, run: Run) -> None:
         if run.process.killed and not self._was_heard(run):
             return
-        if run.owes_push and not self._is_told(run):
+        if run.owes_push and not self.is_told(run):
             self.wrong("a failure that nobody heard of", run=run.number)
         if (
             self._is_quiet
             and not run.process.killed
             and self._pushes[run.number] > 1
-            and "stall_after" not in run.handle._options
+            and "stall_after" not in options_of(run.handle)
         ):
             self.wrong("pushed twice", run=run.number)
 
-    def _is_told(self, run: Run) -> bool:
+    def is_told(self, run: Run) -> bool:
         """Tell whether a failure has rung, or is counted in the push of another one of its name that has."""
         if self._pushes[run.number]:
             return True

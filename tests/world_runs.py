@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from internals import fingerprint
 from world import KEY, PROFILES, URL, Conditions, Heir, MemoryOutbox, Process, Violation, World
 from world_jobs import Event, Line, draw
 from world_judge import LEASE, OLD, SOON, Judge
 
-from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import LONGEST_LEASE, Outbox
 
@@ -110,7 +110,7 @@ def _play(world: World, schedule: Sequence[Event]) -> None:
         if not process.dead and not isinstance(process, Heir) and world.rng.random() < 0.5:
             for line in lines:
                 if line.process is process:
-                    line._stop_all()
+                    line.stop_all()
             world.spawn(process, process.exit)
             leaving.append(process)
     world.run_while(lambda: not all(process.dead for process in leaving), 60.0)
@@ -154,12 +154,12 @@ def leave_old(world: World) -> None:
             kind, key = "end", f"old-{number}"
             body = {"content_state": {"title": "old", "type": "progress"}, "metadata": body["metadata"]}
         entries.append(
-            Entry(kind, key_fingerprint(KEY), URL, body, world.wall() - 60.0, key, run="old", id=f"old-{number}")
+            Entry(kind, fingerprint(KEY), URL, body, world.wall() - 60.0, key, run="old", id=f"old-{number}")
         )
         if kind == "push":
             world.judge.old.add(number)  # an end finds nothing
     if world.kind_of_outbox == "memory":
-        MemoryOutbox(world)._insert(entries)
+        MemoryOutbox(world).insert(entries)
     else:
         Outbox(world.directory, clock=world.wall).put(entries)
 
