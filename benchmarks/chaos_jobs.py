@@ -39,10 +39,11 @@ def guarded():
         time.sleep(0.01)
     def told():
         owed = dispatcher.ledger.owed
-        ends = [task for task in owed if hasattr(task, "activity") and task.activity.is_armed]
+        messages = [task.message for task in owed if hasattr(task, "message")]
+        ends = [each for each in messages if hasattr(each, "activity") and each.activity.is_armed]
         return (
-            all(task.entry for task in owed if getattr(task, "at_least_once", False))
-            and all(task.entry or task._armed is task.state for task in ends)
+            all(each.entry for each in messages if getattr(each, "at_least_once", False))
+            and all(each.entry or each._armed is each.state for each in ends)
             and all(each.is_armed is not None or each.end_delivery for each in dispatcher.opened)
         )
     while ON and not told() and time.monotonic() < until:

@@ -24,7 +24,7 @@ PAUSED_RETRY = 300.0  # until a paused stream is tried again, which the user may
 
 
 class Landing:
-    """The end of a request that showed a state: what it means for the card, and when the next one may go.
+    """What became of a request that showed a state: what it means for the card, and when the next one may go.
 
     Args:
         activity: whose card it is.
