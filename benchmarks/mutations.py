@@ -121,8 +121,11 @@ QUICK = real_tests(
 SLOW = real_tests("slow tests", "keeping", "shutdown", "processes", "deaths", "forks")
 
 PURE = {
-    name: [own_tests(f"test_{name.strip('_')}")]
-    for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
+    "_forecast": [own_tests("test_pacing")],
+    **{
+        name: [own_tests(f"test_{name.strip('_')}")]
+        for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
+    },
 }
 SIMULATED = (
     *("account", "activity", "aftermath", "bodies", "certainty", "deliveries", "dispatcher", "end_delivery"),

@@ -441,7 +441,7 @@ def test_a_job_that_nearly_stopped_has_a_forecast() -> None:
     pace.start(0.0, 0.0)
     pace.progress_at(1.0, 0.5)
     pace.progress_at(1e6, 0.5 + 1e-9)
-    assert pace._time_left(1e6, 0.5) == pytest.approx(1e6 * 1000**0.7)
+    assert pace._forecast.seconds_left(1e6, 0.5) == pytest.approx(1e6 * 1000**0.7)
 
 
 @pytest.mark.parametrize(("age", "seconds"), [(0, 0.05), (15, 0.05), (60, 0.2), (3000, 10), (9000, 30), (1e6, 30)])
