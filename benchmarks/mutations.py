@@ -133,7 +133,7 @@ SIMULATED = (
     *("shutdown", "state", "succession", "unanswered", "update_queue", "update_request"),
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
-ON_DISK = ("entries", "outbox", "outbox_file")
+ON_DISK = ("entries", "outbox", "outbox_file", "outbox_tables")
 WATCHDOG = ("job_record", "line", "pids", "process", "protocol", "supervisor")
 DELIVERY = {
     **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "watchdog/successor")},

@@ -25,7 +25,7 @@ from patience import PATIENCE
 from activitysmith_track import _fork
 from activitysmith_track._endpoint import key_fingerprint
 from activitysmith_track._text import annotate_delay
-from activitysmith_track.delivery import outbox, outbox_file
+from activitysmith_track.delivery import outbox_file, outbox_tables
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.state import Hold
@@ -86,7 +86,7 @@ def test_what_is_put_is_claimed(box: Outbox) -> None:
     assert is_drained(box)
     assert claim(box) == []
     assert box.exists()  # what became of them is known for some minutes
-    assert claim(box, now=NOW + outbox.MARK_SECONDS + 1.0) == []
+    assert claim(box, now=NOW + outbox_tables.MARK_SECONDS + 1.0) == []
     assert not box.exists()
 
 
@@ -319,7 +319,7 @@ def test_who_asks_hears_what_became_of_it(box: Outbox, kind: str) -> None:
     assert box.begin(made.id, "b", 60) is Hold.MINE
     assert box.delivered([made.id])
     assert box.begin(made.id, "a", 60) is Hold.SETTLED
-    assert claim(box, now=NOW + outbox.MARK_SECONDS + 1.0) == []
+    assert claim(box, now=NOW + outbox_tables.MARK_SECONDS + 1.0) == []
     assert box.begin(made.id, "a", 60) is not Hold.MINE
     assert not box.exists()
     assert box.put([push(2)])
@@ -335,7 +335,7 @@ def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Out
     hour = at_time(box, 3_600)
     assert claim(hour, now=NOW + 3_600) == []
     assert hour.begin(made.id, "a", 60) is Hold.SETTLED
-    assert claim(hour, now=NOW + 3_600 + outbox.MARK_SECONDS + 1.0) == []
+    assert claim(hour, now=NOW + 3_600 + outbox_tables.MARK_SECONDS + 1.0) == []
     assert not box.exists()
 
 
@@ -423,7 +423,7 @@ def test_marks_are_bounded(box: Outbox) -> None:
         assert box.delivered(ids(entries))
     assert claim(box) == []
     with contextlib.closing(sqlite3.connect(box.path())) as base:
-        assert base.execute("SELECT count(*) FROM marks").fetchone() == (outbox.KEPT_ENTRIES,)
+        assert base.execute("SELECT count(*) FROM marks").fetchone() == (outbox_tables.KEPT_ENTRIES,)
 
 
 # ----------------------------------------------------------------------------------------------------- late words
@@ -540,7 +540,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
     """A file that somebody else holds is given up soon, and used again later."""
     assert box.put([push()])
-    box.patience = 0.05
+    box.file.patience = 0.05
     with contextlib.closing(sqlite3.connect(box.path(), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         assert not box.put([push()])
@@ -554,7 +554,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
 def test_a_reader_that_stays(box: Outbox) -> None:
     """Someone who looks into the file and does not leave holds up the commit, and no longer than that."""
     assert box.put([push()])
-    box.patience = 0.05
+    box.file.patience = 0.05
     with contextlib.closing(sqlite3.connect(box.path(), isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT * FROM entries").fetchone()
@@ -567,7 +567,7 @@ def test_a_thread_in_the_way(
     box: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     """While another thread of the process is at it, a call waits for its turn, and no longer than it may."""
-    box.patience = 0.0  # that of another process's lock is another one
+    box.file.patience = 0.0  # that of another process's lock is another one
     monkeypatch.setattr(outbox_file, "TURN_SECONDS", seconds)
     begun, done, put = threading.Event(), threading.Event(), []
 
@@ -633,7 +633,7 @@ def test_another_process_was_quicker(box: Outbox, monkeypatch: pytest.MonkeyPatc
     assert other.put([push(2)])
     assert len(claim(box)) == 2
     damaged = os.lstat(tmp := box.path().parent)
-    box._set_aside(box.path(), damaged, ValueError())
+    box.file._set_aside(box.path(), damaged, ValueError())
     assert os.listdir(tmp) == [box.path().name]
 
 
@@ -768,7 +768,7 @@ def test_a_walk_through_a_damaged_file_ends(box: Outbox, monkeypatch: pytest.Mon
 def test_few_kinds_are_told(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
     """Even where every failure has words of its own, the log is not flooded."""
     for number in range(300):
-        box._tell(ValueError(str(number)))
+        box.file._tell(ValueError(str(number)))
     assert len(caplog.records) == 100
 
 
@@ -818,7 +818,6 @@ def test_tampered_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 WORKER = f"""
 import os, sys, time
 from activitysmith_track.delivery.state import Hold
-from activitysmith_track.delivery import outbox, outbox_file
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -867,7 +866,7 @@ def test_processes_at_once(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_threads_at_once(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of one process do not undo each other's locks."""
-    box.patience = PATIENCE
+    box.file.patience = PATIENCE
     monkeypatch.setattr(outbox_file, "TURN_SECONDS", PATIENCE)
     claimed: list[str] = []
 
@@ -889,7 +888,6 @@ def test_threads_at_once(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
 
 KILLED = """
 import os, sys, time
-from activitysmith_track.delivery import outbox, outbox_file
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 box = Outbox(sys.argv[1])

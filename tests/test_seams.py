@@ -473,7 +473,7 @@ def test_each_line_at_which_another_thread_tells_the_same(
 
     def attempt(meeting: Meeting) -> None:
         said.clear()
-        tell = Runtime().warn_once if kind == "runtime" else Outbox(tmp_path).warn_once
+        tell = Runtime().warn_once if kind == "runtime" else Outbox(tmp_path).file.warn_once
         meeting.of(lambda: tell("this", "told"), lambda: tell("this", "told"))
         assert said == ["told"]
 

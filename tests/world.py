@@ -28,14 +28,15 @@ from activitysmith_track.client.requests import Request
 from activitysmith_track.configuration import Tracker
 from activitysmith_track.delivery.account import LONGEST_FOREIGN
 from activitysmith_track.delivery.dispatcher import Dispatcher
-from activitysmith_track.delivery.entries import Entry
-from activitysmith_track.delivery.outbox import (
+from activitysmith_track.delivery.entries import Entry, load_checks
+from activitysmith_track.delivery.outbox import Outbox
+from activitysmith_track.delivery.outbox_file import OutboxFile
+from activitysmith_track.delivery.outbox_tables import (
     ATTEMPT_SECONDS,
     KEPT_ENTRIES,
     KEPT_SECONDS,
     LONGEST_LEASE,
     MARK_SECONDS,
-    Outbox,
 )
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Agenda, Job
@@ -1081,6 +1082,14 @@ class DiskOutbox(Outbox):
 
     def __init__(self, world: World) -> None:
         super().__init__(world.directory, clock=world.wall)
+        self.file = DiskFile(world)
+
+
+class DiskFile(OutboxFile):
+    """The file of a real outbox, whose transactions take the world's time."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.directory, load_more=load_checks)
         self._world = world
 
     def transact(self, work: Any, nothing: Any, *, create: bool = False) -> Any:

@@ -24,7 +24,7 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
 - `Account.activities`, `Dispatcher._open`, `.refuses`, `Activity.predecessor`, `.successor`: changed by `open` in
   the user's threads and by `release` in the scheduler's, under the dispatcher's lock. [the_same_key_at_once]
-- `Override._entered`, `context.left_loops`, `Runtime._warned`, `Outbox._told`, `Persistence.directory`,
+- `Override._entered`, `context.left_loops`, `Runtime._warned`, `OutboxFile._told`, `Persistence.directory`,
   `Account.recovery`: changed in one step each, iterated over as copies; a thread that comes late does the
   same once more. [test_layers; test_configuration: one_override_in_several_threads]
 - `Signals._tracked`: under a lock; the handlers take none. [signals_count_what_is_tracked; test_signals]
