@@ -134,7 +134,7 @@ SIMULATED = (
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
 ON_DISK = ("entries", "outbox", "outbox_file", "outbox_tables")
-WATCHDOG = ("job_record", "line", "pids", "process", "protocol", "supervisor")
+WATCHDOG = ("companion", "job_record", "line", "pids", "process", "protocol", "supervisor")
 DELIVERY = {
     **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "watchdog/successor")},
     **{f"delivery/{name}": [QUICK, SLOW] for name in NOT_SIMULATED},

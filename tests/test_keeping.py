@@ -391,7 +391,7 @@ def test_what_a_killed_job_has_in_the_outbox_comes_at_once(job: Job) -> None:
     heard = """
     def watchdog_has_heard():
         keeper = at.configuration.default_tracker().dispatcher.persistence
-        told = {kind for kind, _ in keeper._watchdog._live}
+        told = {kind for kind, _ in keeper._watchdog._companion.live}
         return "leases" in told and "card" not in told and keeper._watchdog.tell(60)
     """
     code = heard + LIVES.format(death=textwrap.indent(textwrap.dedent(death), " " * 8).strip())
@@ -438,7 +438,7 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
             sys.stdin.readline()
         with at.live_value("alpha", watchdog=True) as value:
             value.set(2)
-            while ("card", value._card.number) not in keeper._watchdog._live:
+            while ("card", value._card.number) not in keeper._watchdog._companion.live:
                 time.sleep(0.01)
             assert keeper._watchdog.tell(60)
             say("again")

@@ -1051,10 +1051,10 @@ def test_signals_count_what_is_tracked() -> None:
 def test_a_watchdog_is_told_and_asked_at_once() -> None:
     """The exit asks what a watchdog that was given up had to guard, while its thread takes in what it was told."""
     dog, stop = Watchdog(), Stop()
-    dog._over = True
+    dog._companion.is_over = True
 
     def note(number: int) -> None:
-        dog._note(QueuedFrame(("account", number % 400), b"", number % 1_000 < 700))
+        dog._companion.note(QueuedFrame(("account", number % 400), b"", number % 1_000 < 700))
 
     together(*stop.after(times(10_000, note)), *[stop.repeat(lambda: dog.begin_close(0.0)(0.0))] * 2)
 

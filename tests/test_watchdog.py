@@ -33,7 +33,7 @@ from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
-from activitysmith_track.delivery.watchdog import job_record, pids, protocol, successor, supervisor
+from activitysmith_track.delivery.watchdog import companion, job_record, pids, protocol, successor, supervisor
 from activitysmith_track.delivery.watchdog import line as lines
 from activitysmith_track.delivery.watchdog.job_record import JobRecord
 from activitysmith_track.delivery.watchdog.job_record import Owed as Request
@@ -326,7 +326,7 @@ def test_a_stopped_watchdog_holds_up_nothing(start: Start, sim: Simulator) -> No
         dog.arm(1, key, url, "job", **words(77))
         while not dog._inbox.empty():
             time.sleep(0.01)
-        say(len(dog._line._pending) <= 4)
+        say(len(dog._companion.line._pending) <= 4)
         wait()
     """)
     watchdog = job.watchdog()
@@ -397,7 +397,7 @@ def test_a_job_that_closes_what_it_did_not_open(start: Start, sim: Simulator) ->
     job = start("""
         show()
         tell()
-        pipe = dog._line._pipe
+        pipe = dog._companion.line._pipe
         file = os.open("own", os.O_CREAT | os.O_RDWR)
         os.dup2(file, pipe)
         for percentage in range(10):
@@ -445,12 +445,12 @@ def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
 
 def test_an_interpreter_is_found_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's or a frozen program is never started in the place of Python."""
-    assert os.path.samefile(supervisor.interpreter(), sys.executable)
+    assert os.path.samefile(companion.interpreter(), sys.executable)
     monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
-    assert os.path.basename(supervisor.interpreter()).startswith("python")
+    assert os.path.basename(companion.interpreter()).startswith("python")
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(OSError, match="no Python interpreter"):
-        supervisor.interpreter()
+        companion.interpreter()
 
 
 def test_it_is_refused_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1010,7 +1010,7 @@ def test_a_pipe_that_is_full(dog: Watchdog, sim: Simulator) -> None:
     """What does not go through the pipe waits, the newest of each, and goes on when the process reads again."""
     arm(dog, sim)
     assert dog.start(PATIENCE)
-    line = dog._line
+    line = dog._companion.line
     assert line is not None
     assert dog.pid is not None
     os.kill(dog.pid, signal.SIGSTOP)
@@ -1032,7 +1032,7 @@ def test_what_is_over_is_forgotten(dog: Watchdog, sim: Simulator) -> None:
         dog.arm(number, sim.api_key, sim.base_url, "job", end=END, push=None, began_at=0.0)
         dog.disarm(number)
     assert dog.tell(PATIENCE)
-    line = dog._line
+    line = dog._companion.line
     assert line is not None
     assert len(line._known) <= 3  # the hello, the account and the card
 
@@ -1042,7 +1042,7 @@ def test_no_time_for_a_farewell(sim: Simulator) -> None:
     dog = Watchdog(QUICK)
     arm(dog, sim)
     assert dog.start(PATIENCE)
-    line, pid = dog._line, dog.pid
+    line, pid = dog._companion.line, dog.pid
     assert line is not None
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
@@ -1070,13 +1070,13 @@ def test_starting_anew_once(dog: Watchdog, sim: Simulator, caplog: pytest.LogCap
 
 def test_idling(dog: Watchdog, sim: Simulator) -> None:
     """A process that has nothing to guard is let go; one that was killed meanwhile has no successor."""
-    dog._timing = QUICK
+    dog._companion.timing = QUICK
     assert dog.start(PATIENCE)
     pid = dog.pid
     assert pid is not None
-    dog._timing = QUICK._replace(idle=0.2)
+    dog._companion.timing = QUICK._replace(idle=0.2)
     assert until(lambda: is_gone(pid) and not dog.alive)
-    dog._timing = QUICK
+    dog._companion.timing = QUICK
     assert dog.start(PATIENCE)
     assert dog.pid not in (None, pid)
     os.kill(dog.pid or 0, signal.SIGKILL)
@@ -1091,14 +1091,14 @@ def test_what_is_in_the_outbox_keeps_a_process_and_calls_none(dog: Watchdog, sim
     dog = Watchdog(QUICK._replace(idle=0.2))
     dog.leases(sim.api_key, sim.base_url, "1-x")
     assert not dog.tell(0.3)
-    assert dog._line is None
+    assert dog._companion.line is None
     assert dog.start(PATIENCE)
     pid = dog.pid
     assert pid is not None
     time.sleep(0.5)  # only time tells that it stays
     assert dog.pid == pid
     os.kill(pid, signal.SIGKILL)
-    assert until(lambda: not dog.alive and dog._line is None)
+    assert until(lambda: not dog.alive and dog._companion.line is None)
     assert dog.close(PATIENCE)
 
 
@@ -1106,7 +1106,7 @@ def test_a_pipe_that_was_closed(dog: Watchdog, sim: Simulator) -> None:
     """A job that closes what it did not open gets another process."""
     arm(dog, sim)
     assert dog.start(PATIENCE)
-    first, line = dog.pid, dog._line
+    first, line = dog.pid, dog._companion.line
     assert line is not None
     assert line._pipe is not None
     os.close(line._pipe)
@@ -1118,7 +1118,7 @@ def test_after_a_fork(sim: Simulator) -> None:
     dog = Watchdog(QUICK)
     dog.after_fork()
     assert dog.start(PATIENCE)
-    inbox, line, pid = dog._inbox, dog._line, dog.pid
+    inbox, line, pid = dog._inbox, dog._companion.line, dog.pid
     assert line is not None
     assert pid is not None
     dog.after_fork()
@@ -1160,7 +1160,7 @@ def test_where_no_thread_can_start(sim: Simulator, monkeypatch: pytest.MonkeyPat
 def test_a_fault_of_our_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong in the thread, the job goes on after one line in the log."""
     dog = Watchdog(QUICK)
-    monkeypatch.setattr(dog, "_look_after", lambda: 1 / 0)
+    monkeypatch.setattr(dog._companion, "look_after", lambda: 1 / 0)
     assert not dog.start(PATIENCE)
     dog.arm(1, "k", "u", "job", end={}, push=None, began_at=0.0)
     assert dog.close(PATIENCE)
@@ -1405,7 +1405,7 @@ def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch:
 
 def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound nothing new is guarded, which is told once."""
-    monkeypatch.setattr(supervisor, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(companion, "MAX_ENTRIES", 3)
     dog = Watchdog(QUICK._replace(retry=0.0))
     with caplog.at_level(logging.WARNING):
         for number in range(6):

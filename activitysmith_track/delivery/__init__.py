@@ -87,7 +87,7 @@ Closing, signals and the exit:
 
 The watchdog's thread and the disk:
 
-- `Watchdog._inbox`: any thread puts in. `_line`, `_live` are its thread's; the others read one attribute, or a
-  copy. `_accounts`, `_thread`: under a lock. [a_watchdog_is_told_and_asked_at_once; test_watchdog]
+- `Watchdog._inbox`: any thread puts in. `Companion.line`, `.live` are its thread's; the others read one attribute, or
+  a copy. `Watchdog._accounts`, `._thread`: under a lock. [a_watchdog_is_told_and_asked_at_once; test_watchdog]
 - `Outbox`: one thread of a process at a time (`_fork.storing`). [one_thread_at_a_time_uses_the_outbox]
 """
