@@ -20,7 +20,7 @@ def works(**options: Any) -> bool:
     """Tell whether a block reaches the service now."""
     handle = at.live_progress("job", **options)
     with handle:
-        return handle._card is not None
+        return handle._display.card is not None
 
 
 def test_no_key_no_noise(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

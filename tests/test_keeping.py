@@ -367,7 +367,7 @@ def test_a_good_end_that_is_on_its_way_is_no_failure(job: Job) -> None:
     """A block that ended well, whose end a slow service has not taken yet, is not told as failed by a later death."""
     death = """
         p.finish()
-        while p._card.end_delivery._armed is None:
+        while p._display.card.end_delivery._armed is None:
             time.sleep(0.01)
         assert watchdog.tell(60)
         os._exit(1)
@@ -438,7 +438,7 @@ def test_a_death_before_the_card_was_shown_leaves_the_older_runs(job: Job) -> No
             sys.stdin.readline()
         with at.live_value("alpha", watchdog=True) as value:
             value.set(2)
-            while ("card", value._card.number) not in keeper._watchdog._companion.live:
+            while ("card", value._display.card.number) not in keeper._watchdog._companion.live:
                 time.sleep(0.01)
             assert keeper._watchdog.tell(60)
             say("again")

@@ -322,7 +322,8 @@ def test_a_job_that_changes_during_each_look_is_not_looked_at_again_and_again(
         numbers = itertools.count()
 
         def then(handle: Any, change: Any) -> None:
-            monkeypatch.setattr(handle._card, "source", Changing(handle._card.source, lambda: change(next(numbers))))
+            card = handle._display.card
+            monkeypatch.setattr(card, "source", Changing(card.source, lambda: change(next(numbers))))
 
         then(value, value.set)
         then(steps, lambda number: steps.step(str(number)))
@@ -364,9 +365,9 @@ def test_a_transition_during_a_look_is_shown(phone: Phone, monkeypatch: pytest.M
         steps.step("a")
         phone.advance(60)
         names = iter(["b"])
-        changing = Changing(steps._card.source, lambda: [steps.step(name) for name in names])
-        monkeypatch.setattr(steps._card, "source", changing)
-        default_tracker().dispatcher.scheduler.schedule(steps._card, phone.clock())
+        changing = Changing(steps._display.card.source, lambda: [steps.step(name) for name in names])
+        monkeypatch.setattr(steps._display.card, "source", changing)
+        default_tracker().dispatcher.scheduler.schedule(steps._display.card, phone.clock())
         phone.settle()
         assert phone.card("s").current_step == 2
 
@@ -383,7 +384,7 @@ def test_a_first_reading_during_a_look_is_shown(phone: Phone, monkeypatch: pytes
                     value.set(reading)
                 return looked
 
-        monkeypatch.setattr(value._card, "source", Late(value))
+        monkeypatch.setattr(value._display.card, "source", Late(value))
         value.update(title="other", important=True)
         phone.settle()
         assert phone.card("v").value == 7

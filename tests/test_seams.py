@@ -25,9 +25,8 @@ from patience import PATIENCE, until
 
 from activitysmith_track import Tracker, _inbox, _tracker, blocks
 from activitysmith_track._inbox import Inbox
-from activitysmith_track.blocks.handle import Provider, _adopt
+from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.blocks.outcome import LOOKS, Outcome
-from activitysmith_track.blocks.states import open_children
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery import (
@@ -376,7 +375,7 @@ def test_a_block_ends_once(bench: Bench) -> None:
         ends = [handle.finish, handle.fail, handle.cancel, lambda: bench.dispatcher.end_open("Stopped")]
         together(*ends)
         assert bench.flush(PATIENCE)
-        card, outcome, pushes = handle._card, handle.outcome, bench.service.count("POST") - pushed
+        card, outcome, pushes = handle._display.card, handle.outcome, bench.service.count("POST") - pushed
         assert card is not None
         assert card.end_delivery is not None
         assert outcome is not None
@@ -428,8 +427,8 @@ def test_the_same_key_at_once(bench: Bench) -> None:
 
     def use(number: int) -> None:
         with bench.live_progress("job", key="job") as handle:
-            assert handle._card is not None
-            keys.append(handle._card.stream_key)
+            assert handle._display.card is not None
+            keys.append(handle._display.card.stream_key)
             inside.wait()
             assert len(set(keys[-4:])) == 4
             inside.wait()
@@ -449,13 +448,13 @@ def test_inner_blocks(bench: Bench) -> None:
         def inner(number: int) -> None:
             child = bench.live_progress(f"inner-{number}")
             child.begin()
-            child._card, child._parent = None, outer
-            _adopt(outer, child)
+            child._display.card = None
+            child._display.show_on(outer, child)
             child.finish()
 
         together(*stop.after(*[times(100, inner)] * 3), stop.repeat(Provider(outer).snapshot))
-        assert open_children(outer) == []
-        assert not outer._children
+        assert outer._display.lines() == []
+        assert not outer._display._inner
 
 
 # --------------------------------------------------------------------------------- the user's threads, the scheduler
@@ -615,7 +614,7 @@ def test_each_line_at_which_a_card_appears(steady: None) -> None:
             bench, gate = make(), threading.Event()
             bench.service.before = lambda request: gate.wait(PATIENCE)
             with bench.live_progress("job") as progress:
-                card: Any = progress._card
+                card: Any = progress._display.card
                 assert until(lambda: card.life is Life.STARTING)
 
                 def appear() -> None:
@@ -637,7 +636,7 @@ def test_each_line_at_which_an_end_is_replaced(steady: None) -> None:
             bench = make()
             with bench.live_progress("job") as progress:
                 assert bench.flush(PATIENCE)
-                card: Any = progress._card
+                card: Any = progress._display.card
                 state = progress._builder.final(progress, Outcome("done", "job", "job", 1.0))
                 card.end(state._replace(not_before=bench.dispatcher.clock() + PATIENCE))
             end = card.end_delivery
@@ -1016,8 +1015,8 @@ def test_what_is_opened_while_a_signal_ends_the_rest(bench: Bench) -> None:
 
     bench.service.before = before
     with bench.live_progress("first") as first:
-        assert first._card is not None
-        assert until(lambda: first._card is not None and first._card.on_phone is OnPhone.YES)
+        assert first._display.card is not None
+        assert until(lambda: first._display.card is not None and first._display.card.on_phone is OnPhone.YES)
         bench.configure(exit_timeout=PATIENCE)
         bench.dispatcher.stop("Stopped: SIGTERM")
         assert opened[0].outcome.kind == "stopped"

@@ -198,8 +198,8 @@ class Line:
         run = runs[len(runs) + 1] = Run(len(runs) + 1, name, self.process, handle, around)
         thread = self._thread(x)
         thread.context.run(handle.__enter__)
-        run.has_card, run.is_delayed = handle._card is not None, is_delayed
-        run.key = handle._card.stream_key if handle._card is not None else None
+        run.has_card, run.is_delayed = handle._display.card is not None, is_delayed
+        run.key = handle._display.card.stream_key if handle._display.card is not None else None
         thread.open.append(run)
         run.look()
         return run
@@ -214,14 +214,14 @@ class Line:
         number, name = len(runs) + 1, f"loop{self.number}"
         options = {"tracker": self.process.tracker, "metadata": {"run": number}}
         track = iteration.Track(range(20), name, total=None, initial=0, unit="", options=options)
-        handles: list[Any] = []
+        loops: list[Any] = []
         opened = track._open
-        track._open = lambda items, frame: handles.append(opened(items, frame)) or handles[0]  # type: ignore
+        track._open = lambda items, frame: loops.append(opened(items, frame)) or loops[0]  # type: ignore
         run = runs[number] = Run(number, name, self.process, None, around)
         run.items = thread.context.run(iter, track)
-        run.handle = handles[0]
-        run.has_card = run.handle._card is not None
-        run.key = run.handle._card.stream_key if run.has_card else None
+        run.handle = loops[0].handle
+        run.has_card = run.handle._display.card is not None
+        run.key = run.handle._display.card.stream_key if run.has_card else None
         thread.open.append(run)
         thread.context.run(next, run.items)
         run.look()

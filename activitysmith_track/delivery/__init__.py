@@ -15,12 +15,12 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   `setdefault` or a lock decides which that is. [first_use; test_shutdown: there_is_one_default_tracker]
 - `Layers`: a state follows the newest one by `setdefault`. [test_layers: threads_that_change_at_once]
 - `Progress._count`, `Handle._custom`, `._transitions`, `Metrics._readings`: changed in one step, from the value
-  of that moment. `Steps._plan`: a plan follows the newest one by `setdefault`. [counts, readings, steps,
+  of that moment. `Steps._course`: a plan follows the newest one by `setdefault`. [counts, readings, steps,
   two_threads_show_something]
-- `Handle._children`: inner blocks add and remove themselves, the scheduler reads a copy. [inner_blocks]
+- `Display._inner`: inner blocks add and remove themselves, the scheduler reads a copy. [inner_blocks]
 - `Block._first`, the outcome: the first `setdefault` counts. `Activity.end_delivery`: the first one under the
-  dispatcher's lock (`takes`). If a block is ended by one thread while another opens it, one of them ends the
-  card: the opening thread sets `_card` and then reads `_first`, the ending one sets `_first` and then reads `_card`.
+  dispatcher's lock (`takes`). If a block is ended by one thread while another opens it, one of them ends the card:
+  the opening thread sets `Display.card` and then reads `_first`, the ending one sets `_first` and then reads that.
   [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
 - `Account.activities`, `Dispatcher._open`, `.refuses`, `Activity.predecessor`, `.successor`: changed by `open` in
   the user's threads and by `release` in the scheduler's, under the dispatcher's lock. [the_same_key_at_once]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib  # noqa: F401  # `key_fingerprint` needs it where anything is kept, and late imports can fail
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from .entries import Entry, load_checks  # `persistence` takes `Entry` from here, with all that an outbox needs
 from .outbox_file import OutboxFile, has_marks
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
+    from .outbox_file import Result
+
 _RELEASE = (
     "UPDATE entries SET owner = NULL, leased_until = ?, begun = 0, attempts = attempts + 1"
     " WHERE id = ? AND (? IS NULL OR owner = ?)"
 )
-
-Result = TypeVar("Result")
 
 
 class Outbox:
