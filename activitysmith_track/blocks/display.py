@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Where one run of a handle is shown, and what looks after it; nowhere while it is off, or has not opened.
+    """Where one run of a handle is shown, and what looks after it meanwhile.
 
     It is given the handle where it needs it, as a builder is, so that neither keeps the other alive.
 
@@ -80,13 +80,15 @@ class Display:
 
     def end(self, handle: Displayed, outcome: Outcome) -> None:
         """End the card, or take the line off the card of the block around it."""
-        dispatcher = handle._tracker.dispatcher
         if self.stall is not None:
-            dispatcher.look_after(self.stall)  # which ends it, and drops its reference to the handle
+            handle._tracker.dispatcher.look_after(self.stall)  # which ends it, and drops its reference to the handle
         if self.parent is not None:
             self.parent._display._inner.pop(handle, None)
             self.wake(handle)
         if self.card is not None:
             self.card.end(handle._builder.end(handle, outcome))
         if self.sampling is not None:
-            dispatcher.sample(self.sampling)  # as with the stall
+            handle._tracker.dispatcher.sample(self.sampling)  # as with the stall
+
+
+NOWHERE = Display()  # that of all handles that are off or have not opened; nothing is ever put into it

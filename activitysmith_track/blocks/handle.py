@@ -10,7 +10,7 @@ from .._lazy import Lazy
 from ..errors import InvalidRequest
 from .block import Block, decide
 from .context import open_blocks
-from .display import Display
+from .display import NOWHERE, Display
 from .key import stream_key
 from .option_table import COUNTED, OPTIONS, SHOWN, card_of, check_options, shows
 from .pushes import scrubbed
@@ -54,6 +54,7 @@ class Handle(Block):
     )  # what `again` passes on, each with the attribute that keeps it
     _builder: ClassVar[StateBuilder[Any]]
     is_loop = False
+    _display: Display = NOWHERE
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         function = f"live_{type(self).__name__.lower()}"
@@ -62,7 +63,6 @@ class Handle(Block):
             raise InvalidRequest("name", name, f"a string that is not blank{bare}")
         super().__init__(name, check_options(function, options, self.type, self._own))
         self._given_options = options
-        self._display: Display = Display()
         self._resting: bool = False
         self._transitions: int = 0
         self._custom: Mapping[str, Any] = _NOTHING_YET
@@ -89,7 +89,7 @@ class Handle(Block):
 
     def begin(self) -> None:
         """Open the block: on a card of its own, or as a line on the card of the block around it."""
-        self._display = Display()  # first: another thread may end the block as soon as it is open
+        self._display = NOWHERE  # first: another thread may end the block as soon as it is open
         super().begin()
         self._transitions = 0
         self._resting = False
@@ -97,6 +97,7 @@ class Handle(Block):
         self._reset()
         if self._account is None:
             return
+        self._display = Display()
         if "stall_after" in self._options:
             self._display.stall = stall = Stall(self, self._options["stall_after"])
             self._tracker.dispatcher.look_after(stall)
