@@ -20,25 +20,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ._forecast import Forecast
 from .errors import InvalidRequest
 
 CARD_LIFE = 8 * 3600.0  # seconds after which iOS ends an activity
 ROTATE_AFTER = CARD_LIFE - 900.0  # seconds after which a card is best replaced by a fresh one
 
-INSTANT = 1e-6  # seconds; a change that follows another one sooner teaches nothing
-LEAST_PROGRESS = 1e-12  # a fraction; less progress than this allows no forecast
 FIRST_PENALTY = 600.0  # seconds of silence after a warning, doubled by each further one
 FIRST_DETAIL, DETAIL_GROWTH = 2.0, 1.8  # seconds before the second change of detail; each next waits that much longer
 MOST_GROWN = 50  # times that this wait grows at most; it is longer than any job then
 LEAST_LOOK_SECONDS, MOST_LOOK_SECONDS = 0.05, 30.0  # seconds between two looks at a job that moves
 LOOKS_PER_AGE = 300  # looks at a moving job are apart by at least its age divided by this
 
-RECENCY = 3.0  # a change at age s counts with s to this power in the speed, so that recent changes count more
-FAR, NEAR = 0.7, 0.6  # exponents that draw a longer, or a shorter, forecast towards the job's age
 FEW_STEPS = 4.0  # steps that the screen lacks when both conditions of the rule count alike
 SPARE = 0.5  # updates that are not counted on when the steps to come are shared out
 LONGEST_STALL = 4.0  # ages of the job after which a percentage that stands still is sent anyway
-SLOWEST = 1e-3  # of the average speed: the least that a forecast assumes, so that a stall has an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +100,10 @@ class Pacer:
 
     __slots__ = (
         "_area",
-        "_begun",
-        "_changed",
-        "_changes",
         "_flush",
+        "_forecast",
         "_not_before",
-        "_origin",
         "_penalty",
-        "_progress",
-        "_seen",
-        "_seen_at",
         "_withheld",
         "_withheld_until",
         "budget",
@@ -136,14 +126,7 @@ class Pacer:
         self._not_before = -math.inf
         self._withheld, self._withheld_until = 0, 0.0
         self._penalty = FIRST_PENALTY
-        self._begun: float | None = None
-        self._forget(0.0, 0.0)
-
-    def _forget(self, now: float, fraction: float) -> None:
-        """Forget what was learnt of the job's speed."""
-        self._origin = self._seen = fraction
-        self._seen_at = self._changed = now  # times of the last look, and of the last change seen
-        self._progress = self._changes = 0.0  # weighted sums of progress and of changes; see `RECENCY`
+        self._forecast = Forecast()
         self._area = 0.0  # error summed since the last update
         self._flush = math.inf  # when the percentage is sent if nothing moves
 
@@ -159,9 +142,8 @@ class Pacer:
         """
         self.started, self.last, self.shown = now, now, fraction
         self.updates = 0 if fresh else self.budget.free + 1
-        if self._begun is None:
-            self._begun = now
-            self._forget(now, fraction or 0.0)
+        if self._forecast.begun is None:
+            self._forecast.begin(now, fraction or 0.0)
         self._area, self._flush = 0.0, math.inf
 
     def sent(self, now: float, fraction: float | None, *, transition: bool = False, updates: int = 1) -> None:
@@ -246,7 +228,7 @@ class Pacer:
             fraction: the true part done; NaN counts as no change.
         """
         if fraction != fraction:
-            fraction = self._seen
+            fraction = self._forecast.seen
         fraction = min(max(fraction, 0.0), 1.0)
         moved = self._look(now, fraction)
         due = self._fixed_at()
@@ -272,88 +254,50 @@ class Pacer:
             self._flush = self._stalled_until(now, fraction)
         return self._flush
 
-    # -- what the job does
-
     def _look(self, now: float, fraction: float) -> bool:
-        """Learn from a look; True where something has moved since the last."""
-        if self._begun is None:
-            self._begun = now
-            self._forget(now, self.shown or 0.0)
-        since, before = max(0.0, now - self._seen_at), self._seen
-        error = abs(before - (self.shown or 0.0))
+        """Sum the error since the last look, and learn from this one; True where something has moved since then."""
+        forecast, shown = self._forecast, self.shown or 0.0
+        if forecast.begun is None:
+            forecast.begin(now, shown)
+        since, before = max(0.0, now - forecast.seen_at), forecast.seen
+        error = abs(before - shown)
         moved = fraction != before
         if moved and not self.wakes:  # it moved at some time in between
-            error = (error + abs(fraction - (self.shown or 0.0))) / 2
+            error = (error + abs(fraction - shown)) / 2
         self._area += error * since
         if moved:
-            self._learn(max(now, self._seen_at), fraction - before)
             self._flush = math.inf
-        self._seen = fraction
-        self._seen_at = max(now, self._seen_at)
+        forecast.look(now, fraction)
         return moved
-
-    def _learn(self, now: float, change: float) -> None:
-        """Add a change to the weighted sums, spread evenly over the time since the change before."""
-        begun = self._begun or 0.0
-        early, late = self._changed - begun, now - begun
-        if change < 0:
-            self._fall_back(now, change)
-        elif late - early > INSTANT:
-            power = RECENCY + 1
-            weight = (late**power - early**power) / (power * (late - early))
-            self._progress += weight * change
-            self._changes += weight
-            self._changed = now
-
-    def _fall_back(self, now: float, change: float) -> None:
-        """Take a fall as a total that grew: scale what was learnt by how much less of the whole is done now."""
-        done = self._seen - self._origin
-        if done + change > 0:
-            self._progress *= (done + change) / done
-        else:
-            self._begun = now
-            area = self._area
-            self._forget(now, self._seen + change)
-            self._area = area
 
     # -- is it worth an update?
 
     def _is_due(self, now: float, fraction: float) -> bool:
-        """Tell whether the error is worth one of the updates that are left; asked at a look, or ahead of a stall."""
+        """Tell whether the error is worth one of the updates that are left; asked at a look, or ahead of a stall.
+
+        This is "Between the two" of `docs/pacing.md`: the weighted geometric mean of two quotients is at least 1. One
+        is the error summed since the last update over what an update is worth, the other the share of progress that
+        the screen lacks over an even share of it. It must be so for each period that the updates have to last for.
+        """
+        forecast = self._forecast
         error, ahead = abs(fraction - (self.shown or 0.0)), 1.0 - fraction
         if error == 0:
             return False
-        step, gap = self._changes_seen()
-        left, stood = self._time_left(now, fraction), now - self._changed
-        wait = max(0.0, now - self._seen_at) + abs(gap - stood) - gap / 2  # the rest of the gap, or as long again
+        step, gap = forecast.step_and_gap()
+        left, stood = forecast.seconds_left(now, fraction), now - forecast.changed
+        wait = max(0.0, now - forecast.seen_at) + abs(gap - stood) - gap / 2  # the rest of the gap, or as long again
         area = max(0.0, self._area + error * wait)
-        weight = error / (error + FEW_STEPS * step)
+        by_area = error / (error + FEW_STEPS * step)  # how much the first quotient counts, 0 to 1
+        by_steps = 1 - by_area
         for seconds, updates in self._horizons(now, left):
             rest = ahead * (min(1.0, seconds / left) if left > 0 else 1.0)
             worth = (seconds + max(0.0, now - self.last)) * (error + rest) / (2 * (updates + 1) ** 2)
-            share = (updates - SPARE) * (error + step / 2)
-            steps = share**2 * max(gap, stood), rest**2 * gap
-            if area**weight * steps[0] ** (1 - weight) < worth**weight * steps[1] ** (1 - weight):
+            lacking = ((updates - SPARE) * (error + step / 2)) ** 2 * max(gap, stood)
+            even = rest**2 * gap
+            # Each quotient stands with its denominator on the other side, since that may be 0.
+            if area**by_area * lacking**by_steps < worth**by_area * even**by_steps:
                 return False
         return True
-
-    def _changes_seen(self) -> tuple[float, float]:
-        """Return the recent average of a change's size, and of the seconds between two changes."""
-        if not self._changes:
-            return 0.0, 0.0
-        power, age = RECENCY + 1, self._changed - (self._begun or 0.0)
-        return max(self._progress / self._changes, 0.0), age**power / (power * self._changes)
-
-    def _time_left(self, now: float, fraction: float) -> float:
-        """Forecast the seconds that the job still takes, from its recent speed when it last moved."""
-        begun, done = self._begun or 0.0, fraction - self._origin
-        age = self._changed - begun
-        if not age or done <= LEAST_PROGRESS:
-            return max(now - begun, 0.0)
-        power = RECENCY + 1
-        speed = max(power * self._progress / age**power, SLOWEST * done / age)
-        ratio = (1.0 - fraction) / (speed * age)
-        return float(age * ratio ** (FAR if ratio > 1 else NEAR))
 
     def _horizons(self, now: float, left: float) -> list[tuple[float, int]]:
         """Return periods from now on, in seconds, each with the updates that must last for it.
@@ -385,13 +329,13 @@ class Pacer:
 
     def look_at(self, now: float) -> float:
         """Return when to look again at a job that moves: the older it is, the less often."""
-        age = now - (now if self._begun is None else self._begun)
+        age = 0.0 if self._forecast.begun is None else self._forecast.age(now)
         return now + min(max(LEAST_LOOK_SECONDS, age / LOOKS_PER_AGE), MOST_LOOK_SECONDS)
 
     def _stalled_until(self, now: float, fraction: float) -> float:
         """Return when this fraction is sent if it stays as it is."""
         early, late = now, now + LEAST_LOOK_SECONDS
-        horizon = now + max(now - (self._begun or 0.0), 60.0) * LONGEST_STALL
+        horizon = now + max(self._forecast.age(now), 60.0) * LONGEST_STALL
         while late < horizon and not self._is_due(late, fraction):
             early, late = late, late + 2 * (late - now)
         for _ in range(30):

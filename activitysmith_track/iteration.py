@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .blocks.block import outcome_of
 from .blocks.context import enter, explain_loops, leave, left_loops
-from .blocks.handle import Handle, conclude, note
+from .blocks.handle import conclude, note
 from .blocks.option_table import OPTIONS, shows
 from .blocks.outcome import judge
 from .blocks.progress import Progress, ProgressBuilder
@@ -124,11 +124,9 @@ class Track(Generic[T]):
             return _TimerLoop(self._name, options=self._arguments["options"])
         return _ProgressLoop(self._name, total=total, **self._arguments)
 
-    def _open(self, items: object, frame: FrameType) -> _ProgressLoop | _TimerLoop:
+    def _open(self, items: object, frame: FrameType) -> _Loop:
         total = self._total if self._total is not None else _length(self._iterable, items)
-        handle = self._handle(total)
-        handle.open_loop(frame)
-        return handle
+        return _Loop(self._handle(total), frame)
 
     def __iter__(self) -> Iterator[T]:
         if not hasattr(self._iterable, "__iter__") and hasattr(self._iterable, "__aiter__"):
@@ -295,58 +293,22 @@ class _TimerLoopBuilder(_LoopBuilder["_TimerLoop"], TimerBuilder):
         return {**super().figures(handle, kind), "completed": handle.counter.items()}
 
 
-class _Loop(Handle):
-    """What the handle of a loop has beside that of a block."""
+class _ProgressLoop(Progress):
+    """The block of a loop whose length is known."""
 
     is_loop = True
-    _hold = 0.0
-
-    def open_loop(self, frame: FrameType) -> None:
-        """Open the block for the loop in a frame."""
-        self.counter = _Counter()
-        self.counter.start(frame)
-        _Hook.install()
-        self.begin()
-        enter(self)
-
-    def exhausted(self) -> None:
-        """End well."""
-        self.counter.stop(exhausted=True)
-        leave(self)
-        self.settle(None)
-
-    def released(self) -> None:
-        """End as stopped, unless an exception explains it within a second."""
-        if sys is None or not self.is_open:  # the interpreter may be half gone
-            return
-        self.counter.stop(exhausted=False)
-        leave(self)
-        self._hold = SPEAK_SECONDS
-        left_loops.append(weakref.ref(self))
-        conclude(self, "stopped")
-
-    def explain(self, error: BaseException) -> None:
-        """Take an exception as the end of this loop, if it has left the loop."""
-        late = self.elapsed + SPEAK_SECONDS < self._tracker.dispatcher.clock() - self._began
-        if late or judge(error, self._options) != "failed" or not self.counter.was_left_by(error.__traceback__):
-            return
-        outcome = outcome_of(self, "failed", error, None, self.elapsed)
-        vars(self)["_first"] = outcome
-        if self._card is not None and self._card.end_delivery is not None:
-            self._card.end_delivery.replace(self._builder.final(self, outcome))
-        tell(self, outcome, error)
-
-
-class _ProgressLoop(_Loop, Progress):
-    """A loop whose length is known."""
-
     _builder = _ProgressLoopBuilder()
+    _hold = 0.0
+    counter: _Counter  # from its loop
 
 
-class _TimerLoop(_Loop, Timer):
-    """A loop of unknown length: a clock, which needs no updates."""
+class _TimerLoop(Timer):
+    """The block of a loop of unknown length: a clock, which needs no updates."""
 
+    is_loop = True
     _builder = _TimerLoopBuilder()
+    _hold = 0.0
+    counter: _Counter  # from its loop
 
     def __init__(self, name: str, *, options: Mapping[str, Any]) -> None:
         self._left_out = [each for each in options if options[each] is not None and not shows(self.type, each)]
@@ -358,6 +320,70 @@ class _TimerLoop(_Loop, Timer):
         if self._left_out and self._account is not None:
             left_out = ", ".join(self._left_out)
             note(self, "length", "%s is left out: the length is unknown, pass total=", left_out)
+
+
+class _Loop:
+    """One loop from its first item on: its block, how far it is, and how it ends.
+
+    Args:
+        handle: its block, which is opened now.
+        frame: that of the code that loops.
+    """
+
+    __slots__ = ("counter", "handle")
+
+    def __init__(self, handle: _ProgressLoop | _TimerLoop, frame: FrameType) -> None:
+        self.handle = handle
+        self.counter = handle.counter = _Counter()
+        self.counter.start(frame)
+        _Hook.install()
+        handle.begin()
+        enter(handle)
+
+    def exhausted(self) -> None:
+        """End well."""
+        self.counter.stop(exhausted=True)
+        leave(self.handle)
+        self.handle.settle(None)
+
+    def released(self) -> None:
+        """End as stopped, unless an exception explains it within a second."""
+        handle = self.handle
+        if sys is None or not handle.is_open:  # the interpreter may be half gone
+            return
+        self.counter.stop(exhausted=False)
+        leave(handle)
+        handle._hold = SPEAK_SECONDS
+        left_loops.append(_LeftLoop(handle))
+        conclude(handle, "stopped")
+
+
+class _LeftLoop:
+    """A loop that was left for a reason not known yet; it keeps the loop's block no longer than others do.
+
+    Args:
+        handle: the block, which ends as stopped.
+    """
+
+    __slots__ = ("_handle", "name")
+
+    def __init__(self, handle: _ProgressLoop | _TimerLoop) -> None:
+        self.name, self._handle = handle.name, weakref.ref(handle)
+
+    def explain(self, error: BaseException) -> None:
+        """Take an exception as the end of this loop, if it has left the loop."""
+        handle = self._handle()
+        if handle is None or handle.outcome is None or handle.outcome.kind != "stopped":
+            return
+        late = handle.elapsed + SPEAK_SECONDS < handle._tracker.dispatcher.clock() - handle._began
+        if late or judge(error, handle._options) != "failed" or not handle.counter.was_left_by(error.__traceback__):
+            return
+        outcome = outcome_of(handle, "failed", error, None, handle.elapsed)
+        vars(handle)["_first"] = outcome
+        card = handle._display.card
+        if card is not None and card.end_delivery is not None:
+            card.end_delivery.replace(handle._builder.final(handle, outcome))
+        tell(handle, outcome, error)
 
 
 class _Hook:

@@ -121,8 +121,11 @@ QUICK = real_tests(
 SLOW = real_tests("slow tests", "keeping", "shutdown", "processes", "deaths", "forks")
 
 PURE = {
-    name: [own_tests(f"test_{name.strip('_')}")]
-    for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
+    "_forecast": [own_tests("test_pacing")],
+    **{
+        name: [own_tests(f"test_{name.strip('_')}")]
+        for name in ("_pacing", "_text", "_redaction", "_exceptions", "iteration")
+    },
 }
 SIMULATED = (
     *("account", "accounts", "activity", "aftermath", "bodies", "certainty", "deliveries", "departure"),
@@ -132,8 +135,8 @@ SIMULATED = (
     *("succession", "turns", "unanswered", "update_queue", "update_request"),
 )
 NOT_SIMULATED = ("interpreter", "runtime", "signals", "transport")  # the world has none, or its own in their place
-ON_DISK = ("entries", "outbox", "outbox_file")
-WATCHDOG = ("job_record", "line", "pids", "process", "protocol", "supervisor")
+ON_DISK = ("entries", "outbox", "outbox_file", "outbox_tables")
+WATCHDOG = ("companion", "job_record", "line", "pids", "process", "protocol", "supervisor")
 DELIVERY = {
     **{f"delivery/{name}": [*WORLD, QUICK, LONG_WORLD, SLOW] for name in (*SIMULATED, "watchdog/successor")},
     **{f"delivery/{name}": [QUICK, SLOW] for name in NOT_SIMULATED},

@@ -30,7 +30,7 @@ from pacing_drive import Run, drive, error, violations
 from pacing_optimum import VISIBLE_ERROR, optimum
 from pacing_policies import POLICIES
 
-from activitysmith_track import _pacing
+from activitysmith_track import _forecast, _pacing
 
 Key = tuple[str, int, int]
 
@@ -81,7 +81,7 @@ def _measure(policy: str, change: str, task: tuple[Key, float]) -> Result:
     p = _job(key)
     undo = [_patch(name, value) for name, value in ABLATIONS.get(change, {}).items()]
     if policy == TOLD:
-        undo.append(_patch("Pacer._time_left", lambda _, now, __: max(len(p) - now, 0.0)))
+        undo.append(_patch("Forecast.seconds_left", lambda _, now, __: max(len(p) - now, 0.0)))
     try:
         run = drive(p) if policy in ("ours", TOLD) else Run(POLICIES[policy](p), len(p))
     finally:
@@ -93,7 +93,8 @@ def _measure(policy: str, change: str, task: tuple[Key, float]) -> Result:
 def _patch(name: str, value: Any) -> tuple[str, Any]:
     """Change a constant or a method of the rule; returns what undoes it."""
     *owner, attribute = name.split(".")
-    holder = getattr(_pacing, owner[0]) if owner else _pacing
+    module = _pacing if hasattr(_pacing, name.split(".")[0]) else _forecast
+    holder = getattr(module, owner[0]) if owner else module
     before = getattr(holder, attribute)
     setattr(holder, attribute, value)
     return name, before

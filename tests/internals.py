@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +199,7 @@ def use_patterns(patch: pytest.MonkeyPatch, *patterns: Any) -> None:
 
 def time_left(pace: Pacer, now: float, fraction: float) -> float:
     """Return how long a job is taken to go on, in seconds, by how fast it has been."""
-    return pace._time_left(now, fraction)
+    return pace._forecast.seconds_left(now, fraction)
 
 
 # ---------------------------------------------------------------------------------------------- what a block shows
@@ -206,12 +207,17 @@ def time_left(pace: Pacer, now: float, fraction: float) -> float:
 
 def activity_of(handle: Handle) -> Activity | None:
     """Return what delivers the card of a block that has begun; `None` where the library is off."""
-    return handle._card
+    return handle._display.card
 
 
 def inner_blocks_of(handle: Handle) -> list[Handle]:
     """Return what a block remembers of the blocks inside it."""
-    return list(handle._children or ())
+    return list(handle._display._inner)
+
+
+def open_lines_of(handle: Handle) -> list[Any]:
+    """Return the open blocks that are lines on a block's card."""
+    return handle._display.lines()
 
 
 def end_state(handle: Handle, outcome: Outcome) -> EndState:
@@ -227,7 +233,7 @@ def cannot_be_shown(handle: Handle) -> None:
 
 def running_loop() -> Any:
     """Return the handle of the loop around the caller, which `current()` never returns."""
-    return next(each for each in context.stack.get() if isinstance(each, iteration._Loop))
+    return next(each for each in context.stack.get() if getattr(each, "is_loop", False))
 
 
 def note_opened(track: iteration.Track[Any]) -> list[Any]:
@@ -235,8 +241,9 @@ def note_opened(track: iteration.Track[Any]) -> list[Any]:
     opened, begin = list[Any](), track._open
 
     def noted(*given: Any) -> Any:
-        opened.append(begin(*given))
-        return opened[-1]
+        loop = begin(*given)
+        opened.append(loop.handle)
+        return loop
 
     track._open = noted  # type: ignore[method-assign]
     return opened
@@ -430,7 +437,7 @@ def before_it_heals(patch: pytest.MonkeyPatch, act: Callable[[], object]) -> Non
 
 def set_aside(box: Outbox, found: os.stat_result) -> None:
     """Set the outbox's file aside, if it is still the one that was found damaged."""
-    box._set_aside(box.path(), found, ValueError())
+    box.file._set_aside(box.path(), found, ValueError())
 
 
 def stop_sqlite_at_once(patch: pytest.MonkeyPatch) -> None:
@@ -439,9 +446,21 @@ def stop_sqlite_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(outbox_file, "_STEPS", 1)
 
 
+def disk_is_full(patch: pytest.MonkeyPatch, when: Callable[[], bool]) -> None:
+    """Have the disk take nothing of an outbox while that is so."""
+    transaction = outbox_file._transaction
+
+    def full(*given: Any) -> Any:
+        if when():
+            raise sqlite3.OperationalError("database or disk is full")
+        return transaction(*given)
+
+    patch.setattr(outbox_file, "_transaction", full)
+
+
 def tell(box: Outbox, error: Exception) -> None:
     """Have the outbox log what has failed."""
-    box._tell(error)
+    box.file._tell(error)
 
 
 def wait_for_no_disk(patch: pytest.MonkeyPatch) -> None:
@@ -529,7 +548,7 @@ def signals_in_child() -> None:
 
 def line_to(dog: Watchdog) -> Line | None:
     """Return the line to the watchdog's process, or `None` where it has none."""
-    return dog._line
+    return dog._companion.line
 
 
 def pipe_of(line: Line) -> int | None:
@@ -560,7 +579,7 @@ def join(dog: Watchdog, timeout: float) -> None:
 
 def run_by(dog: Watchdog, timing: Timing) -> None:
     """Change how long a watchdog waits for what."""
-    dog._timing = timing
+    dog._companion.timing = timing
 
 
 def has_been_told(dog: Watchdog) -> Callable[[], bool]:
@@ -577,13 +596,13 @@ def say_farewell_later(dog: Watchdog) -> Callable[[], None]:
 
 def give_up(dog: Watchdog) -> Callable[[object, bytes, bool], None]:
     """Have a watchdog be one that was given up, and return how its thread notes what it is told by then."""
-    dog._over = True
-    return lambda name, content, lasts: dog._note(lines.QueuedFrame(name, content, lasts))
+    dog._companion.is_over = True
+    return lambda name, content, lasts: dog._companion.note(lines.QueuedFrame(name, content, lasts))
 
 
 def fails_by_itself(patch: pytest.MonkeyPatch, dog: Watchdog) -> None:
     """Have a watchdog's thread meet a fault of our own."""
-    patch.setattr(dog, "_look_after", lambda: 1 / 0)
+    patch.setattr(dog._companion, "look_after", lambda: 1 / 0)
 
 
 def has_no_thread(dog: Watchdog) -> None:
@@ -688,10 +707,10 @@ def watchdog():
     return default_dispatcher().persistence.guard.watchdog
 def told_to_watchdog():
     """Return of what the watchdog was told and is to know: pairs of a kind and a number."""
-    return set(watchdog()._live)
+    return set(watchdog()._companion.live)
 def activity_of(handle):
     """Return what delivers a block's card."""
-    return handle._card
+    return handle._display.card
 def end_is_with_watchdog(handle):
     """Tell whether the watchdog was told how a block has ended."""
     return activity_of(handle).end_delivery.message._armed is not None

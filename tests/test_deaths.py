@@ -44,7 +44,7 @@ def test_a_child_that_outlives_its_parent(start: Start, sim: Simulator) -> None:
     job = start("""
         show()
         tell()
-        ours = os.stat(dog._line._pipe)
+        ours = os.stat(dog._companion.line._pipe)
         child = os.fork()
         if not child:
             files = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]

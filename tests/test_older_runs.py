@@ -17,7 +17,7 @@ from scripted import Script
 
 import activitysmith_track as at
 from activitysmith_track import ActivitySmith
-from activitysmith_track.delivery import outbox
+from activitysmith_track.delivery import outbox_tables
 from activitysmith_track.delivery.account import DEBTS_AT_ONCE, Account
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.older_ends import EndUnderWay
@@ -251,7 +251,7 @@ def test_waiting_for_another_process_costs_nothing_of_the_rate(
     script: Script, box: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looks that send nothing are no requests, and an attempt that has failed is no obstacle."""
-    monkeypatch.setattr(outbox, "ATTEMPT_SECONDS", 600.0)
+    monkeypatch.setattr(outbox_tables, "ATTEMPT_SECONDS", 600.0)
     entry = owed(script)
     another = Persistence(Runtime())
     another.place.directory = box.path().parent
@@ -271,7 +271,7 @@ def test_a_start_waits_for_an_end_that_another_process_sends(
     script: Script, box: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An end that is on its way at this moment would end the newer run's card."""
-    monkeypatch.setattr(outbox, "ATTEMPT_SECONDS", 600.0)
+    monkeypatch.setattr(outbox_tables, "ATTEMPT_SECONDS", 600.0)
     entry = owed(script)
     assert box.put([entry], "another", 60)
     assert box.begin(entry.id, "another", 60) is Hold.MINE
@@ -403,7 +403,7 @@ def test_a_late_end_that_is_being_sent_is_waited_for(
     script: Script, box: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The card is shown once more when an older run's end is through that was stored after it began."""
-    monkeypatch.setattr(outbox, "ATTEMPT_SECONDS", 600.0)
+    monkeypatch.setattr(outbox_tables, "ATTEMPT_SECONDS", 600.0)
     script.answer = lambda method, path, body: (200, {"success": True, "operation": "updated"})
     with at.live_progress("job"):
         assert script.wait(1, "PUT")

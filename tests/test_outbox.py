@@ -22,7 +22,7 @@ from fuzzing import BASE_URL, NOW, clean, damage, owed, sound_files, tamper, use
 from owed import is_drained
 from patience import PATIENCE
 
-from activitysmith_track.delivery import outbox, outbox_file
+from activitysmith_track.delivery import outbox_file, outbox_tables
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.state import Hold
@@ -83,7 +83,7 @@ def test_what_is_put_is_claimed(box: Outbox) -> None:
     assert is_drained(box)
     assert claim(box) == []
     assert box.exists()  # what became of them is known for some minutes
-    assert claim(box, now=NOW + outbox.MARK_SECONDS + 1.0) == []
+    assert claim(box, now=NOW + outbox_tables.MARK_SECONDS + 1.0) == []
     assert not box.exists()
 
 
@@ -316,7 +316,7 @@ def test_who_asks_hears_what_became_of_it(box: Outbox, kind: str) -> None:
     assert box.begin(made.id, "b", 60) is Hold.MINE
     assert box.delivered([made.id])
     assert box.begin(made.id, "a", 60) is Hold.SETTLED
-    assert claim(box, now=NOW + outbox.MARK_SECONDS + 1.0) == []
+    assert claim(box, now=NOW + outbox_tables.MARK_SECONDS + 1.0) == []
     assert box.begin(made.id, "a", 60) is not Hold.MINE
     assert not box.exists()
     assert box.put([push(2)])
@@ -332,7 +332,7 @@ def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Out
     hour = at_time(box, 3_600)
     assert claim(hour, now=NOW + 3_600) == []
     assert hour.begin(made.id, "a", 60) is Hold.SETTLED
-    assert claim(hour, now=NOW + 3_600 + outbox.MARK_SECONDS + 1.0) == []
+    assert claim(hour, now=NOW + 3_600 + outbox_tables.MARK_SECONDS + 1.0) == []
     assert not box.exists()
 
 
@@ -420,7 +420,7 @@ def test_marks_are_bounded(box: Outbox) -> None:
         assert box.delivered(ids(entries))
     assert claim(box) == []
     with contextlib.closing(sqlite3.connect(box.path())) as base:
-        assert base.execute("SELECT count(*) FROM marks").fetchone() == (outbox.KEPT_ENTRIES,)
+        assert base.execute("SELECT count(*) FROM marks").fetchone() == (outbox_tables.KEPT_ENTRIES,)
 
 
 # --------------------------------------------------------------------------------------------- what goes wrong
@@ -460,8 +460,6 @@ def test_a_read_only_file(box: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: 
 FULL = """
 import resource, sys
 from activitysmith_track.delivery.outbox import Outbox
-import internals
-import pytest
 from fuzzing import owed
 box = Outbox(sys.argv[1], clock=lambda: 1790000000.0)
 assert box.put(owed(10))
@@ -484,7 +482,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
     """A file that somebody else holds is given up soon, and used again later."""
     assert box.put([push()])
-    box.patience = 0.05
+    box.file.patience = 0.05
     with contextlib.closing(sqlite3.connect(box.path(), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         assert not box.put([push()])
@@ -498,7 +496,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
 def test_a_reader_that_stays(box: Outbox) -> None:
     """Someone who looks into the file and does not leave holds up the commit, and no longer than that."""
     assert box.put([push()])
-    box.patience = 0.05
+    box.file.patience = 0.05
     with contextlib.closing(sqlite3.connect(box.path(), isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT * FROM entries").fetchone()
@@ -511,7 +509,7 @@ def test_a_thread_in_the_way(
     box: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     """While another thread of the process is at it, a call waits for its turn, and no longer than it may."""
-    box.patience = 0.0  # that of another process's lock is another one
+    box.file.patience = 0.0  # that of another process's lock is another one
     monkeypatch.setattr(outbox_file, "TURN_SECONDS", seconds)
     begun, done, put = threading.Event(), threading.Event(), []
 
@@ -757,7 +755,6 @@ def test_tampered_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 WORKER = f"""
 import os, sys, time
 from activitysmith_track.delivery.state import Hold
-from activitysmith_track.delivery import outbox, outbox_file
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -806,7 +803,7 @@ def test_processes_at_once(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_threads_at_once(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of one process do not undo each other's locks."""
-    box.patience = PATIENCE
+    box.file.patience = PATIENCE
     monkeypatch.setattr(outbox_file, "TURN_SECONDS", PATIENCE)
     claimed: list[str] = []
 
@@ -828,7 +825,6 @@ def test_threads_at_once(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
 
 KILLED = """
 import os, sys, time
-from activitysmith_track.delivery import outbox, outbox_file
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 box = Outbox(sys.argv[1])

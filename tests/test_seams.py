@@ -27,7 +27,6 @@ from patience import PATIENCE, until
 
 from activitysmith_track.blocks.handle import Provider
 from activitysmith_track.blocks.outcome import LOOKS, Outcome
-from activitysmith_track.blocks.states import open_children
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery import (
@@ -444,13 +443,13 @@ def test_inner_blocks(bench: Bench) -> None:
 
         def inner(number: int) -> None:
             with bench.live_progress(f"inner-{number}"):
-                seen.append(len(open_children(outer)))
+                seen.append(len(internals.open_lines_of(outer)))
 
         inside = [contextvars.copy_context() for _ in range(3)]  # the block is around them, in each of the threads
         works = [functools.partial(each.run, times(100, inner)) for each in inside]
         together(*stop.after(*works), stop.repeat(Provider(outer).snapshot))
         assert min(seen) >= 1
-        assert open_children(outer) == []
+        assert internals.open_lines_of(outer) == []
         assert internals.inner_blocks_of(outer) == []
         assert len(bench.own_account().activities) == 1
 
@@ -469,7 +468,7 @@ def test_each_line_at_which_another_thread_tells_the_same(
 
     def attempt(meeting: Meeting) -> None:
         said.clear()
-        tell = Runtime().warn_once if kind == "runtime" else Outbox(tmp_path).warn_once
+        tell = Runtime().warn_once if kind == "runtime" else Outbox(tmp_path).file.warn_once
         meeting.of(lambda: tell("this", "told"), lambda: tell("this", "told"))
         assert said == ["told"]
 

@@ -32,7 +32,7 @@ from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.persistence import Persistence
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.state import CopyOwner, Hold
-from activitysmith_track.delivery.watchdog import job_record, pids, protocol, supervisor
+from activitysmith_track.delivery.watchdog import companion, job_record, pids, protocol, supervisor
 from activitysmith_track.delivery.watchdog import line as lines
 from activitysmith_track.delivery.watchdog.job_record import JobRecord
 from activitysmith_track.delivery.watchdog.job_record import Owed as Request
@@ -325,7 +325,7 @@ def test_a_stopped_watchdog_holds_up_nothing(start: Start, sim: Simulator) -> No
         dog.arm(1, key, url, "job", **words(77))
         while not dog._inbox.empty():
             time.sleep(0.01)
-        say(len(dog._line._pending) <= 4)
+        say(len(dog._companion.line._pending) <= 4)
         wait()
     """)
     watchdog = job.watchdog()
@@ -396,7 +396,7 @@ def test_a_job_that_closes_what_it_did_not_open(start: Start, sim: Simulator) ->
     job = start("""
         show()
         tell()
-        pipe = dog._line._pipe
+        pipe = dog._companion.line._pipe
         file = os.open("own", os.O_CREAT | os.O_RDWR)
         os.dup2(file, pipe)
         for percentage in range(10):
@@ -444,12 +444,12 @@ def test_a_shell_that_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
 
 def test_an_interpreter_is_found_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's or a frozen program is never started in the place of Python."""
-    assert os.path.samefile(supervisor.interpreter(), sys.executable)
+    assert os.path.samefile(companion.interpreter(), sys.executable)
     monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
-    assert os.path.basename(supervisor.interpreter()).startswith("python")
+    assert os.path.basename(companion.interpreter()).startswith("python")
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(OSError, match="no Python interpreter"):
-        supervisor.interpreter()
+        companion.interpreter()
 
 
 def test_it_is_refused_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1372,7 +1372,7 @@ def test_a_job_that_leaves_while_the_process_starts(sim: Simulator, monkeypatch:
 
 def test_too_many_things(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound nothing new is guarded, which is told once."""
-    monkeypatch.setattr(supervisor, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(companion, "MAX_ENTRIES", 3)
     dog = Watchdog(QUICK._replace(retry=0.0))
     with caplog.at_level(logging.WARNING):
         for number in range(6):

@@ -26,14 +26,15 @@ from internals import TrackerIn, accounts_of, dispatcher_of, is_idle, on_own_thr
 from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
 from activitysmith_track.client.retry import LONGEST_FOREIGN
-from activitysmith_track.delivery.entries import Entry
-from activitysmith_track.delivery.outbox import (
+from activitysmith_track.delivery.entries import Entry, load_checks
+from activitysmith_track.delivery.outbox import Outbox
+from activitysmith_track.delivery.outbox_file import OutboxFile
+from activitysmith_track.delivery.outbox_tables import (
     ATTEMPT_SECONDS,
     KEPT_ENTRIES,
     KEPT_SECONDS,
     LONGEST_LEASE,
     MARK_SECONDS,
-    Outbox,
 )
 from activitysmith_track.delivery.runtime import Runtime
 from activitysmith_track.delivery.scheduler import Agenda, Job
@@ -898,7 +899,7 @@ class MemoryOutbox:
             made = Row(entry, self._now())
             if entry.id in sent:
                 self._note(made, sent=True)
-            if (
+            if self._was_ended_by_newer(entry) or (
                 older
                 and times < (older.entry.began_at, older.entry.occurred_at)
                 and older.entry.occurred_at <= self._now()
@@ -909,6 +910,12 @@ class MemoryOutbox:
                 self._settle(older, lives=self._lives(older))
             rows.append(made)
         del rows[: max(0, len(rows) - KEPT_ENTRIES)]
+
+    def _was_ended_by_newer(self, entry: Entry) -> bool:
+        if entry.kind != "keep":
+            return False
+        newer = [mark for mark in self._shelf.marks.values() if mark.entry.began_at > entry.began_at]
+        return any(mark.entry.stream_key == entry.stream_key and 0 < mark.answered <= self._now() for mark in newer)
 
     def leave(
         self,
@@ -1067,7 +1074,8 @@ class MemoryOutbox:
         for row in same:
             if row.entry.began_at <= began_at:
                 self._settle(row, lives=self._lives(row))
-        marks = [mark for mark in self._shelf.marks.values() if is_same(mark.entry)]
+        known = self._shelf.marks.values()
+        marks = [mark for mark in known if is_same(mark.entry) and mark.entry.began_at <= began_at]
         now = self._now()
         sent = [mark.sent for mark in marks]
         if end is not None and end.id in self._shelf.marks:
@@ -1089,6 +1097,14 @@ class DiskOutbox(Outbox):
 
     def __init__(self, world: World) -> None:
         super().__init__(world.directory, clock=world.wall)
+        self.file = DiskFile(world)
+
+
+class DiskFile(OutboxFile):
+    """The file of a real outbox, whose transactions take the world's time."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.directory, load_more=load_checks)
         self._world = world
 
     def transact(self, work: Any, nothing: Any, *, create: bool = False) -> Any:

@@ -21,7 +21,8 @@ from world_jobs import Event, Line, draw
 from world_judge import LEASE, OLD, SOON, Judge
 
 from activitysmith_track.delivery.entries import Entry
-from activitysmith_track.delivery.outbox import LONGEST_LEASE, Outbox
+from activitysmith_track.delivery.outbox import Outbox
+from activitysmith_track.delivery.outbox_tables import LONGEST_LEASE
 
 
 class Alarm(logging.Handler):

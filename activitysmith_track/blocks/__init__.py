@@ -8,9 +8,10 @@ The rooms, from the lowest:
 - `option_table`: what all kinds of blocks take, and how it is checked; `options` is the type of that.
 - `wrap`: functions that run inside a block.
 - `pushes`: what is pushed when a block ends.
-- `block`: a block whose end is told; `NotifyBlock`, which shows no card.
 - `stall`: notices a job that makes no progress.
+- `display`: where a block is shown, on a card of its own or as a line on another one's.
 - `states`: what a card shows, built from what its handle counts.
+- `block`: a block whose end is told; `NotifyBlock`, which shows no card.
 - `handle`: what all kinds of handles share.
 - `progress`, `steps`, `timer`, `readings`: the kinds.
 - `current`: the innermost handle of a context.

@@ -17,6 +17,7 @@ from .values import fit
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+    from typing import Protocol
 
     from typing_extensions import Self
 
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from ..delivery.signals import Signals
     from .outcome import Kind
     from .wrap import F
+
+    class Showing(Protocol):
+        """What shows a block; see `display`."""
+
+        def figures(self, handle: Any, kind: Kind) -> dict[str, Any]:
+            """Return the fields of an `Outcome` that tell how far the block came."""
+
+        def end(self, handle: Any, outcome: Outcome) -> None:
+            """End what shows it."""
 else:
     trackers = Lazy("_tracker")
 
@@ -41,6 +51,7 @@ class Block:
     """
 
     _first: Outcome | None = None  # how it ended; only the first end counts
+    _display: Showing | None = None  # where it is shown; handles have one
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name: str = name
@@ -141,13 +152,6 @@ class Block:
         finally:
             self.result = None
 
-    def _figures(self, kind: Kind) -> dict[str, Any]:
-        """Return the fields of an `Outcome` that tell how far it came."""
-        return {}
-
-    def _end_card(self, outcome: Outcome) -> None:
-        """End the card of the block, if it has one."""
-
 
 def _waits(block: Block) -> float:
     """Return the seconds to wait for the delivery when the block is left, 0 for not at all."""
@@ -159,7 +163,8 @@ def decide(block: Block, kind: Kind, error: BaseException | None = None, *, reas
     outcome = outcome_of(block, kind, error, reason, block._tracker.dispatcher.clock() - block._began)
     if vars(block).setdefault("_first", outcome) is not outcome:  # atomic: threads and signals may race here
         return False
-    block._end_card(outcome)
+    if block._display is not None:
+        block._display.end(block, outcome)
     if block._signals is not None:
         block._signals.release()
         block._signals = None
@@ -180,7 +185,8 @@ def outcome_of(block: Block, kind: Kind, error: BaseException | None, reason: st
     if reason is None:
         reason = "" if error is None or kind == "done" else _words(block, error)
     where = _exceptions.location(error) if error is not None and kind == "failed" else ""
-    return Outcome(kind, block.name, block.title, elapsed, reason, where, **block._figures(kind))
+    figures = block._display.figures(block, kind) if block._display is not None else {}
+    return Outcome(kind, block.name, block.title, elapsed, reason, where, **figures)
 
 
 def _words(block: Block, error: BaseException) -> str:

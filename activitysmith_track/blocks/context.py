@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
         @property
         def is_open(self) -> bool:
             """True between entering and the end, in the process that entered."""
+
+    class LeftLoop(Protocol):
+        """What is needed of a loop that was left."""
+
+        @property
+        def name(self) -> str:
+            """What its block is called."""
+
+        def explain(self, error: BaseException) -> None:
+            """Take an exception as the end of this loop, if it has left the loop."""
 
 
 logger = logging.getLogger("activitysmith_track")
@@ -38,15 +48,13 @@ def open_blocks() -> list[OpenBlock]:
     return [each for each in reversed(stack.get()) if each.is_open]
 
 
-left_loops: deque[Any] = deque(maxlen=64)  # weak references to loops that were left before they were exhausted
+left_loops: deque[LeftLoop] = deque(maxlen=64)  # loops that were left before they were exhausted
 
 
 def explain_loops(error: BaseException) -> None:
     """Tell the loops that were just left of an exception, which may have left them."""
-    for reference in list(left_loops):
-        loop = reference()
-        if loop is not None and loop.outcome.kind == "stopped":
-            try:
-                loop.explain(error)
-            except Exception:
-                logger.exception("activitysmith_track: internal error at the end of %r", loop.name)
+    for loop in list(left_loops):
+        try:
+            loop.explain(error)
+        except Exception:
+            logger.exception("activitysmith_track: internal error at the end of %r", loop.name)

@@ -10,11 +10,11 @@ from .._lazy import Lazy
 from ..errors import InvalidRequest
 from .block import Block, decide
 from .context import open_blocks
+from .display import NOWHERE, Display
 from .key import stream_key
 from .option_table import COUNTED, OPTIONS, SHOWN, card_of, check_options, shows
 from .pushes import scrubbed
 from .stall import Stall
-from .states import open_children
 from .values import fit
 
 if TYPE_CHECKING:
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .. import settings
-    from ..delivery.activity import Activity
     from ..delivery.state import ActivityState, CrashState, Mark
-    from .outcome import Kind, Outcome
+    from .outcome import Kind
     from .states import StateBuilder
     from .wrap import F
 else:
@@ -55,6 +54,7 @@ class Handle(Block):
     )  # what `again` passes on, each with the attribute that keeps it
     _builder: ClassVar[StateBuilder[Any]]
     is_loop = False
+    _display: Display = NOWHERE
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         function = f"live_{type(self).__name__.lower()}"
@@ -63,13 +63,9 @@ class Handle(Block):
             raise InvalidRequest("name", name, f"a string that is not blank{bare}")
         super().__init__(name, check_options(function, options, self.type, self._own))
         self._given_options = options
-        self._card: Activity | None = None
-        self._parent: Handle | None = None
-        self._children: dict[Handle, None] | None = None  # the open blocks on this one's card
         self._resting: bool = False
         self._transitions: int = 0
         self._custom: Mapping[str, Any] = _NOTHING_YET
-        self._stall: Stall | None = None
 
     # -- entering and leaving
 
@@ -93,25 +89,23 @@ class Handle(Block):
 
     def begin(self) -> None:
         """Open the block: on a card of its own, or as a line on the card of the block around it."""
+        self._display = NOWHERE  # first: another thread may end the block as soon as it is open
         super().begin()
-        self._card = self._parent = None
-        self._children = None
         self._transitions = 0
         self._resting = False
         self._custom = _NOTHING_YET
-        self._stall = None
         self._reset()
         if self._account is None:
             return
+        self._display = Display()
         if "stall_after" in self._options:
-            self._stall = Stall(self, self._options["stall_after"])
-            self._tracker.dispatcher.look_after(self._stall)
+            self._display.stall = stall = Stall(self, self._options["stall_after"])
+            self._tracker.dispatcher.look_after(stall)
         around = next((each for each in open_handles() if each._builder.holds(each, self)), None)
         if around is not None and "key" not in self._options:
-            self._parent = around
-            _adopt(around, self)
+            self._display.show_on(around, self)
         else:
-            self._card = self._tracker.dispatcher.open(
+            self._display.card = self._tracker.dispatcher.open(
                 self._account,
                 stream_key(self.name, self._options.get("key")),
                 Provider(self),
@@ -119,9 +113,9 @@ class Handle(Block):
                 reserve=1 if self._options.get("keep") else 0,
                 budget=self._tracker.settings.pace,
             )
-        if self._first is not None:
-            self._end_card(self._first)  # another thread, a signal or the exit has ended the block while it opened
-        self._touch()
+        if self._first is not None:  # another thread, a signal or the exit has ended the block while it opened
+            self._display.end(self, self._first)
+        touch(self)
 
     def _reset(self) -> None:
         """Begin with nothing counted or shown."""
@@ -181,29 +175,18 @@ class Handle(Block):
         if important:
             self._transitions += 1
         if important or self._resting or shown.keys() - {"subtitle"}:
-            self._touch(transition=important)
+            touch(self, transition=important)
 
-    def _touch(self, *, transition: bool = False) -> None:
-        """Have the dispatcher look at the card."""
-        _tell_unopened(self)
-        self._resting = False
-        top = self
-        while top._parent is not None:
-            top = top._parent
-        if top._card is not None and top._first is None:
-            top._card.wake(transition=transition and top is self)
 
-    def _figures(self, kind: Kind) -> dict[str, Any]:
-        return self._builder.figures(self, kind)
+def touch(handle: Handle, *, transition: bool = False) -> None:
+    """Have the dispatcher look at what a handle shows.
 
-    def _end_card(self, outcome: Outcome) -> None:
-        if self._stall is not None:
-            self._tracker.dispatcher.look_after(self._stall)  # which ends it, and drops its reference to this handle
-        if self._parent is not None:
-            (self._parent._children or {}).pop(self, None)
-            self._touch()
-        if self._card is not None:
-            self._card.end(self._builder.end(self, outcome))
+    Args:
+        handle: what has changed.
+        transition: True for a change that is worth an update of its own, at once.
+    """
+    _tell_unopened(handle)
+    handle._display.wake(handle, transition=transition)
 
 
 def open_handles() -> list[Handle]:
@@ -226,12 +209,13 @@ def conclude(handle: Handle, kind: Kind, subtitle: str | None = None, reason: ob
 
 def _abandon(handle: Handle, words: str | None) -> None:
     """End as stopped: the interpreter exits, or a signal ends it, which the words name."""
-    for child in open_children(handle):
-        _abandon(child, words)
+    for inner in handle._display.lines():
+        _abandon(inner, words)
     handle._pushed_failure = True  # an exception that follows from it pushes nothing
     conclude(handle, "stopped", words)
-    if handle._first is not None and handle._card is not None and handle._card.end_delivery is None:
-        handle._end_card(handle._first)  # Ctrl-C came after the outcome and before the card's end
+    card = handle._display.card
+    if handle._first is not None and card is not None and card.end_delivery is None:
+        handle._display.end(handle, handle._first)  # Ctrl-C came after the outcome and before the card's end
 
 
 def _show(handle: Handle, name: str, value: Any) -> None:
@@ -261,13 +245,6 @@ def _tell_unopened(handle: Handle) -> None:
     """Log why a handle shows nothing that is used but was never entered."""
     if handle._opened < 0 and not handle._options.get("disable") and handle._tracker.account() is not None:
         note(handle, "unopened", "it shows nothing before its block has begun: use it in a with statement")
-
-
-def _adopt(handle: Handle, inner: Handle) -> None:
-    """Show an inner block as a line on a handle's card."""
-    if handle._children is None:
-        handle._children = {}
-    handle._children[inner] = None
 
 
 class Provider:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .. import _text
 from ..errors import InvalidRequest
-from .handle import Handle, note
+from .handle import Handle, note, touch
 from .option_table import check_subtitle
 from .states import StateBuilder
 from .values import finite, fit, plain
@@ -135,7 +135,7 @@ class Progress(Handle):
             n = n if type(n) is int else _readable(self, "advance", n) or 0
         self._count += n
         if self._resting:
-            self._touch()
+            touch(self)
 
     def update(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .._lazy import Lazy
 from .._text import LONGEST_PUSH
 from ..errors import InvalidRequest
-from .handle import Handle, note, refuses
+from .handle import Handle, note, refuses, touch
 from .option_table import check_period
 from .outcome import LOOKS
 from .states import StateBuilder
@@ -17,7 +17,6 @@ from .values import finite, fit
 
 if TYPE_CHECKING:
     from .. import payloads
-    from .outcome import Outcome
 else:
     payloads = Lazy("payloads")
 
@@ -34,20 +33,13 @@ class Sampled(Handle):
             raise InvalidRequest("sample", sample, "a callable without arguments")
         check_period("every", every)
         self._sample, self._every = sample, every
-        self._sampling: _Sampling | None = None
 
     def begin(self) -> None:
         """Open the block, and have its function called from then on."""
         super().begin()
-        self._sampling = None
         if self._sample is not None and self._account is not None:
-            self._sampling = _Sampling(self)
-            self._tracker.dispatcher.sample(self._sampling)
-
-    def _end_card(self, outcome: Outcome) -> None:
-        super()._end_card(outcome)
-        if self._sampling is not None:
-            self._tracker.dispatcher.sample(self._sampling)  # which ends it, and drops its reference to this handle
+            self._display.sampling = sampling = _Sampling(self)
+            self._tracker.dispatcher.sample(sampling)
 
 
 class _Sampling:
@@ -146,7 +138,7 @@ class Metrics(Sampled):
         except Exception as problem:
             note(self, "set", "readings that cannot be read are skipped: %r", problem)
         self._readings = {**self._readings, **changed}  # last: other threads set other labels meanwhile
-        self._touch()
+        touch(self)
 
     def _put(self, changed: dict[str, dict[str, Any]], label: str, value: Any) -> None:
         reading, readings = _reading(value), {**self._readings, **changed}
@@ -269,7 +261,7 @@ class Value(Sampled):
             note(self, "value", "%s cannot be shown and is skipped", fit(repr(type(value))))
             return
         self._value = shown
-        self._touch()
+        touch(self)
 
 
 class _AlertBuilder(StateBuilder["Alert"]):
@@ -312,4 +304,4 @@ class Alert(Handle):
             note(self, "message", "an empty message is skipped")
             return
         self._message = text
-        self._touch()
+        touch(self)

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
         _builder: ClassVar[Any]
         _began: float
+        _display: Any
         _transitions: int
 
         @property
         def is_open(self) -> bool:
             """True between entering and the end, in the process that entered."""
-
-        def _touch(self, *, transition: bool = False) -> None: ...
 
 
 STALL_LOOKS = 10  # how often the progress is looked at in the time of `stall_after`
@@ -70,7 +69,7 @@ class Stall:
     def _say(self, words: str) -> None:
         self.words = words
         self.turns += 1
-        self._handle._touch(transition=True)
+        self._handle._display.wake(self._handle, transition=True)
         self._push()
 
     def _push(self) -> None:

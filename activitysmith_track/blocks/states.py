@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ..delivery import bodies
     from ..delivery import state as states
     from ..delivery.state import ActivityState, CrashState, EndState, Mark
+    from .display import Display
     from .outcome import Kind
     from .pushes import Telling
-    from .stall import Stall
 
     class Shown(Telling, Protocol):
         """What a builder reads of a handle."""
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
         _title: str
         _began: float
         _custom: Mapping[str, Any]
-        _children: Any
-        _stall: Stall | None
+        _display: Display
         _transitions: int
         _resting: bool
 
@@ -118,7 +117,7 @@ class StateBuilder(Generic[H]):
     def detail(self, handle: H) -> object:
         """Return what is worth an update of its own when it changes, besides the fraction and the numbers."""
         custom = {name: value for name, value in handle._custom.items() if name != "subtitle"}
-        return custom, self._line_of_children(handle)
+        return custom, self._line_of_inner_blocks(handle)
 
     def mark(self, handle: H) -> Mark:
         """Return what tells this state from the next."""
@@ -127,7 +126,8 @@ class StateBuilder(Generic[H]):
 
     def transitions(self, handle: H) -> int:
         """Return how many transitions there have been: those of the user, and of a stall."""
-        return handle._transitions + (handle._stall.turns if handle._stall is not None else 0)
+        stall = handle._display.stall
+        return handle._transitions + (stall.turns if stall is not None else 0)
 
     def snapshot(self, handle: H) -> ActivityState | None:
         """Return the state to show, or `None` where there is nothing to show yet."""
@@ -136,35 +136,34 @@ class StateBuilder(Generic[H]):
         if state is None:
             return None
         body = self._body(handle, state, "running")
-        if handle._stall is not None and handle._stall.words:
-            body["content_state"].update(self.look(handle, "stalled"), subtitle=handle._stall.words)
+        stall = handle._display.stall
+        if stall is not None and stall.words:
+            body["content_state"].update(self.look(handle, "stalled"), subtitle=stall.words)
         return states.ActivityState(body, mark)
 
     def rest(self, handle: H, looked: Mark | None) -> float | None:
         """Let the next change after a look wake the activity; returns in how many seconds to look without one."""
         handle._resting = True
-        waits = [child._builder.rest(child, None) for child in open_children(handle)]
+        waits = [inner._builder.rest(inner, None) for inner in handle._display.lines()]
         again = min((wait for wait in waits if wait is not None), default=None)
         if looked is None or looked == self.mark(handle):
             return again  # a change after this wakes the activity
         return 0.0
 
-    def _line_of_children(self, handle: H) -> str | None:
-        if not handle._children:
-            return None
-        running = open_children(handle)
+    def _line_of_inner_blocks(self, handle: H) -> str | None:
+        running = handle._display.lines()
         if len(running) > 1:
             return f"{len(running)} running"
         if not running:
             return None
-        child = running[0]
-        brief = child._builder._line_of_children(child) or child._builder.brief(child)
-        return fit(f"{child.title} · {brief}" if brief else child.title)
+        inner = running[0]
+        brief = inner._builder._line_of_inner_blocks(inner) or inner._builder.brief(inner)
+        return fit(f"{inner.title} · {brief}" if brief else inner.title)
 
     def _body(self, handle: H, state: dict[str, Any], look: str, **final: Any) -> dict[str, Any]:
         """Build the body of a request from the fields of the type and those that all types share."""
         options = {**handle._options, **handle._custom}
-        line = self._line_of_children(handle) if look == "running" else None
+        line = self._line_of_inner_blocks(handle) if look == "running" else None
         subtitle = line or options.get("subtitle") or self.subtitle(handle)
         content = {"title": options.get("title") or handle._title, "type": handle.type, "subtitle": subtitle, **state}
         for name in ("color", "icon", "badge"):
@@ -239,8 +238,3 @@ class StateBuilder(Generic[H]):
         message = f"{CRASH_REASON}\nLast seen {stood(outcome) or 'running'} on {_text.host()}"
         is_said = isinstance(wanted, (str, payloads.Push)) or not wanted
         return body, push_body(handle, outcome, wanted if is_said else message)
-
-
-def open_children(handle: Shown) -> list[Any]:
-    """Return the open blocks that are lines on a handle's card."""
-    return [child for child in list(handle._children) if child.is_open] if handle._children else []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _text
 from ..errors import InvalidRequest
-from .handle import Handle
+from .handle import Handle, touch
 from .states import StateBuilder
 from .values import finite
 
@@ -26,7 +26,7 @@ class TimerBuilder(StateBuilder["Timer"]):
 
     def opening(self, handle: Timer) -> None:
         """Note how late the card appears: a countdown begins with less, a count up names the missing time."""
-        handle._missed = handle._elapsed_clock()
+        handle._missed = handle._stopwatch.ran(handle.elapsed)
 
     def running(self, handle: Timer) -> dict[str, Any]:
         """Return which way the clock runs, and from where."""
@@ -34,7 +34,8 @@ class TimerBuilder(StateBuilder["Timer"]):
         if handle._duration is not None:
             late = handle._missed if handle._missed >= NOTICEABLE_SECONDS else 0.0
             state["duration_seconds"] = max(1.0, handle._duration - late)
-        return state if handle._paused is None else {**state, "is_running": not handle._paused}
+        is_paused = handle._stopwatch.is_paused
+        return state if is_paused is None else {**state, "is_running": not is_paused}
 
     def subtitle(self, handle: Timer) -> str | None:
         """Say how much time had passed when the card appeared, if the clock counts up."""
@@ -44,6 +45,30 @@ class TimerBuilder(StateBuilder["Timer"]):
     def last(self, handle: Timer, outcome: Outcome) -> dict[str, Any]:
         """Return which way the clock ran."""
         return {"counts_down": handle._duration is not None}
+
+
+class _Stopwatch:
+    """The clock of a card, which may be paused. All times are the block's `elapsed`, in seconds.
+
+    Attributes:
+        is_paused: `None` until it is paused for the first time.
+    """
+
+    def __init__(self) -> None:
+        self.is_paused: bool | None = None
+        self._ran = self._since = 0.0  # what it had run when it was last paused or resumed, and when that was
+
+    def ran(self, elapsed: float) -> float:
+        """Return the seconds that it has run."""
+        return self._ran if self.is_paused else self._ran + elapsed - self._since
+
+    def switch(self, paused: bool, elapsed: float) -> bool:
+        """Pause it or let it run on; False where that changes nothing."""
+        if bool(self.is_paused) == paused:
+            return False
+        self._ran, self._since = self.ran(elapsed), elapsed
+        self.is_paused = paused
+        return True
 
 
 class Timer(Handle):
@@ -62,25 +87,20 @@ class Timer(Handle):
         self._reset()
 
     def _reset(self) -> None:
-        self._paused: bool | None = None
-        self._ran = self._since = 0.0  # seconds that the clock had run when it was last paused or resumed
+        self._stopwatch = _Stopwatch()
         self._missed = 0.0  # seconds that it had run when its card appeared
 
     def pause(self) -> None:
         """Stop the clock on the phone."""
-        self._set_paused(True)
+        _set_paused(self, True)
 
     def resume(self) -> None:
         """Let the clock on the phone run on."""
-        self._set_paused(False)
+        _set_paused(self, False)
 
-    def _set_paused(self, paused: bool) -> None:
-        if bool(self._paused) != paused:
-            self._ran, self._since = self._elapsed_clock(), self.elapsed
-            self._paused = paused
-            self._transitions += 1
-            self._touch(transition=True)
 
-    def _elapsed_clock(self) -> float:
-        """Return the seconds that the clock has run."""
-        return self._ran if self._paused else self._ran + self.elapsed - self._since
+def _set_paused(handle: Timer, paused: bool) -> None:
+    """Pause a clock or let it run on, at once."""
+    if handle._stopwatch.switch(paused, handle.elapsed):
+        handle._transitions += 1
+        touch(handle, transition=True)

@@ -15,16 +15,17 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   `setdefault` or a lock decides which that is. [first_use; test_shutdown: there_is_one_default_tracker]
 - `Layers`: a state follows the newest one by `setdefault`. [test_layers: threads_that_change_at_once]
 - `Progress._count`, `Handle._custom`, `._transitions`, `Metrics._readings`: changed in one step, from the value
-  of that moment. `Steps._plan`: a plan follows the newest one by `setdefault`. [counts, readings, steps,
+  of that moment. `Steps._course`: a plan follows the newest one by `setdefault`. [counts, readings, steps,
   two_threads_show_something]
-- `Handle._children`: inner blocks add and remove themselves, the scheduler reads a copy. [inner_blocks]
+- `Display._inner`: inner blocks add and remove themselves, the scheduler reads a copy. [inner_blocks]
 - `Block._first`, the outcome: the first `setdefault` counts. `Activity.end_delivery`: the first one under the
   lock of `OpenActivities` (`takes`). If a block is ended by one thread while another opens it, one of them ends the
-  card: the opening thread sets `_card` and then reads `_first`, the ending one sets `_first` and then reads `_card`.
+  card: the opening thread sets `Display.card` and then reads `_first`, the ending one sets `_first` and then reads
+  that.
   [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
 - `Account.activities`, `OpenActivities._open`, `.refuses`, the row of a `Succession`: changed by `add` in
   the user's threads and by `remove` in the scheduler's, under the lock of `OpenActivities`. [the_same_key_at_once]
-- `Override._entered`, `context.left_loops`, `Runtime._warned`, `Outbox._told`, `OutboxPlace.directory`,
+- `Override._entered`, `context.left_loops`, `Runtime._warned`, `OutboxFile._told`, `OutboxPlace.directory`,
   `Account.recovery`: changed in one step each, iterated over as copies; a thread that comes late does the
   same once more. [test_layers; test_configuration: one_override_in_several_threads]
 - `Signals._tracked`: under a lock; the handlers take none. [signals_count_what_is_tracked; test_signals]
@@ -89,7 +90,7 @@ Closing, signals and the exit:
 
 The watchdog's thread and the disk:
 
-- `Watchdog._inbox`: any thread puts in. `_line`, `_live` are its thread's; the others read one attribute, or a
-  copy. `_accounts`, `_thread`: under a lock. [a_watchdog_is_told_and_asked_at_once; test_watchdog]
+- `Watchdog._inbox`: any thread puts in. `Companion.line`, `.live` are its thread's; the others read one attribute, or
+  a copy. `Watchdog._accounts`, `._thread`: under a lock. [a_watchdog_is_told_and_asked_at_once; test_watchdog]
 - `Outbox`: one thread of a process at a time (`_fork.storing`). [one_thread_at_a_time_uses_the_outbox]
 """

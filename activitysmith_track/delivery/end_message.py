@@ -10,9 +10,9 @@ from ..client import retry
 from ..client.requests import owed_request, stream_request
 from ..errors import ActivityLimitReached, NotFound
 from .bodies import as_end, without_opening
-from .messages import Message, simpler
+from .messages import HeldByAnother, Message, simpler
 from .older_ends import OlderEnds, in_place_of_older
-from .state import CopyOwner, OnPhone, Stage
+from .state import CopyOwner, Hold, OnPhone, Stage
 from .unanswered import through_by
 
 if TYPE_CHECKING:
@@ -268,8 +268,8 @@ class EndAttempt:
         body = annotate_delay(state.body, end.occurred_at, end.persistence.runtime.wall(), end.kind)
         if state.keep:
             body = without_opening(body)
-        elif self.takes_over:
-            self._show_to_newer()
+        elif self.takes_over and not self._show_to_newer():
+            return
         with self._in_place_of_older(end.past.confirms) as older:
             self.has_ended = True
             answer = end.account.perform([owed_request(end.kind, key, body)], seconds)
@@ -283,11 +283,24 @@ class EndAttempt:
             return contextlib.nullcontext(OlderEnds(False))
         return in_place_of_older(self._end.persistence, self._end.activity)
 
-    def _show_to_newer(self) -> None:
-        """Put a copy into the outbox, since the card was there before: it may be a newer run's, which looks there."""
-        entry = None if self._end.copy_owner is CopyOwner.OUTBOX else self._end.copy()
+    def _show_to_newer(self) -> bool:
+        """Put a copy into the outbox, since the card was there before: it may be a newer run's, which looks there.
+
+        Returns:
+            False where it need not be sent, since a newer run's end is there already.
+
+        Raises:
+            HeldByAnother: where a newer run has taken it away meanwhile.
+        """
+        end = self._end
+        entry = None if end.copy_owner is CopyOwner.OUTBOX else end.copy()
         if entry is not None:
-            self._end.persistence.keep(self._end, entry, sent=True)
+            end.persistence.keep(end, entry, sent=end.may_come_late)
+            hold = end.persistence.begin(end)
+            if hold is Hold.OTHERS:
+                raise HeldByAnother
+            return hold is not Hold.SETTLED
+        return True
 
     def _look_back(self) -> float:
         """Look whether an older run in another process has sent an end for a card that appeared a short time ago.

@@ -8,43 +8,75 @@ the disk does: what goes wrong is logged once a kind, and the call returns somet
 The journal is a rollback journal, since homes may lie on NFS, where a write-ahead log does not work. A drained file
 is not removed but cut to its first page: unlinking a database that another process is about to write to would lose
 what it writes.
-
-When the end of a card is taken out, a mark without its body stays for a few minutes. It says that nobody is to send
-this end any more, and when it was last sent. So a process that still has the end in memory learns what became of it,
-and a newer run learns whether its card may have been ended.
 """
 
 from __future__ import annotations
 
 import hashlib  # noqa: F401  # `key_fingerprint` needs it where anything is kept, and late imports can fail
-import json
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
 
-from ..client.answers import refuse_constant
-from .entries import MAX_KEPT_BYTES, Entry, checked, load_checks
-from .outbox_file import MARKS, OutboxFile, has_marks
+from .entries import Entry, load_checks  # `persistence` takes `Entry` from here, with all that an outbox needs
+from .outbox_file import OutboxFile, has_marks
+from .outbox_tables import FREE, LONGEST_LEASE, MARK_SECONDS, Tables, rows_of
 from .state import Hold
 
 if TYPE_CHECKING:
+    import os
     import sqlite3
+    from pathlib import Path
 
-KEPT_SECONDS = 24 * 3600.0  # older entries are dropped: they are no news any more
-KEPT_ENTRIES = 1_000
-ATTEMPT_SECONDS = 7.0  # after which another process's attempt is over, even if it could not note so
-MARK_SECONDS = 300.0  # for which a mark tells what became of an end
-LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
+    from .outbox_file import Result
 
-_ROUNDS = 20  # queries of one claim at most: odd entries are dropped, and others are taken in their place
+_RELEASE = (
+    "UPDATE entries SET owner = NULL, leased_until = ?, begun = 0, attempts = attempts + 1"
+    " WHERE id = ? AND (? IS NULL OR owner = ?)"
+)
 
 
-class Outbox(OutboxFile):
-    """What is owed, on disk. Making an instance does nothing; no method raises."""
+class Outbox:
+    """What is owed, on disk. Making an instance does nothing; no method raises, but for `path`.
 
-    def load(self) -> None:
-        """Import what a transaction needs, before it begins and while nothing is forked."""
-        super().load()
-        load_checks()
+    Args:
+        directory: where the file lies; see `OutboxFile`.
+        patience: seconds that one call waits for a file that another process has locked.
+        clock: seconds since the epoch.
+        now: seconds of a clock that never goes back.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        patience: float = 0.5,
+        clock: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.file = OutboxFile(directory, patience=patience, now=now, load_more=load_checks)
+        self._clock = clock
+
+    def path(self) -> Path:
+        """Return where the file is, or would be.
+
+        Raises:
+            OSError: where the user has no home, so that no absolute path can be told.
+        """
+        return self.file.path()
+
+    def exists(self) -> bool:
+        """Tell whether there may be entries; costs one `os.stat`."""
+        return self.file.exists()
+
+    def _transact(
+        self, work: Callable[[Tables], Result], nothing: Result, *, create: bool = False, now: float | None = None
+    ) -> Result:
+        """Do something with the tables in one transaction; where that fails, say so once and return `nothing`."""
+
+        def on(base: sqlite3.Connection) -> Result:
+            return work(Tables(base, self._clock() if now is None else now, self.file))
+
+        return self.file.transact(on, nothing, create=create)
 
     def put(
         self, entries: Iterable[Entry], owner: str | None = None, lease_seconds: float = 0.0, *, sent: bool = False
@@ -67,18 +99,18 @@ class Outbox(OutboxFile):
         Returns:
             True when every one of them is safely on disk.
         """
-        rows, whole = self._rows(entries)
+        rows, whole = rows_of(entries, self.file.warn_once)
         if not rows:
             return whole
         until = self._clock() + min(lease_seconds, LONGEST_LEASE)
-        leases = [(owner, until, row[0]) for row in rows] if owner is not None else []
+        leases = [(owner, until, row.id) for row in rows] if owner is not None else []
 
-        def work(base: sqlite3.Connection) -> bool:
-            self._insert(base, rows, {row[0] for row in rows} if sent else ())
-            base.executemany("UPDATE entries SET owner = ?, leased_until = ? WHERE id = ?", leases)
+        def work(tables: Tables) -> bool:
+            tables.insert(rows, {row.id for row in rows} if sent else ())
+            tables.base.executemany("UPDATE entries SET owner = ?, leased_until = ? WHERE id = ?", leases)
             return True
 
-        return self.transact(work, False, create=True) and whole
+        return self._transact(work, False, create=True) and whole
 
     def leave(
         self,
@@ -98,21 +130,21 @@ class Outbox(OutboxFile):
         Returns:
             True when all of it is safely on disk.
         """
-        rows, whole = self._rows(entries)
+        rows, whole = rows_of(entries, self.file.warn_once)
         released = [(self._clock(), each, owner, owner) for each, owner in leases]
         begun = [(int(self._clock()), each) for each in in_flight]
         sent = {*in_flight, *late}
 
-        def work(base: sqlite3.Connection) -> bool:
+        def work(tables: Tables) -> bool:
             if rows:
-                self._insert(base, rows, sent)
-            base.executemany(_RELEASE, released)
-            base.executemany("UPDATE entries SET begun = ? WHERE id = ? AND kind != 'push'", begun)
-            for each in sorted(sent - {row[0] for row in rows}):
-                self._note(base, each, sent=True)
+                tables.insert(rows, sent)
+            tables.base.executemany(_RELEASE, released)
+            tables.base.executemany("UPDATE entries SET begun = ? WHERE id = ? AND kind != 'push'", begun)
+            for each in sorted(sent - {row.id for row in rows}):
+                tables.note(each, sent=True)
             return True
 
-        return ((not rows and not released) or self.transact(work, False, create=bool(rows))) and whole
+        return ((not rows and not released) or self._transact(work, False, create=bool(rows))) and whole
 
     def claim(
         self, key_fingerprint: str, base_url: str, owner: str, now: float, lease_seconds: float, *, most: int = 50
@@ -138,12 +170,11 @@ class Outbox(OutboxFile):
             return []
         until = now + min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> list[Entry]:
-            self._prune(base, now)
-            self._drop_ambiguous(base, now)
-            return self._take(base, (key_fingerprint, base_url), owner, now, until, most)
+        def work(tables: Tables) -> list[Entry]:
+            tables.prune()
+            return tables.claim((key_fingerprint, base_url), owner, until, most)
 
-        return self.transact(work, [])
+        return self._transact(work, [], now=now)
 
     def inherit(
         self, key_fingerprint: str, base_url: str, gone: str, owner: str, lease_seconds: float
@@ -167,20 +198,10 @@ class Outbox(OutboxFile):
         now = self._clock()
         until = now + min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> list[Entry]:
-            left = f"key_fingerprint = ? AND base_url = ? AND (owner = ? OR (run = ? AND {_FREE}))"
-            values = key_fingerprint, base_url, gone, gone, now, now + LONGEST_LEASE
-            base.execute(f"DELETE FROM entries WHERE {left} AND {_AMBIGUOUS}", values)
-            taken: list[Entry] = []
-            rows = f"SELECT {_COLUMNS} FROM entries WHERE {left} ORDER BY kind = 'push', seq DESC"
-            for seq, *found in base.execute(rows, (MAX_KEPT_BYTES, *values)).fetchall():
-                entry = self._read(found)
-                if entry is not None:  # else the next `claim` drops it
-                    base.execute("UPDATE entries SET owner = ?, leased_until = ? WHERE seq = ?", (owner, until, seq))
-                    taken.append(entry)
-            return taken
+        def work(tables: Tables) -> list[Entry]:
+            return tables.inherit((key_fingerprint, base_url), gone, owner, until)
 
-        return self.transact(work, [])
+        return self._transact(work, [], now=now)
 
     def begin(self, entry_id: str, owner: str, lease_seconds: float) -> Hold:
         """Note that an attempt at a claimed entry begins, and renew its lease.
@@ -195,14 +216,14 @@ class Outbox(OutboxFile):
         """
         until = self._clock() + min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> Hold:
+        def work(tables: Tables) -> Hold:
             noted = (
-                f"UPDATE entries SET begun = ?, leased_until = ?, owner = ? WHERE id = ? AND (owner = ? OR {_FREE})"
+                f"UPDATE entries SET begun = ?, leased_until = ?, owner = ? WHERE id = ? AND (owner = ? OR {FREE})"
             )
-            now = self._clock()
+            now, base = tables.now, tables.base
             values = (int(now), until, owner, entry_id, owner, now, now + LONGEST_LEASE)
             if base.execute(noted, values).rowcount:
-                self._note(base, entry_id, sent=True)
+                tables.note(entry_id, sent=True)
                 return Hold.MINE
             if base.execute("SELECT 1 FROM entries WHERE id = ?", (entry_id,)).fetchone():
                 return Hold.OTHERS
@@ -212,7 +233,7 @@ class Outbox(OutboxFile):
             is_settled = base.execute(asked, (now + MARK_SECONDS, entry_id)).rowcount
             return Hold.SETTLED if is_settled else Hold.GONE
 
-        return self.transact(work, Hold.UNKNOWN)
+        return self._transact(work, Hold.UNKNOWN)
 
     def renew(self, owner: str, lease_seconds: float) -> bool:
         """Renew all leases of an owner, who still tries to deliver what is under them; True when that is on disk.
@@ -223,11 +244,11 @@ class Outbox(OutboxFile):
         """
         until = self._clock() + min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> bool:
-            base.execute("UPDATE entries SET leased_until = ? WHERE owner = ?", (until, owner))
+        def work(tables: Tables) -> bool:
+            tables.base.execute("UPDATE entries SET leased_until = ? WHERE owner = ?", (until, owner))
             return True
 
-        return self.transact(work, False)
+        return self._transact(work, False)
 
     def next_lease_end(self, key_fingerprint: str, base_url: str, owner: str) -> float | None:
         """Return when the first lease of others runs out, in seconds since the epoch; `None` where there is none.
@@ -240,15 +261,14 @@ class Outbox(OutboxFile):
         if not self.exists():
             return None
 
-        def work(base: sqlite3.Connection) -> float | None:
+        def work(tables: Tables) -> float | None:
             others = "key_fingerprint = ? AND base_url = ? AND owner != ? AND leased_until BETWEEN ? AND ?"
-            now = self._clock()
-            values = key_fingerprint, base_url, owner, now, now + LONGEST_LEASE
+            values = key_fingerprint, base_url, owner, tables.now, tables.now + LONGEST_LEASE
             found: float | None
-            (found,) = base.execute(f"SELECT min(leased_until) FROM entries WHERE {others}", values).fetchone()
+            (found,) = tables.base.execute(f"SELECT min(leased_until) FROM entries WHERE {others}", values).fetchone()
             return found
 
-        return self.transact(work, None)
+        return self._transact(work, None)
 
     def over(self, entry_id: str, owner: str, *, sent: bool = True) -> bool:
         """Note that an attempt is over, and that the owner will try again.
@@ -263,24 +283,25 @@ class Outbox(OutboxFile):
         """
         own = "id = ? AND owner = ?"
 
-        def work(base: sqlite3.Connection) -> bool:
+        def work(tables: Tables) -> bool:
+            base = tables.base
             if not sent and has_marks(base):
                 tried = f"SELECT id FROM entries WHERE {own} AND begun != 0"
                 base.execute(f"UPDATE marks SET sent = before, before = NULL WHERE id = ({tried})", (entry_id, owner))
             return base.execute(f"UPDATE entries SET begun = 0 WHERE {own}", (entry_id, owner)).rowcount > 0
 
-        return self.transact(work, False)
+        return self._transact(work, False)
 
     def delivered(self, ids: Iterable[str]) -> bool:
         """Forget entries that have arrived, or that nobody may send again; True when that is on disk."""
         keys = list(ids)
 
-        def work(base: sqlite3.Connection) -> bool:
+        def work(tables: Tables) -> bool:
             for each in keys:
-                self._settle(base, each, answered=True)
+                tables.settle(each, answered=True)
             return True
 
-        return not keys or self.transact(work, False)
+        return not keys or self._transact(work, False)
 
     def release(self, ids: Iterable[str], owner: str | None = None) -> bool:
         """Give leases back after attempts that surely failed, or where a duplicate does no harm.
@@ -294,11 +315,11 @@ class Outbox(OutboxFile):
         """
         keys = [(self._clock(), each, owner, owner) for each in ids]
 
-        def work(base: sqlite3.Connection) -> bool:
-            base.executemany(_RELEASE, keys)
+        def work(tables: Tables) -> bool:
+            tables.base.executemany(_RELEASE, keys)
             return True
 
-        return not keys or self.transact(work, False)
+        return not keys or self._transact(work, False)
 
     def hold_ends(
         self,
@@ -331,24 +352,24 @@ class Outbox(OutboxFile):
             return {}
         now, seconds = self._clock(), min(lease_seconds, LONGEST_LEASE)
 
-        def work(base: sqlite3.Connection) -> dict[str, float] | None:
+        def work(tables: Tables) -> dict[str, float] | None:
             same = (
                 "kind != 'push' AND key_fingerprint = ? AND base_url = ? AND stream_key = ?"
                 " AND run != ? AND began_at <= ?"
             )
             values = key_fingerprint, base_url, stream_key, owner, began_by
-            if _is_under_way(base, same, values, owner, now):
+            if tables.is_under_way(same, values, owner, now):
                 return None
             begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
-            idle = {key: max(0.0, now - since) for key, since in base.execute(begun, (seconds, *values))}
+            idle = {key: max(0.0, now - since) for key, since in tables.base.execute(begun, (seconds, *values))}
             for key in idle:
-                self._note(base, key, lives=self._lives(base, key))
+                tables.note(key, lives=tables.lives(key))
             held = f"UPDATE entries SET owner = ?, leased_until = ?, begun = 0 WHERE {same}"
-            base.execute(held, (owner, now + seconds, *values))
+            tables.base.execute(held, (owner, now + seconds, *values))
             return idle
 
         nothing: dict[str, float] | None = {}
-        return self.transact(work, nothing)
+        return self._transact(work, nothing)
 
     def look_back(
         self,
@@ -384,213 +405,25 @@ class Outbox(OutboxFile):
             return 0.0
         now = self._clock()
 
-        def work(base: sqlite3.Connection) -> float | None:
+        def work(tables: Tables) -> float | None:
             card = "key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ?"
             values = key_fingerprint, base_url, stream_key, owner if end is None else end.run
             same = f"kind != 'push' AND {card}"
-            if _is_under_way(base, same, values, owner, now):
+            if tables.is_under_way(same, values, owner, now):
                 return None
             older = f"SELECT id FROM entries WHERE {same} AND began_at <= ?"
-            for (key,) in base.execute(older, (*values, began_at)).fetchall():
-                self._settle(base, key, lives=self._lives(base, key))
-            if not has_marks(base):
+            for (key,) in tables.base.execute(older, (*values, began_at)).fetchall():
+                tables.settle(key, lives=tables.lives(key))
+            if not has_marks(tables.base):
                 return 0.0
-            found = f"SELECT sent, answered FROM marks WHERE {card}"
-            known = base.execute(found, values).fetchall()
+            found = f"SELECT sent, answered FROM marks WHERE {card} AND began_at <= ?"
+            known = tables.base.execute(found, (*values, began_at)).fetchall()
             unanswered = [sent for sent, _ in known if isinstance(sent, float) and since - late <= sent <= now]
             answered = [at for _, at in known if isinstance(at, float) and since <= at <= now]
             if end is not None:
-                own = base.execute("SELECT before FROM marks WHERE id = ?", (end.id,))
+                own = tables.base.execute("SELECT before FROM marks WHERE id = ?", (end.id,))
                 unanswered += [at for (at,) in own if isinstance(at, float) and since - late <= at <= now]
             return max([0.0, *unanswered, *answered])
 
         nothing: float | None = 0.0
-        return self.transact(work, nothing)
-
-    # -- what became of it
-
-    def _note(
-        self,
-        base: sqlite3.Connection,
-        key: str,
-        *,
-        sent: bool = False,
-        settled: bool = False,
-        answered: bool = False,
-        lives: bool = False,
-    ) -> None:
-        """Note what is known of an entry.
-
-        Args:
-            base: the file.
-            key: the entry's id.
-            sent: True where it is being sent.
-            settled: True where nobody is to send it any more. For a push only this is noted, and only if a process
-                other than its own has it, so that its own may ask.
-            answered: True where the attempt in flight, if any, was answered, so that it cannot arrive later.
-            lives: True where its own process still lives. It may ask much later, when its next attempt is due.
-        """
-        now = self._clock()
-        found = base.execute("SELECT kind, owner = run, begun FROM entries WHERE id = ?", (key,)).fetchone()
-        if found is None or (found[0] == "push" and (found[1] or not settled)):
-            return
-        if not has_marks(base):
-            base.execute(MARKS)
-        until = now + (KEPT_SECONDS if lives else MARK_SECONDS)
-        base.execute(_MARK, (int(settled), until, key))
-        if sent:
-            base.execute("UPDATE marks SET before = sent, sent = ?, answered = NULL WHERE id = ?", (now, key))
-        elif answered and found[2]:
-            base.execute("UPDATE marks SET sent = before, before = NULL, answered = ? WHERE id = ?", (now, key))
-
-    def _settle(self, base: sqlite3.Connection, key: str, *, answered: bool = False, lives: bool = False) -> None:
-        """Take out an entry that nobody is to send any more; see `_note`."""
-        self._note(base, key, settled=True, answered=answered, lives=lives)
-        base.execute("DELETE FROM entries WHERE id = ?", (key,))
-
-    def _lives(self, base: sqlite3.Connection, key: str) -> bool:
-        """Tell whether an entry is under a lease of the process that it comes from."""
-        now = self._clock()
-        own = f"SELECT 1 FROM entries WHERE id = ? AND owner = run AND NOT {_FREE}"
-        return base.execute(own, (key, now, now + LONGEST_LEASE)).fetchone() is not None
-
-    # -- what goes in and comes out
-
-    def _rows(self, entries: Iterable[Entry]) -> tuple[list[tuple[Any, ...]], bool]:
-        """Return the rows of entries that can be kept, and whether that is all of them."""
-        load_checks()
-        rows = [self._row(entry) for entry in entries]
-        return [row for row in rows if row is not None], None not in rows
-
-    def _row(self, entry: Entry) -> tuple[Any, ...] | None:
-        try:
-            text = json.dumps(checked(entry).body, allow_nan=False)
-            if len(text) > MAX_KEPT_BYTES:
-                raise ValueError(f"{len(text)} bytes of JSON")
-        except Exception as error:
-            self.warn_once("unfit", "activitysmith_track cannot keep an entry (told once): %s", error)
-            return None
-        account = entry.key_fingerprint, entry.base_url, entry.stream_key
-        occurred_at = float(entry.occurred_at)
-        began_at = min(float(entry.began_at), occurred_at)  # the clock may have been set back meanwhile
-        details = int(entry.at_least_once), occurred_at, entry.run, entry.attempts, began_at
-        return entry.id, entry.kind, *account, text, *details
-
-    def _insert(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]], sent: Collection[str] = ()) -> bool:
-        now = self._clock()
-        self._prune(base, now)
-        known = {key for (key,) in base.execute("SELECT id FROM entries")}
-        of_streams = (
-            "SELECT key_fingerprint, base_url, stream_key, began_at, occurred_at, id"
-            " FROM entries WHERE kind != 'push'"
-        )
-        ends = {tuple(found[:3]): (found[3:5], found[5]) for found in base.execute(of_streams)}
-        for row in rows:
-            if row[0] in known:
-                if row[0] in sent:
-                    self._note(base, row[0], sent=True)
-                continue
-            known.add(row[0])
-            is_newest = self._supersedes(base, ends, row, now)
-            base.execute(_INSERT, (*row, now))
-            if row[0] in sent:
-                self._note(base, row[0], sent=True)
-            if not is_newest:  # its process learns that from the mark
-                self._settle(base, row[0], lives=True)
-        newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
-        dropped = base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
-        if dropped:
-            self.warn_once("full", "activitysmith_track keeps %d entries: the oldest were dropped", KEPT_ENTRIES)
-        return True
-
-    def _supersedes(
-        self, base: sqlite3.Connection, ends: dict[Any, tuple[Any, str]], row: tuple[Any, ...], now: float
-    ) -> bool:
-        """Let an end take the place of an older one of its stream; False where there is a newer one already.
-
-        One that lies in the future was noted before the clock was set back, and counts as older.
-        """
-        key, kind, stream, times = row[0], row[1], row[2:5], (row[10], row[7])
-        if kind == "push":
-            return True
-        before, older = ends.get(stream, (times, ""))
-        if all(isinstance(each, float) for each in before) and before > times and before[1] <= now:
-            return False
-        self._settle(base, older, lives=self._lives(base, older))
-        ends[stream] = times, key
-        return True
-
-    def _prune(self, base: sqlite3.Connection, now: float) -> None:
-        span = (now - KEPT_SECONDS, now + KEPT_SECONDS)
-        old = base.execute("DELETE FROM entries WHERE coalesce(occurred_at, 0) NOT BETWEEN ? AND ?", span).rowcount
-        if old:
-            self.warn_once("old", "activitysmith_track dropped what could not be delivered within 24 hours")
-        if has_marks(base):
-            newest = "SELECT rowid FROM marks ORDER BY rowid DESC LIMIT ?"
-            over = f"DELETE FROM marks WHERE until NOT BETWEEN ? AND ? OR rowid NOT IN ({newest})"
-            base.execute(over, (now, now + KEPT_SECONDS, KEPT_ENTRIES))
-
-    def _drop_ambiguous(self, base: sqlite3.Connection, now: float) -> None:
-        """Drop pushes that may have been delivered by a process that died before it could say so."""
-        if base.execute(f"DELETE FROM entries WHERE {_AMBIGUOUS} AND {_FREE}", (now, now + LONGEST_LEASE)).rowcount:
-            self.warn_once("ambiguous", "activitysmith_track dropped a push that may have been delivered already")
-
-    def _take(
-        self, base: sqlite3.Connection, account: tuple[str, str], owner: str, now: float, until: float, most: int
-    ) -> list[Entry]:
-        taken: list[Entry] = []
-        for _ in range(_ROUNDS):  # pragma: no branch  # only in a damaged file do they not suffice
-            found = base.execute(
-                f"SELECT {_COLUMNS} FROM entries WHERE key_fingerprint = ? AND base_url = ? AND {_FREE}"
-                " ORDER BY kind = 'push', seq DESC LIMIT ?",
-                (MAX_KEPT_BYTES, *account, now, now + LONGEST_LEASE, most - len(taken)),
-            ).fetchall()
-            for seq, *values in found:
-                entry = self._read(values)
-                if entry is None:
-                    base.execute("DELETE FROM entries WHERE seq = ?", (seq,))
-                    continue
-                change = "UPDATE entries SET owner = ?, leased_until = ?, begun = 0 WHERE seq = ?"
-                base.execute(change, (owner, until, seq))
-                taken.append(entry)
-            if not found or len(taken) >= most:
-                break
-        return taken
-
-    def _read(self, values: list[Any]) -> Entry | None:
-        kind, key_fingerprint, base_url, text, occurred_at, stream_key, once, *rest = values
-        try:
-            body = json.loads(text, parse_constant=refuse_constant)
-            return checked(Entry(kind, key_fingerprint, base_url, body, occurred_at, stream_key, bool(once), *rest))
-        except Exception as error:
-            self.warn_once(
-                "odd", "activitysmith_track dropped an odd entry of %s: %s", self._path, type(error).__name__
-            )
-            return None
-
-
-_INSERT = (
-    "INSERT INTO entries (id, kind, key_fingerprint, base_url, stream_key, body, at_least_once, occurred_at, run,"
-    " attempts, began_at, leased_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_MARK = (
-    "INSERT OR REPLACE INTO marks SELECT e.id, e.key_fingerprint, e.base_url, e.stream_key, e.run, m.sent, m.before,"
-    " m.answered, ?, max(?, coalesce(m.until, 0)) FROM entries e LEFT JOIN marks m ON m.id = e.id WHERE e.id = ?"
-)
-_RELEASE = (
-    "UPDATE entries SET owner = NULL, leased_until = ?, begun = 0, attempts = attempts + 1"
-    " WHERE id = ? AND (? IS NULL OR owner = ?)"
-)
-_COLUMNS = (
-    "seq, kind, key_fingerprint, base_url, CASE WHEN length(body) <= ? THEN body END, occurred_at, stream_key,"
-    " at_least_once, run, id, attempts, began_at"
-)
-_AMBIGUOUS = "kind = 'push' AND at_least_once = 0 AND begun != 0"
-_FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
-
-
-def _is_under_way(base: sqlite3.Connection, same: str, values: tuple[object, ...], owner: str, now: float) -> bool:
-    """Tell whether somebody else is sending one of those entries at this moment."""
-    under_way = f"SELECT 1 FROM entries WHERE {same} AND coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
-    found = base.execute(under_way, (*values, owner, now - ATTEMPT_SECONDS, now + 1.0)).fetchone()
-    return found is not None
+        return self._transact(work, nothing)

@@ -39,7 +39,7 @@ _TABLE = """CREATE TABLE entries (
     begun INTEGER NOT NULL DEFAULT 0, began_at REAL NOT NULL DEFAULT 0)"""
 MARKS = """CREATE TABLE marks (
     id TEXT PRIMARY KEY, key_fingerprint TEXT NOT NULL, base_url TEXT NOT NULL, stream_key TEXT, run TEXT NOT NULL,
-    sent REAL, before REAL, answered REAL, settled INTEGER NOT NULL, until REAL NOT NULL)"""
+    began_at REAL NOT NULL, sent REAL, before REAL, answered REAL, settled INTEGER NOT NULL, until REAL NOT NULL)"""
 _ENTRIES = frozenset({("table", "entries", _TABLE), ("index", "sqlite_autoindex_entries_1", None)})
 _MARKED = frozenset({("table", "marks", MARKS), ("index", "sqlite_autoindex_marks_1", None)})
 _SCHEMAS = (frozenset[object](), _ENTRIES, _MARKED, _ENTRIES | _MARKED)  # a table exists while it has rows
@@ -86,8 +86,8 @@ class OutboxFile:
         directory: where the file lies; `None` is `activitysmith-track` in the user's state directory. It is made with
             mode 0700 if it is not there, and refused if others own it or may write to it.
         patience: seconds that one call waits for a file that another process has locked.
-        clock: seconds since the epoch.
         now: seconds of a clock that never goes back.
+        load_more: imports what the work of a transaction needs beside SQLite, before it begins.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class OutboxFile:
         directory: str | os.PathLike[str] | None = None,
         *,
         patience: float = 0.5,
-        clock: Callable[[], float] = time.time,
         now: Callable[[], float] = time.monotonic,
+        load_more: Callable[[], None] = lambda: None,
     ) -> None:
         self.patience = patience
-        self._directory, self._clock, self._now = directory, clock, now
+        self._directory, self._now, self._load_more = directory, now, load_more
         self._path: Path | None = None
         self._told: dict[object, object] = {}  # what was logged, and which call was the first to do so
 
@@ -134,6 +134,7 @@ class OutboxFile:
 
             with contextlib.suppress(ImportError):  # Windows
                 import fcntl  # noqa: F401
+        self._load_more()
 
     def transact(
         self, work: Callable[[sqlite3.Connection], Result], nothing: Result, *, create: bool = False

@@ -11,10 +11,8 @@ from __future__ import annotations
 # All imports stand here, none runs on the thread: a child that is forked meanwhile would have half a module.
 import contextlib
 import itertools
-import logging
 import os
 import signal
-import sys
 import threading
 import time
 import weakref
@@ -24,13 +22,12 @@ from typing import TYPE_CHECKING, Any
 from ..._fork import children
 from ..._inbox import Inbox
 from ...errors import InvalidRequest
-from .line import BLOCKED_SECONDS, Line, QueuedFrame
-from .protocol import MAX_ENTRIES, Timing, encode
+from .companion import Companion
+from .line import QueuedFrame
+from .protocol import Timing, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-logger = logging.getLogger("activitysmith_track")
 
 
 class _Farewell:
@@ -86,13 +83,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._farewell: _Farewell | None = None
         self._waiting: list[threading.Event] = []  # for the process to be ready, or to be given up
-        self._line: Line | None = None
-        self._live: dict[tuple[str, int], bytes] = {}
-        self._asked = False
-        self._over = False  # nothing is taken in any more
-        self._restarts = 1
-        self._busy_at = 0.0
-        self._told: set[str] = set()
+        self._companion = Companion(self._timing, self._interpreter, self._outbox, self._now, self._catch_up)
 
     # -- what the job says
 
@@ -198,9 +189,9 @@ class Watchdog:
             Whether there is a process now.
         """
         decided = threading.Event()
-        self._asked = True
+        self._companion.is_asked_for = True
         self._inbox.put(decided)
-        return not self._over and self._run() and decided.wait(timeout) and self.alive
+        return not self._companion.is_over and self._run() and decided.wait(timeout) and self.alive
 
     def close(self, timeout: float) -> bool:
         """Say bye: the job leaves in order, and the process delivers what it was entrusted with, then exits.
@@ -218,9 +209,9 @@ class Watchdog:
 
     def begin_close(self, timeout: float) -> Callable[[float], bool]:
         """Begin what `close` does, and return what waits for it: so several can be closed within one deadline."""
-        if self._over or (self._thread is None and self._inbox.empty()):
+        if self._companion.is_over or (self._thread is None and self._inbox.empty()):
             self._inbox.put(_Farewell(0.0))  # which ends the thread of a watchdog that was given up
-            heard = not self._calls
+            heard = not self._companion.calls
             return lambda _: heard
         farewell = _Farewell(self._now() + timeout)
         self._inbox.put(farewell)
@@ -243,12 +234,12 @@ class Watchdog:
         """Begin what `tell` does, and return what waits for it."""
         told = threading.Event()
         self._inbox.put(told)
-        running = not self._over and self._run()
+        running = not self._companion.is_over and self._run()
         return lambda timeout: running and told.wait(timeout) and self.alive
 
     def after_fork(self) -> None:
         """In a forked child: drop the parent's pipe, and forget everything. It happens by itself."""
-        line = self._line
+        line = self._companion.line
         self._fresh()
         if line is not None:
             line.drop()
@@ -261,13 +252,12 @@ class Watchdog:
     @property
     def starts(self) -> bool:
         """True while there is no process yet, but there will be one."""
-        return not self._over and not self.alive
+        return not self._companion.is_over and not self.alive
 
     @property
     def pid(self) -> int | None:
         """The pid of the process, or `None`."""
-        line = self._line  # which the thread may let go of at any moment
-        return None if line is None else line.pid
+        return self._companion.pid
 
     def _account(self, api_key: str, base_url: str) -> int:
         account = api_key, base_url
@@ -278,12 +268,12 @@ class Watchdog:
             return self._accounts[account]
 
     def _feed(self, key: tuple[str, int], lives: bool, kind: str, **fields: Any) -> None:
-        if self._over:
+        if self._companion.is_over:
             return
         try:
             self._inbox.put(QueuedFrame(key, encode(kind, **fields), lives))
         except (TypeError, ValueError) as error:
-            self._tell(f"activitysmith_track: the watchdog cannot take this in: {error}")
+            self._companion.warn_once(f"activitysmith_track: the watchdog cannot take this in: {error}")
             return
         self._run()
 
@@ -308,148 +298,33 @@ class Watchdog:
             if isinstance(received, _Farewell):
                 break
             try:
-                self._look_after()
+                self._companion.look_after()
             except Exception as error:  # whatever it is, the job goes on
-                self._give_up(f"activitysmith_track: the watchdog is off: {type(error).__name__}: {error}")
-            while self._waiting and not (self._line is not None and self._line.blocked):
+                self._companion.give_up(f"activitysmith_track: the watchdog is off: {type(error).__name__}: {error}")
+            line = self._companion.line
+            while self._waiting and not (line is not None and line.blocked):
                 self._waiting.pop().set()
         with contextlib.suppress(Exception):
-            received.heard = self._part(received.until)
-        self._over = True
+            received.heard = self._companion.part(received.until)
+        self._companion.is_over = True
         received.done.set()
 
     def _receive(self, *, wait: bool = True) -> _Farewell | None:
         """Take in all that was said, or what is said within the time after which to look around."""
         with contextlib.suppress(Empty):
-            received = self._inbox.get(self._pause() if wait and self._farewell is None else 0.0)
+            received = self._inbox.get(self._companion.pause() if wait and self._farewell is None else 0.0)
             while not isinstance(received, _Farewell):
                 if isinstance(received, QueuedFrame):
-                    self._note(received)
+                    self._companion.note(received)
                 else:
                     self._waiting.append(received)
                 received = self._inbox.get_nowait()
             self._farewell = received
         return self._farewell
 
-    def _pause(self) -> float | None:
-        if self._line is None:
-            return None
-        if self._line.blocked:
-            return BLOCKED_SECONDS
-        return self._timing.check if self._guards else min(self._timing.check, self._timing.idle)
-
-    @property
-    def _guards(self) -> bool:
-        return any(kind != "account" for kind, _ in self._live)
-
-    @property
-    def _calls(self) -> bool:
-        """True where there is something for which a process is started; what is on disk needs none."""
-        return any(kind not in ("account", "leases") for kind, _ in list(self._live))  # `begin_close`: on any thread
-
-    def _note(self, queued: QueuedFrame) -> None:
-        if not queued.lives:
-            self._live.pop(queued.key, None)
-        elif queued.key not in self._live and len(self._live) >= MAX_ENTRIES:
-            self._tell(f"activitysmith_track: the watchdog guards {MAX_ENTRIES} things and takes in no more")
-            return
-        else:
-            self._live[queued.key] = queued.frame
-        if self._line is not None:
-            self._line.put(queued)
-        self._busy_at = self._now()
-
-    def _look_after(self, until: float | None = None) -> None:
-        """Start the process, feed it, start it anew or let it go: whatever is due."""
-        if self._line is None:
-            if self._calls or self._asked:
-                self._begin(until)
-        elif not self._line.flush():
-            self._line.close()
-            self._line = None
-            self._lost(until)
-        elif not (self._guards or self._line.blocked) and self._now() - self._busy_at >= self._timing.idle:
-            line, self._line, self._asked = self._line, None, False
-            line.say_bye()  # the next card starts another
-            line.close()
-
-    def _begin(self, until: float | None) -> None:
-        seconds = self._timing.start if until is None else min(self._timing.start, until - self._now())
-        if self._over or seconds <= 0:
-            return
-        self._busy_at = self._now()
-        self._line = line = Line(self._outbox, self._now)
-        try:
-            line.start(self._interpreter or interpreter(), self._timing, seconds)
-        except Exception as error:  # no shell, no more processes, or whatever: the job goes on without
-            self._give_up(f"activitysmith_track: the watchdog could not be started: {error}")
-            return
-        self._busy_at = self._now()
-        for key, frame in self._live.items():
-            line.put(QueuedFrame(key, frame, True))
-        # What was said meanwhile may take back frames that are not written yet. And if the job leaves now, no card is
-        # written without the bye: the interpreter may stop this thread between two writes.
-        if self._receive(wait=False) is None:
-            line.flush()
-
-    def _lost(self, until: float | None) -> None:
-        if not self._calls:
-            self._asked = False
-        elif self._restarts:
-            self._restarts -= 1
-            self._begin(until)
-        else:
-            self._give_up("activitysmith_track: the watchdog was ended by somebody; the job goes on without")
-
-    def _part(self, until: float) -> bool:
-        """Tell the process all that it has not been told, and bye; False where that cannot be by then."""
-        told = None
-        while True:
-            if self._line is told:
-                self._look_after(until)
-            line = self._line
-            if line is None:
-                return not self._calls
-            if line is not told:
-                told = line
-                line.say_bye()
-            if not line.blocked:
-                line.close()
-                self._line = None
-                self._live.clear()
-                return True
-            if self._now() >= until:
-                return False
-            line.wait(min(BLOCKED_SECONDS, max(0.0, until - self._now())))
-
-    def _give_up(self, message: str) -> None:
-        line, self._line, self._over = self._line, None, True
-        if line is not None:
-            line.close()
-        self._tell(message)
-
-    def _tell(self, message: str) -> None:
-        """Log a warning, once."""
-        if message not in self._told:
-            self._told.add(message)
-            logger.warning("%s", message)
-
-
-def interpreter() -> str:
-    """Return the path of a Python to run.
-
-    Raises:
-        OSError: where this program is none that takes Python's options, such as a frozen one or a server's.
-    """
-    candidates = (
-        sys.executable,
-        getattr(sys, "_base_executable", None),
-        os.path.join(sys.exec_prefix, "bin/python3"),
-    )
-    for path in candidates if not hasattr(sys, "frozen") else ():
-        if path and os.path.basename(path).lower().startswith(("python", "pypy")) and os.access(path, os.X_OK):
-            return path
-    raise OSError("this program has no Python interpreter beside it")
+    def _catch_up(self) -> bool:
+        """Take in all that was said meanwhile, and return whether the job leaves."""
+        return self._receive(wait=False) is not None
 
 
 def _hold_broken_pipes() -> None:

@@ -1,0 +1,379 @@
+"""Stories of an end that goes once more, of copies that are lost, and of processes that leave meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from internals import disk_is_full
+from stories import Story
+from world import Fate, Process
+
+from activitysmith_track import Push
+from activitysmith_track.client.requests import Request
+
+LATE = Fate("late", 4.5, 0.0)  # carried out 9.5 s after it was sent: it sits in a proxy
+
+
+# ---------------------------------------------------------------------- an end that goes once more
+
+
+def test_a_process_that_leaves_before_it_has_repeated_an_end(story: Story) -> None:
+    """It repeats nothing too early: the next process does that, after the late start that brings the card back."""
+    story.goes_by_run(older_PUT=[LATE], older_DELETE=["503"] * 2)
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(5.2)
+        story.fail(older)
+        one.exit()  # at 7.3; the end is in the outbox
+        story.world.sleep(0.1)
+        another = story.block(other, "another")
+        story.world.sleep(1.2)
+        story.end(another)
+        other.exit()  # at 8.8; the start is carried out at 9.5
+        story.world.sleep(60)
+        story.block(Process(story.world, 2), "a third")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card()[0], "the card of a job that is gone is running"
+
+
+def test_an_outage_that_is_over_before_an_end_is_repeated(story: Story) -> None:
+    """All that waits for the service is tried at once then, but not what waits for a late request."""
+    older_puts = iter([LATE])
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number == 1 and request.method != "POST":
+            return next(older_puts, "ok") if request.method == "PUT" else "503"
+        return "503" if 6.5 < story.now < 7.0 and request.method == "PUT" else "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        one.dispatcher.exit_timeout = lambda: 0.2
+        older = story.block(one, "job", run="older")
+        story.world.sleep(5.1)
+        story.fail(older)
+        one.exit()
+        story.world.sleep(5.5 - story.now)
+        handles = [story.block(other, f"other-{number}") for number in range(3)]
+        story.world.sleep(6.6 - story.now)
+        for handle in handles:
+            handle.update(subtitle="x", important=True)
+        story.world.sleep(60)
+        story.block(Process(story.world, 2), "a third")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card()[0], "the card of a job that is gone is running"
+
+
+# --------------------------------------------------- a job that was killed with its start on the wire, and a watchdog
+
+
+@pytest.mark.parametrize("what", ["start", "update"])
+def test_a_late_request_of_a_killed_job_and_a_newer_run_that_is_over_soon(story: Story, what: str) -> None:
+    """The newer run's end goes once more when nothing of the killed job can come any more."""
+    if what == "start":
+        story.goes_by_run(older_PUT=[LATE])
+    else:
+        story.goes_by_run(older_PUT=["ok", LATE], older_DELETE=["503"] * 9)
+
+    def work() -> None:
+        one, other = Process(story.world, 0, watched=True), Process(story.world, 1)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")  # late: carried out at 69.5
+        if what == "update":
+            story.world.sleep(2)
+            older.update(subtitle="half", important=True)  # late: carried out at 71.5
+        story.world.sleep(1)
+        one.kill()
+        story.world.sleep(5.6 if what == "start" else 7.6)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.5)
+        story.end(newer)
+        story.world.sleep(60)
+        story.block(Process(story.world, 2), "a third")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card()[0], f"{story.card()[2]} is running"
+
+
+@pytest.mark.parametrize("after", [0.005, 0.015, 0.03, 0.05])
+def test_an_end_that_is_answered_while_its_process_is_taken_down(story: Story, after: float) -> None:
+    """What it has left to others stays there, although the answer has come."""
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number == 1:
+            return LATE if request.method == "PUT" and 62 < story.now < 64 else "ok"
+        if process.number == 2 and request.path.endswith("another"):
+            return "swallowed"  # so that its exit takes all of its time
+        return Fate("ok", 0.05, leaves_at[0] - story.now - 0.05 + after) if process.number == 2 else "ok"
+
+    leaves_at = [0.0]
+    story.goes(fate)
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(3)
+        older.update(subtitle="half", important=True)  # carried out at 72.5
+        story.world.sleep(0.5)
+        story.end(older)
+        one.exit()  # the end has arrived; it is to go once more, and stays in the outbox
+        story.world.sleep(3)
+        another = story.block(other, "another")
+        leaves_at[0] = story.now + 2.1
+        story.world.sleep(0.1)
+        story.end(another)
+        other.exit()
+        story.world.sleep(60)
+        story.block(Process(story.world, 2), "a third")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card()[0], "the card of a job that is gone is running"
+
+
+# ----------------------------------------------------------------------------------------- a card that stays up
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_late_update_and_a_card_that_stays_up(story: Story, watched: bool) -> None:
+    """Its last state is shown once more, by the watchdog where there is one."""
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        return LATE if process.number == 1 and 62.5 < story.now < 63.4 else "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        one = Process(story.world, 0, watched=watched)
+        story.world.sleep(60)
+        handle = story.block(one, "job", keep=True)
+        story.world.sleep(3)
+        handle.update(subtitle="half", important=True)  # carried out at 72.5
+        story.world.sleep(0.5)
+        story.end(handle)  # arrives at 64.5
+        one.exit()
+        story.world.sleep(1)
+        story.block(Process(story.world, 1), "another")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card()[1] == "green", story.world.service.cards["job"].state
+
+
+@pytest.mark.parametrize("kind", ["swallowed", "lost"])
+def test_a_card_that_stays_up_and_a_newer_run_that_has_failed(story: Story, kind: str) -> None:
+    """The older run's last state, which got no answer, is not shown any more."""
+    story.goes_by_run(older_PUT=["ok", kind])
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older", keep=True)
+        story.world.sleep(10)
+        story.end(older)
+        story.world.sleep(0.5)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(1)
+        story.fail(newer)
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card() == (True, "red", "newer")
+
+
+# ----------------------------------------------------------------------------- the outbox's file is lost in an outage
+
+
+@pytest.mark.parametrize("damage", ["deleted", "overwritten"])
+@pytest.mark.parametrize(("leaves", "watched"), [(True, False), (True, True), (False, True)])
+def test_an_outbox_that_is_lost_while_something_is_owed(
+    story: Story, leaves: bool, damage: str, watched: bool, tmp_path: Path
+) -> None:
+    """A process that learns that its copies are gone makes others."""
+    story.world.kind_of_outbox, story.world.directory = "disk", str(tmp_path)
+    story.goes(lambda process, request: "refused" if process.number == 1 and story.now > 69 else "ok")
+
+    def work() -> None:
+        one = Process(story.world, 0, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.fail(older)
+        story.world.sleep(5)
+        (file,) = tmp_path.iterdir()
+        if damage == "deleted":
+            file.unlink()
+        else:
+            file.write_bytes(b"x" * 9000)
+        story.world.sleep(60)  # in which it is tried some fifteen times
+        if leaves:
+            one.exit()
+        else:
+            one.kill()
+        story.world.sleep(30)
+        story.block(Process(story.world, 1), "another")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert (story.card()[:2], story.pushes) == ((True, "red"), ["job failed"])
+
+
+@pytest.mark.parametrize("exits", [True, False])
+def test_a_disk_that_is_full_when_an_end_arrives(
+    story: Story, exits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk does not take at once is tried again, so that nobody sends the end later."""
+    disk_is_full(monkeypatch, lambda: 75 < story.now < 130)
+    story.world.kind_of_outbox, story.world.directory = "disk", str(tmp_path)
+    story.goes(lambda process, request: "refused" if process.number == 1 and 69 < story.now < 80 else "ok")
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.fail(older)  # delivered at about 82, when the disk is full
+        story.world.sleep(15)
+        story.block(other, "job", run="newer")
+        story.world.sleep(130)  # the disk has been well for a minute and a half
+        if exits:
+            one.exit()
+        story.block(Process(story.world, 2), "another")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+# ----------------------------------------------------------------------------------------------------------- the exit
+
+
+def test_an_exit_shows_an_ended_card_once_more(story: Story) -> None:
+    """An end that was answered has found a card, which need not appear first when it goes once more."""
+    puts = iter(["lost"])
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        process.dispatcher.exit_timeout = lambda: 30.0
+        handle = story.block(process, "job", alert={"title": "It runs", "body": "now"})
+        story.world.sleep(1)
+        story.end(handle)
+        process.exit()
+        story.world.sleep(60)
+
+    story.play(work)
+    assert len(story.world.service.activities) == 1
+    rings = [each for each in story.world.service.requests if b'"alert"' in each.content]
+    assert len(rings) == 1
+
+
+def test_an_exit_that_has_delivered_an_older_end(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    """That this is to go once more holds up no exit, and is no failure to deliver."""
+    story.goes_by_run(older_PUT=[LATE], older_DELETE=["503"] * 3)
+    took: list[float] = []
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(5.2)
+        story.fail(older)
+        one.exit()
+        story.world.sleep(0.1)
+        caplog.clear()
+        other.dispatcher.exit_timeout = lambda: 60.0
+        another = story.block(other, "another")
+        story.world.sleep(1.2)
+        story.end(another)
+        before = story.now
+        other.exit()
+        took.append(story.now - before)
+
+    story.play(work)
+    assert took[0] < 1.0
+    assert "not delivered in time" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("timeout", "watched", "longest"), [(2.0, False, 2.2), (60.0, False, 10.5), (2.0, True, 1.7), (60.0, True, 1.7)]
+)
+def test_an_exit_while_an_update_hangs_and_the_end_has_arrived(
+    story: Story, timeout: float, watched: bool, longest: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It waits, as long as it may, until the update can bring nothing back; with a watchdog for its answer alone."""
+    puts = iter(["ok", "swallowed"])
+    story.goes(lambda process, request: next(puts, "ok") if request.method == "PUT" else "ok")
+    took: list[float] = []
+
+    def work() -> None:
+        process = Process(story.world, 0, watched=watched)
+        process.dispatcher.exit_timeout = lambda: timeout
+        handle = story.block(process, "job")
+        story.world.sleep(1)
+        handle.update(subtitle="half", important=True)
+        story.world.sleep(0.3)
+        story.end(handle)
+        before = story.now
+        process.exit()
+        took.append(story.now - before)
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card()[0]
+    assert "not delivered in time" not in caplog.text
+    assert took[0] < longest
+
+
+# -------------------------------------------------------------------------------------------------------- 429 at once
+
+
+def test_a_429_that_asks_to_come_again_at_once_for_minutes(story: Story) -> None:
+    """It is asked less and less often, so that other processes of the account get through."""
+    choose, sent = story.world.rng.choice, list[float]()
+    story.world.rng.choice = lambda some: 0 if some == (None, 1, 4) else choose(some)  # type: ignore[method-assign]
+
+    def fate(process: Process, request: Request[Any]) -> str:
+        sent.append(story.now)
+        return "429" if 5 < story.now < 185 else "ok"
+
+    story.goes(fate)
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job")
+        story.world.sleep(6)
+        story.fail(handle)
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card()[0]
+    assert len([at for at in sent if 60 <= at < 120]) < 50
+
+
+# ----------------------------------------------------------------------------------------- a push that was refused
+
+
+def test_a_quiet_push_that_is_refused_rings_then(story: Story) -> None:
+    """What goes in its place is as quiet."""
+    push = Push(title="job is over", redirection="https://host.example/log", interruption_level="passive")
+    story.goes(lambda process, request: "400" if "redirection" in dict(request.body or {}) else "ok")
+
+    def work() -> None:
+        handle = story.block(Process(story.world, 0), "job", on_failure=push)
+        story.world.sleep(10)
+        story.fail(handle)
+        story.world.sleep(60)
+
+    story.play(work)
+    (sent,) = story.world.service.pushes.values()
+    assert sent.body.get("interruption_level") == "passive"
