@@ -145,15 +145,10 @@ class EndDelivery(Delivery):
         if attempt.has_opened:
             self.activity.appear()
         attempt.note(error)
+        row, turns = self.activity.row, self.dispatcher.turns
         if self.repeats:
-            self._make_room()
-        for older in self.activity.row.older:
-            self.dispatcher.turns.wake_both(older)
-
-    def _make_room(self) -> None:
-        """Wake the newer runs, which may have waited for this end."""
-        for newer in self.activity.row.newer:
-            self.dispatcher.turns.wake_both(newer)
+            turns.wake_all(row.newer)  # which may have waited for this end
+        turns.wake_all(row.older)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
@@ -196,7 +191,7 @@ class EndDelivery(Delivery):
                 repeats_at = max(now, late)
         if repeats_at is not None:
             message.go_once_more(repeats_at)
-            self._make_room()
+            dispatcher.turns.wake_all(activity.row.newer)
             until = self._rest(now, repeats_at)
             return None if activity.is_in_flight else until
         message.move(stage)

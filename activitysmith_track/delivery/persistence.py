@@ -4,7 +4,7 @@ While all goes well nothing is written, and only a look at the outbox's file is 
 for. What touches the disk is called on a worker's thread, or at the exit; what feeds the watchdog waits for nothing.
 
 The end of a card always has its copy in the outbox, if there is one: only there can a newer run in another process
-find an end that would hit its card, and take it away. The watchdog is told only that there is something, and takes it
+find an end that would end its card, and take it away. The watchdog is told only that there is something, and takes it
 over from the outbox when the job is gone.
 """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .account import Account
     from .ledger import Ledger
     from .open_activities import OpenActivities
@@ -37,8 +39,7 @@ class Turns:
             self.wake_waiting(activity.account)
             for end in activity.account.waiting_ends():
                 self._scheduler.wake(end)
-        for other in others:
-            self.wake_both(other)
+        self.wake_all(others)
 
     def wake_recovered(self, activity: Run) -> None:
         """Wake the end that an earlier process owes the same card: it may have waited for this activity."""
@@ -48,14 +49,18 @@ class Turns:
 
     def wake_waiting(self, account: Account) -> None:
         """Wake the activities for which there is a slot."""
-        for activity in account.next_ones():
-            self.wake_both(activity)
+        self.wake_all(account.next_ones())
 
     def wake_both(self, activity: Run) -> None:
         """Wake an activity and its end."""
         self._scheduler.wake(activity)
         if activity.end_delivery is not None:
             self._scheduler.wake(activity.end_delivery)
+
+    def wake_all(self, activities: Iterable[Run]) -> None:
+        """Wake activities and their ends."""
+        for activity in list(activities):
+            self.wake_both(activity)
 
     def retry_all(self, account: Account) -> None:
         """Have everything tried again at once that waits for the end of an account's outage."""

@@ -1,6 +1,6 @@
 """Delivers what a job owes that is gone; this runs in the watchdog's process.
 
-It stores everything in the outbox first: there a newer run of the job finds an end that would hit its card, and a
+It stores everything in the outbox first: there a newer run of the job finds an end that would end its card, and a
 next process finds what cannot be delivered in time. It also takes over what the job itself has put there. From then
 on it delivers as every other process does.
 """
