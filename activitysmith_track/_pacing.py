@@ -1,4 +1,7 @@
-"""When an update may be sent: pure, no clock and no I/O of its own.
+"""When the budget lets an update of one card go: pure, no clock and no I/O of its own.
+
+`delivery.screen` applies it to what the card shows. Then the update waits for the delay and the slot of its card
+(`Activity.run`), for its turn among the cards (`UpdateQueue.run`) and for the account's rate (`Account.open_at`).
 
 The service's budget: the n-th update of an activity, `t` seconds after its start, is within budget when
 `n <= 12 or n <= t / 120`. It is `max(12, t / 120)`, not their sum: after 12 updates the 13th waits for minute 26. So

@@ -1,4 +1,7 @@
-"""How a block ended, and what a card and a push say of it."""
+"""How a block ended, its look, and what a push says of it.
+
+A card's last words are made of it in `states`; those for a signal come from `delivery.signals`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whether a push is sent when a block ends, and what it says."""
+"""Whether a push is sent when a block ends, and what it says.
+
+What the watchdog pushes when the process is killed is made ahead of time, in `StateBuilder.crash_state`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The one retry policy: which requests may be repeated, which failures may pass by themselves, how long to wait.
 
-The clients follow it, and so do the delivery and the watchdog's process. It imports nothing once a request has
+These are the rules. `client.transport` applies them to a call, `delivery.landing` to an update of a card,
+`Delivery._failed` with `Message.is_owed_after` to an end or a push, in the watchdog's process too. It imports nothing once a request has
 failed, since the failure may be that something cannot be imported.
 """
 

@@ -1,5 +1,21 @@
 """Sends states, ends and pushes to the service, and keeps ends and pushes until they have arrived.
 
+The rooms, from the outermost:
+
+- `dispatcher`: what the rest of the library calls. Its parts: `accounts`, `open_activities`, `ledger` (what is owed),
+  `turns` (who is woken), `echoes` (one failure, one push), `departure` (how it leaves).
+- States of a card: `activity` (the latest state, and when it goes), `screen` (what the card shows, and what may go
+  next), `certainty`, `lost_starts`, `update_queue` (which card first), `update_request`, `landing` (what follows an
+  answer); `run` and `succession` (older and newer runs of one name).
+- Ends and pushes: `messages` (what is sent, and its copies), `deliveries` (when, and what follows a failure);
+  `end_message`, `end_delivery`, `push_delivery`; `recovery` (what earlier processes owed).
+- Runs of one name in several processes: `older_ends`, `held_ends`, `aftermath`, `unanswered`.
+- Limits: `account` (rate, slots, outages).
+- Copies: `persistence`, `leases`, `guard` (what the watchdog is told), `outbox_place`, `outbox`, `outbox_tables`,
+  `outbox_file`, `entries`; `watchdog`, the process beside the job.
+- Leaving: `shutdown` leads, `departure` for one dispatcher, `parting` for what is left; `signals`, `interpreter`.
+- Below all: `runtime`, `scheduler`, `transport`, `state`, `bodies`.
+
 Where threads meet
 ==================
 
@@ -60,7 +76,7 @@ The scheduler's and the workers':
 - `Message.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
   outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Message.id`), which
   outbox and `Guard._entrusted` keep once. [test_keeping]
-- `HttpTransport._client`: made by one worker at a time, closed by any thread at any moment; a request that meets a
+- `HttpTransport._connections`: made by one worker at a time, closed by any thread at any moment; a request that meets a
   closed one is tried again. [connections_are_closed_while_they_are_made; test_shutdown: a_client_that_was_closed]
 
 Closing, signals and the exit:
@@ -85,7 +101,7 @@ Closing, signals and the exit:
   [dispatchers_come_and_go_while_the_exit_looks]
 - `Leases.is_closed`, `.ids`, `.left`, `Guard._in_outbox`: under `Leases.leaving`, which the exit takes too, so that
   no lease is taken after the exit has given all of them back. [a_lease_is_not_taken_while_the_process_leaves]
-- The gates and guards of `_fork`: imports, clients and SQLite against forks and the exit. [test_forks;
+- The gates and fork locks of `_fork`: imports, clients and SQLite against forks and the exit. [test_forks;
   test_shutdown: who_waits_at_a_gate_holds_no_lock, a_gate_is_shut_when_everybody_has_left]
 
 The watchdog's thread and the disk:

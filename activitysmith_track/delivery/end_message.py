@@ -185,9 +185,9 @@ class Past:
         has_tried: whether an attempt may have ended the card already.
         has_ended_it: whether an attempt has, for certain.
         took_over: whether the card had been an older run's a moment before, whose end is as likely to have ended it.
-        was_said: whether the last attempt has arrived.
+        was_said: whether the last attempt was answered, and not as one that had nothing to end.
         older_may_end: whether an older run may yet end the card, or has ended it.
-        confirms: whether it is repeated since an older run may have ended a card that stays up.
+        confirms: whether a card that stays up is shown once more, since an older run may have ended it.
     """
 
     __slots__ = ("confirms", "has_ended_it", "has_tried", "older_may_end", "opened_at", "took_over", "was_said")

@@ -1,4 +1,4 @@
-"""A push."""
+"""A push: what it says, whether it may come twice, and until when an outer block may take it over."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .._text import annotate_delay
 from ..client import retry
 from ..client.requests import owed_request
+from ..errors import TooManyRequests
 from .deliveries import Delivery
 from .messages import Message, simpler
 from .state import CopyOwner, Stage
@@ -78,8 +79,9 @@ class PushMessage(Message):
         return body
 
     def is_owed_after(self, error: Exception) -> bool:
-        """Tell whether it is still owed after a failure: one that it must not come twice after may settle it."""
+        """Tell whether it is still owed after a failure: one that must not come twice is not, once it may have arrived."""
         may_repeat = self._request is not None and retry.may_repeat(self._request, error)
+        may_repeat = may_repeat or isinstance(error, TooManyRequests)  # which turns it away, for whatever reason
         may_repeat = may_repeat or simpler(self.kind, self.body, error) is not None
         return may_repeat or (self.at_least_once and super().is_owed_after(error))
 

@@ -97,7 +97,7 @@ class Screen:
     def _goes_as_it_was(self, now: float) -> bool:
         """Tell whether the state without an answer is sent once more unchanged: that is no further update.
 
-        The current state follows at once. If the card may have been ended, a timer is built anew, for its clock has
+        Its answer tells what the card shows, at no cost to the budget, and the current state follows at once. If the card may have been ended, a timer is built anew, for its clock has
         gone on; any other state begins the card as well as the current one would.
         """
         unknown = self.unknown
@@ -231,7 +231,7 @@ class Screen:
         """Note that the service would not show a state on a card that is there: it is asked again after a while.
 
         Returns:
-            Whether nothing else can be shown by then.
+            True where what the card shows is not known, so that no other state can go before `until`.
         """
         self._refused, self._refused_until = sending.state, until
         if isinstance(error, BadRequest):

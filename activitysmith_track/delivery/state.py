@@ -136,7 +136,7 @@ class Attention(Enum):
 
     ANY = "any"
     TRANSITIONS = "transitions"  # alone: all else is looked at soon in any case
-    NONE = "none"  # it is about to be looked at
+    NONE = "none"  # nothing wakes it: it is looked at at a time that is set already
 
 
 class Stage(Enum):
@@ -151,7 +151,7 @@ class Stage(Enum):
 
     @property
     def is_final(self) -> bool:
-        """True where nothing follows."""
+        """True where nothing follows. Of one that is withdrawn a copy may still have to be cleared."""
         return self in (Stage.DELIVERED, Stage.LOST)
 
     @property

@@ -29,7 +29,7 @@ def landed_by(now: float, attempt_seconds: float) -> float:
 
 
 def through_by(now: float, attempt_seconds: float) -> float:
-    """Return when none of these can be carried out any more, even if the other process gives it up."""
+    """Return when no request can be carried out any more that another process has in flight now, or then gives up."""
     return landed_by(now, attempt_seconds) + LATE_SECONDS
 
 
@@ -40,7 +40,8 @@ class _Late:
         body: what it shows; `None` for one that ends the card.
         until: when it can no longer be.
         counts: whether it is among the updates that are counted.
-        separates: whether it may still make a state count twice that was sent before it and again after it.
+        separates: whether it may still arrive between two sendings of the same state, so that the second one changes
+            the card, and counts as an update.
     """
 
     __slots__ = ("body", "counts", "separates", "until")
