@@ -76,8 +76,8 @@ The scheduler's and the workers':
 - `Message.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
   outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Message.id`), which
   outbox and `Guard._entrusted` keep once. [test_keeping]
-- `HttpTransport._connections`: made by one worker at a time, closed by any thread at any moment; a request that meets a
-  closed one is tried again. [connections_are_closed_while_they_are_made; test_shutdown: a_client_that_was_closed]
+- `HttpTransport._connections`: made by one worker at a time, closed by any thread at any moment; a request that meets
+  closed ones is tried again. [connections_are_closed_while_they_are_made; test_shutdown: a_client_that_was_closed]
 
 Closing, signals and the exit:
 

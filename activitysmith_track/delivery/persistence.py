@@ -151,7 +151,7 @@ class Persistence:
         self.guard.take_back(entry)
 
     def has_row(self, delivery: Kept) -> bool:
-        """Tell whether there is a copy in the right place: of a push anywhere, of an end in the outbox, if there is one."""
+        """Tell whether there is a copy in its place: of a push anywhere, of an end in the outbox, if there is one."""
         if delivery.copy_owner is CopyOwner.WATCHDOG:
             return delivery.kind == "push" or self.place.directory is False
         return delivery.copy_owner is CopyOwner.OUTBOX

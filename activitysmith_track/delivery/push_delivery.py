@@ -79,7 +79,7 @@ class PushMessage(Message):
         return body
 
     def is_owed_after(self, error: Exception) -> bool:
-        """Tell whether it is still owed after a failure: one that must not come twice is not, once it may have arrived."""
+        """Tell whether it is still owed after a failure: not if it must not come twice, and may have arrived."""
         may_repeat = self._request is not None and retry.may_repeat(self._request, error)
         may_repeat = may_repeat or isinstance(error, TooManyRequests)  # which turns it away, for whatever reason
         may_repeat = may_repeat or simpler(self.kind, self.body, error) is not None

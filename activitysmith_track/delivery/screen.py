@@ -97,8 +97,9 @@ class Screen:
     def _goes_as_it_was(self, now: float) -> bool:
         """Tell whether the state without an answer is sent once more unchanged: that is no further update.
 
-        Its answer tells what the card shows, at no cost to the budget, and the current state follows at once. If the card may have been ended, a timer is built anew, for its clock has
-        gone on; any other state begins the card as well as the current one would.
+        Its answer tells what the card shows, at no cost to the budget, and the current state follows at once. If the
+        card may have been ended, a timer is built anew, for its clock has gone on; any other state begins the card as
+        well as the current one would.
         """
         unknown = self.unknown
         if unknown is None or self.gives_way:
