@@ -1,7 +1,7 @@
 """Takes secrets out of text: what is hidden, and what is put in its place.
 
 Every text that comes from an exception or from `fail` passes it, on its way to a phone (`blocks.pushes.scrubbed`).
-The API key is taken out of what the service answers in `client.transport`; `_endpoint.Secret` keeps it out of any repr.
+The API key is taken out of what the service answers in `client.transport`; `_endpoint.Secret` keeps it out of reprs.
 
 The scrubber runs while the job's own exception is on its way. So it never raises, whatever the user's hook does, not
 even SystemExit; and it reads only a bounded part of a long text, so that it takes no noticeable time.

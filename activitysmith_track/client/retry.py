@@ -1,8 +1,8 @@
 """The one retry policy: which requests may be repeated, which failures may pass by themselves, how long to wait.
 
 These are the rules. `client.transport` applies them to a call, `delivery.landing` to an update of a card,
-`Delivery._failed` with `Message.is_owed_after` to an end or a push, in the watchdog's process too. Nothing is imported
-here once a request has failed, since the failure may be that something cannot be imported.
+`Delivery._failed` with `Message.is_owed_after` to an end or a push, in the watchdog's process too. Once a request has
+failed nothing is imported here, since the failure may be that something cannot be imported.
 """
 
 from __future__ import annotations
