@@ -688,7 +688,7 @@ def test_nothing_is_taken_again_after_the_end(
     persistence, account = Persistence(Runtime()), Account(sim.api_key, sim.base_url, Runtime())
     persistence.place.directory = tmp_path / "box"
     end, keep = (persistence.entry(account.key, kind, END, time.time(), stream_key=kind) for kind in ("end", "keep"))
-    assert persistence.adopt([end]) == {end.id}
+    assert persistence.adopt([end], is_recent=True) == {end.id}
     owed: Any = Owed(account, end, CopyOwner.OUTBOX)
     other: Any = Owed(account, keep)
     closing = threading.Thread(target=lambda: leave(persistence, owed))

@@ -229,15 +229,17 @@ class Persistence:
         until = None if is_part else outbox.next_lease_end(*address(account), leases.owner)
         return Claimed(tuple(entries), is_part, None if until is None else max(0.0, until - now) + 1.0)
 
-    def adopt(self, entries: list[Entry]) -> set[str]:
-        """Store what a process owed that has just gone, and this one delivers; returns the ids of what is on disk.
+    def adopt(self, entries: list[Entry], *, is_recent: bool) -> set[str]:
+        """Store what another process owed and this one delivers; returns the ids of what is on disk.
 
-        What that process had in flight may arrive yet.
+        Args:
+            entries: what it owed.
+            is_recent: True where it may still have requests in flight, which others are to hear of.
         """
         outbox, leases = self.place.outbox, self.leases
         if outbox is None or not entries:
             return set()
-        put = partial(outbox.put, owner=leases.owner, lease_seconds=leases.seconds, sent=True)
+        put = partial(outbox.put, owner=leases.owner, lease_seconds=leases.seconds, sent=is_recent)
         with leases.leaving:
             # Else one by one: an entry that cannot be stored must not keep the others out.
             ids = {entry.id for entry in (entries if put(entries) else [each for each in entries if put([each])])}

@@ -116,7 +116,8 @@ class Successor:
                 began_at=each.began_at,
             )
             made.append((account, entry))
-        stored = dispatcher.persistence.adopt([entry for _, entry in made])
+        entries = [entry for _, entry in made]
+        stored = dispatcher.persistence.adopt(entries, is_recent=self._is_shared)
         deliveries = []
         for account, entry in made:
             delivery = self._delivery(account, entry, is_recent=self._is_shared)
