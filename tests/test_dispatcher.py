@@ -228,6 +228,13 @@ def test_account_rate() -> None:
     assert account.open_at(clock.now, Urgency.END) >= clock.now + 7
     at_once = RateLimited(429, {}, retry_after=0)  # which would use up the minute's rate in a moment
     clock.now += 20
+    account.answered()
+    assert account.rate_limited(clock.now, at_once) == clock.now + 1
+    assert account.rate_limited(clock.now, at_once) == clock.now + 1, "both were sent before the first was answered"
+    clock.now += 1
+    assert account.rate_limited(clock.now, at_once) > clock.now + 1, "the second in a row"
+    account.answered()
+    clock.now += 60
     assert account.rate_limited(clock.now, at_once) == clock.now + 1
     account.close()
 
