@@ -349,17 +349,20 @@ class EndAttempt:
             past.opened_at = self.at
             past.has_tried = past.has_ended_it = past.took_over = False
         past.older_may_end |= self.older_may_end
-        screen = activity.screen
-        late = screen.unanswered(self._end.persistence.runtime.now()).may_change_until
-        recent = max(screen.pace.started + OLDER_SECONDS, late)
         past.took_over |= self.takes_over
         past.has_ended_it |= self.has_ended and past.was_said
-        is_first = not past.has_tried and (past.opened_at > float("-inf") or self.at < recent)
-        is_others = is_first or (past.took_over and not past.has_ended_it)
-        self.is_overruled = self.is_ignored and (past.older_may_end or is_others)
+        self.is_overruled = self.is_ignored and (past.older_may_end or self._was_ended_by_others())
         if past.has_ended_it:
             activity.on_phone = OnPhone.YES  # a start that was given up has been carried out
         past.has_tried |= self.has_ended and (error is None or retry.may_have_arrived(error))
+
+    def _was_ended_by_others(self) -> bool:
+        """Tell whether a card that had been ended before this attempt was ended by something else than this run."""
+        past, screen = self._end.past, self._end.activity.screen
+        late = screen.unanswered(self._end.persistence.runtime.now()).may_change_until
+        recent = max(screen.pace.started + OLDER_SECONDS, late)
+        is_first = not past.has_tried and (past.opened_at > float("-inf") or self.at < recent)
+        return is_first or (past.took_over and not past.has_ended_it)
 
     def note_failure(self, error: Exception, now: float) -> None:
         """Note what may be on the screen after an attempt that failed, or may come late."""

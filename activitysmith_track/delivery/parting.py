@@ -169,19 +169,27 @@ def _store(partings: list[Parting], until: float, runtime: Runtime) -> None:
     outbox = partings[0].persistence.place.outbox
     if outbox is None:
         return
-    entries = [entry for _, entry in itertools.chain.from_iterable(each.left for each in partings)]
-    leases = list(itertools.chain.from_iterable(each.leases for each in partings))
-    in_flight = set(itertools.chain.from_iterable(each.in_flight for each in partings))
-    late = set(itertools.chain.from_iterable(each.late for each in partings))
+    leave = partial(outbox.leave, *_gather(partings))
     with contextlib.ExitStack() as stack:
         for each in partings:
             stack.enter_context(each.persistence.leases.leaving)
         for each in partings:
             each.persistence.held.settle_again()
             each.note()
-        kept_all = outbox.leave(entries, leases, in_flight, late)
+        kept_all = leave()
         if not kept_all and runtime.now() < until:
-            kept_all = outbox.leave(entries, leases, in_flight, late)  # the file may have been busy for once
+            kept_all = leave()  # the file may have been busy for once
         if kept_all:
             for each in partings:
                 each.stored()
+
+
+def _gather(partings: list[Parting]) -> tuple[list[Entry], list[tuple[str, str]], set[str], set[str]]:
+    """Return what `Outbox.leave` is given: entries, leases, and the ids of what is in flight and may come late."""
+    gathered = itertools.chain.from_iterable
+    return (
+        [entry for _, entry in gathered(each.left for each in partings)],
+        list(gathered(each.leases for each in partings)),
+        set(gathered(each.in_flight for each in partings)),
+        set(gathered(each.late for each in partings)),
+    )

@@ -176,13 +176,15 @@ class Persistence:
                 leases.note(delivery.account_key, [entry.id])
             elif hold is not Hold.UNKNOWN:
                 leases.forget([entry.id])
-        if hold is Hold.UNKNOWN and not outbox.exists():
-            hold = Hold.GONE
-        if hold is Hold.GONE:
-            if comes_once(entry):
-                return Hold.SETTLED  # it may have been delivered long ago
-            delivery.copy_owner = CopyOwner.NOBODY  # somebody has deleted the file: a failure makes a new copy
-        return hold
+        is_gone = hold is Hold.GONE or (hold is Hold.UNKNOWN and not outbox.exists())
+        return self._without_copy(delivery, entry) if is_gone else hold
+
+    def _without_copy(self, delivery: Kept, entry: Entry) -> Hold:
+        """Return what is to be done with something whose copy has gone, and nobody knows how."""
+        if comes_once(entry):
+            return Hold.SETTLED  # it may have been delivered long ago
+        delivery.copy_owner = CopyOwner.NOBODY  # somebody has deleted the file: a failure makes a new copy
+        return Hold.GONE
 
     def over(self, delivery: Kept, *, sent: bool = True) -> None:
         """Note that an attempt is over and another one will follow; a copy is made if there is none.
