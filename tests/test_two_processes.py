@@ -608,3 +608,28 @@ def test_an_end_whose_first_attempt_is_lost_while_an_older_end_arrives(story: St
     story.play(work)
     assert story.card() == (True, "green", "newer")
     assert story.owed == []
+
+
+def test_an_older_end_that_has_shown_itself_on_a_newer_card(story: Story) -> None:
+    """Its card appears with it, in the place of the newer run's; that the end itself is refused changes nothing."""
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number != 1 or request.method == "POST":
+            return "ok"
+        if request.method == "PUT":
+            return Fate("503", 0.05, 0.5) if story.now < 68 else Fate("ok", 0.7, 0.05)
+        return "page 404"
+
+    story.goes(fate)
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older", delay=60.0)
+        story.world.sleep(0.01)
+        story.fail(older)
+        story.block(other, "job", run="newer")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")

@@ -81,8 +81,9 @@ class EndMessage(Message):
 
     @property
     def may_come_late(self) -> bool:
-        """True while the service may still carry out an earlier request for the card."""
-        return self.activity.is_in_flight or self.may_appear_until > self.persistence.runtime.now()
+        """True while the service may still carry out an earlier request for the card, or has just had it appear."""
+        is_late = self.activity.is_in_flight or self.may_appear_until > self.persistence.runtime.now()
+        return is_late or self.sending.has_opened
 
     # -- its copies: in the outbox, and with the watchdog
 
