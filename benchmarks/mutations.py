@@ -107,7 +107,10 @@ ORDERS = Check(
         "-n0",
         *(
             f"tests/test_{each}.py"
-            for each in ("retry", "unanswered", "orders", "orders_of_answers", "orders_of_doubt", "two_processes")
+            for each in (
+                *("retry", "unanswered", "orders", "orders_of_answers", "orders_of_doubt", "orders_of_three"),
+                "two_processes",
+            )
         ),
     ),
 )
