@@ -377,3 +377,72 @@ def test_a_quiet_push_that_is_refused_rings_then(story: Story) -> None:
     story.play(work)
     (sent,) = story.world.service.pushes.values()
     assert sent.body.get("interruption_level") == "passive"
+
+
+# ------------------------------------------------------------------------------------------ looks at the right moment
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_an_older_end_that_is_being_sent_when_a_newer_run_looks(story: Story, step: int) -> None:
+    """It looks again when that attempt is over, and has its card back."""
+    began = 70.0 + step * 0.5
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number != 1 or request.method != "DELETE":
+            return "ok"
+        return "503" if story.now < began + 8.0 else Fate("ok", 2.5, 0.1)
+
+    story.goes(fate)
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(began - story.now)
+        story.block(other, "job", run="newer")
+        story.world.sleep(0.01)
+        story.fail(older)
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_an_end_that_a_watchdog_stores_while_a_newer_run_begins(story: Story, step: int) -> None:
+    """The newer run looks once more when its card has appeared, so that the end is sent no more."""
+    story.goes(
+        lambda process, request: Fate("ok", 0.6, 0.1) if process.number == 2 and request.method == "PUT" else "ok"
+    )
+
+    def work() -> None:
+        one, other = Process(story.world, 0, watched=True), Process(story.world, 1)
+        story.world.sleep(60)
+        story.block(one, "job", run="older")
+        story.world.sleep(10)
+        one.kill()
+        story.world.sleep(step * 0.1)
+        story.block(other, "job", run="newer")
+        story.world.sleep(30)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+def test_a_process_that_is_killed_before_it_has_repeated_an_end(story: Story) -> None:
+    """The end had found nothing, for the start came late; its copy is there for the next process."""
+    story.goes_by_run(older_PUT=[LATE], older_DELETE=["ok"])
+
+    def work() -> None:
+        one = Process(story.world, 0)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(5.2)
+        story.stop(older)
+        story.world.sleep(1.5)
+        one.kill()
+        story.world.sleep(60)
+        story.block(Process(story.world, 1), "another")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card()[0]
