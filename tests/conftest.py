@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from internals import RANKS, default_dispatcher, default_settings, hear_of_exceptions, is_overridden, watchdog_of
+from internals import (
+    RANKS,
+    default_dispatcher,
+    default_settings,
+    forget_signal,
+    hear_of_exceptions,
+    is_overridden,
+    watchdog_of,
+)
 from jobs import Job
 from patience import CLOCK, PATIENCE, PatientSimulator
 
@@ -88,6 +96,7 @@ def fresh_dispatcher() -> Iterator[None]:
         if (watchdog := watchdog_of(dispatcher.persistence)) is not None:
             watchdog.close(PATIENCE)
         dispatcher.close()
+    forget_signal()
     configure(**before)
 
 

@@ -55,6 +55,7 @@ from activitysmith_track.delivery import (
     recovery,
     run,
     scheduler,
+    shutdown,
     signals,
     turns,
 )
@@ -516,6 +517,11 @@ def around_fork_in_parent() -> None:
     """Do in this process what is done before a fork and, in the parent, after it."""
     _fork._before()
     _fork._after_in_parent()
+
+
+def forget_signal() -> None:
+    """Have the process's exit not count the time in which a signal has waited."""
+    shutdown.shutdown._stopped = float("-inf")
 
 
 def tracked_by(watching: Signals) -> int:
