@@ -633,3 +633,28 @@ def test_an_older_end_that_has_shown_itself_on_a_newer_card(story: Story) -> Non
 
     story.play(work)
     assert story.card() == (False, None, "newer")
+
+
+def test_an_end_that_takes_long_after_an_older_one_has_arrived(story: Story) -> None:
+    """The older run's end, of which only a mark tells, has ended the card; so that appears once more."""
+    story.goes_by_run(
+        older_DELETE=[Fate("late", 3.9, 0.0)],
+        middle_PUT=["page 408"],
+        middle_DELETE=[Fate("ok", 1.6, 0.05)],
+        newer_DELETE=["page 407", "refused", "swallowed", "swallowed"],
+    )
+
+    def work() -> None:
+        one, other = two(story, watched=False)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(60)
+        story.end(older)
+        story.world.sleep(3.14)
+        story.end(story.block(other, "job", run="middle"))
+        story.world.sleep(0.02)
+        newer = story.timer(other, "job", run="newer")
+        story.end(newer)
+        story.world.sleep(120)
+
+    story.play(work)
+    assert story.card() == (True, "green", "newer")

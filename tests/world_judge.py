@@ -296,8 +296,7 @@ class Judge:
                 return
             if self._is_overtaken(newer):
                 return
-            busy = [sent for sent in newer.process.sent if sent > world.now - 60.0]
-            rate_at = busy[0] + 60.0 if len(busy) > BUSY else 0.0
+            rate_at = self._rate_opens_at(newer.process)
             trouble = max(hit, self._healed_at, world.silent_until, world.late_until, rate_at)
             if self._is_in_trouble or world.now < trouble + GIVEN_BACK:
                 world.at(max(world.now, trouble) + GIVEN_BACK, look)
@@ -309,6 +308,11 @@ class Judge:
             self.wrong("an older run has taken a newer run's card for good", older=older.number, newer=newer.number)
 
         self.world.at(hit + GIVEN_BACK, look)
+
+    def _rate_opens_at(self, process: Process) -> float:
+        """Return when a card may go that waits for the account's rate; 0 where a process has not sent much."""
+        busy = [sent for sent in process.sent if sent > self.world.now - 60.0]
+        return busy[0] + 60.0 if len(busy) > BUSY else 0.0
 
     @property
     def _is_in_trouble(self) -> bool:
@@ -521,6 +525,8 @@ class Judge:
                 len(own) > SLOTS or len([each for each in others if not each.process.dead]) > world.conditions.slots
             )
             if run.process.dead or self._was_full or crowded or (self._is_overtaken(run) or run.key in self.hidden):
+                return
+            if self._rate_opens_at(run.process) > world.now:
                 return
             if cards and cards[-1].activity_id in self._taken_over and cards[-1].ended_by != "request":
                 return

@@ -23,14 +23,13 @@ PROMPT_FAILURES = 2  # the failures that the backoff assumes for an end that a n
 class EndDelivery(Delivery):
     """The delivery of an activity's end: a task of its own, so that no update holds it up."""
 
-    __slots__ = ("_asked", "activity")
+    __slots__ = ("activity",)
 
     message: EndMessage
 
     def __init__(self, activity: Run, state: EndState) -> None:
         super().__init__(activity.dispatcher, EndMessage(activity, state))
         self.activity = activity
-        self._asked = activity.dispatcher.clock()
 
     def replace(self, state: EndState) -> None:
         """Put another end in the place of one that is still held back."""
@@ -86,9 +85,9 @@ class EndDelivery(Delivery):
         unless the exit has begun.
         """
         if not self.activity.is_in_flight:
-            return self._asked
+            return self.message.asked_at
         is_soon = self.activity.on_phone is OnPhone.YES or self.dispatcher.departure.draining
-        return self._asked + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
+        return self.message.asked_at + (OVERTAKE_SECONDS if is_soon else self.dispatcher.runtime.attempt_seconds)
 
     def _try(self, now: float) -> float | None:
         """Send it, after its card if that is to appear first; or wait for a slot, or for the rate."""
@@ -113,7 +112,7 @@ class EndDelivery(Delivery):
     def _wait_for_others(self, now: float) -> float | None:
         """Wait to be woken; if that takes long, have a copy made, which a newer run finds."""
         message = self.message
-        unkept_until = self._asked + self.dispatcher.runtime.attempt_seconds
+        unkept_until = self.message.asked_at + self.dispatcher.runtime.attempt_seconds
         if self.activity.on_phone is OnPhone.NO and not message.is_worth_showing:
             return None  # it is about to be withdrawn
         if now < unkept_until and not message.persistence.has_row(message):

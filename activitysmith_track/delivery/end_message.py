@@ -36,16 +36,18 @@ class EndMessage(Message):
         state: what it says.
 
     Attributes:
+        asked_at: when the block ended, on the runtime's clock.
         repeats_at: from when it is sent once more, on the runtime's clock; `None` until it has arrived once.
         sending: the attempt that is in flight, or that was the last; a new one where the end goes once more.
         past: what the attempts so far have done to the card.
     """
 
-    __slots__ = ("_armed", "activity", "past", "repeats_at", "sending", "state")
+    __slots__ = ("_armed", "activity", "asked_at", "past", "repeats_at", "sending", "state")
 
     def __init__(self, activity: Run, state: EndState) -> None:
         super().__init__(activity.account, activity.dispatcher.persistence)
         self.activity, self.state = activity, state
+        self.asked_at = self.persistence.runtime.now()
         self.repeats_at: float | None = None
         self.past, self.sending = Past(), EndAttempt(self)
         self._armed: EndState | None = None  # the end that the watchdog knows of
@@ -314,7 +316,7 @@ class EndAttempt:
         end, activity, runtime = self._end, self._end.activity, self._end.persistence.runtime
         now = runtime.now()
         since = self.at if self.opens else max(end.past.opened_at, activity.screen.pace.started)
-        if now >= since + OLDER_SECONDS:
+        if end.asked_at >= since + OLDER_SECONDS:
             return 0.0
         later = through_by(0.0, runtime.attempt_seconds)
         found = end.persistence.held.look_back(end.account_key, activity.stream_key, activity.began_at, since, later)
