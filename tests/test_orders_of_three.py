@@ -446,3 +446,24 @@ def test_a_process_that_is_killed_before_it_has_repeated_an_end(story: Story) ->
 
     story.play(work)
     assert story.card()[0]
+
+
+def test_a_newer_run_waits_for_no_end_that_only_goes_once_more(story: Story) -> None:
+    """It waits for the attempt that is in flight, and its card appears as soon as that is over."""
+    story.goes_by_run(older_PUT=[LATE], older_DELETE=["503"])
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(5.2)
+        story.fail(older)
+        one.exit()
+        story.block(other, "another")
+        story.world.sleep(0.06)  # the older run's end is in flight
+        story.block(other, "job", run="newer")
+        story.world.sleep(1)
+        assert story.card() == (False, None, "newer")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")

@@ -227,6 +227,7 @@ class RecoveredDelivery(Delivery):
                 message.move(Stage.OWED)
                 again = soon if message.ends_left else max(now, message.sure_from)
                 message.repeats_at, message.tries_until = again, again + END_AGAIN_SECONDS
+                self._make_room()
                 return self._rest(again)
         self._make_room()
         if self.account.recovered.get(message.stream_key) is self:
