@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.newer_card import NewerCard
 from activitysmith_track.delivery.outbox import Outbox
 
 BASE_URL = "https://service.example/api"
@@ -101,7 +102,7 @@ def use(directory: Path) -> list[Entry]:
     box.delivered(box.hold_ends("fingerprint", BASE_URL, "job-2", "c", 60) or ())
     box.put(owed(2))
     box.inherit("fingerprint", BASE_URL, "b", "d", 60)
-    box.look_back("fingerprint", BASE_URL, "job-0", "e", NOW, NOW - 10.0)
+    box.look_back(NewerCard("fingerprint", BASE_URL, "job-0", "e", "e", NOW, NOW - 10.0, 13.0, end_id="e"))
     return claimed
 
 

@@ -24,6 +24,7 @@ from patience import PATIENCE
 
 from activitysmith_track.delivery import outbox_file, outbox_tables
 from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.newer_card import NewerCard
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.state import Hold
 from activitysmith_track.payloads import check_body
@@ -351,12 +352,16 @@ def test_an_end_that_a_newer_one_has_refused(box: Outbox) -> None:
     assert box.begin(newer.id, "b", 60) is Hold.SETTLED
 
 
+def newer_card(began_at: float, since: float, late: float = 0.0) -> NewerCard:
+    return NewerCard("fingerprint", BASE_URL, "job", "b", "b", began_at, since, late)
+
+
 @pytest.mark.parametrize("way", ["begun", "put", "left", "delivered"])
 def test_a_newer_run_looks_back(box: Outbox, way: str) -> None:
     """It learns when an older end was last sent, and takes away what is owed by now."""
 
     def look(later: float, since: float) -> float | None:
-        return at_time(box, later).look_back("fingerprint", BASE_URL, "job", "b", NOW, NOW + since)
+        return at_time(box, later).look_back(newer_card(NOW, NOW + since))
 
     assert look(0.0, 0.0) == 0.0
     made = end(stream_key="job", run="a", began_at=NOW - 9.0)
@@ -387,7 +392,7 @@ def test_what_was_answered_comes_no_later(box: Outbox, tries: int, answered: boo
         assert at_time(box, 2.0).over(made.id, "a", sent=False)
 
     def look(since: float) -> float | None:
-        return at_time(box, 9.0).look_back("fingerprint", BASE_URL, "job", "b", NOW, NOW + since, 11.0)
+        return at_time(box, 9.0).look_back(newer_card(NOW, NOW + since, late=11.0))
 
     assert look(1.0) == (NOW + 2.0 if answered else NOW if tries > 1 else 0.0)
     assert look(3.0) == (NOW if tries > 1 else 0.0)
@@ -398,7 +403,7 @@ def test_a_newer_run_leaves_alone_what_began_after_it(box: Outbox) -> None:
     """That is a still newer one's."""
     made = end(stream_key="job", run="c", began_at=NOW)
     assert box.put([made], "c", 60)
-    assert box.look_back("fingerprint", BASE_URL, "job", "b", NOW - 1.0, NOW - 1.0) == 0.0
+    assert box.look_back(newer_card(NOW - 1.0, NOW - 1.0)) == 0.0
     assert box.begin(made.id, "c", 60) is Hold.MINE
 
 

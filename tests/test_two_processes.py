@@ -658,3 +658,44 @@ def test_an_end_that_takes_long_after_an_older_one_has_arrived(story: Story) -> 
 
     story.play(work)
     assert story.card() == (True, "green", "newer")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("late", [3.5, 4.5])
+def test_an_end_whose_first_attempt_lands_after_its_second(story: Story, late: float, watched: bool) -> None:
+    """The end is delivered when the newer run begins, so that only its mark tells of the first attempt."""
+    the_first(story, Fate("late", late, 0.0), "DELETE", after=60)
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.end(older)
+        story.world.sleep(8)
+        story.block(other, "job", run="newer")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("gap", [7.0, 8.0])
+def test_an_end_of_a_killed_run_whose_first_attempt_lands_after_its_second(story: Story, gap: float) -> None:
+    """So it is where the watchdog of the older run sends both."""
+    left: list[Fate | str] = [Fate("late", 4.5, 0.0)]
+    story.goes(lambda process, request: left.pop() if left and request.method == "DELETE" else "ok")
+
+    def work() -> None:
+        one, other = two(story, watched=True)
+        story.world.sleep(60)
+        story.block(one, "job", run="older")
+        story.world.sleep(10)
+        one.kill()
+        story.world.sleep(gap)
+        story.block(other, "job", run="newer")
+        story.world.sleep(300)
+
+    story.play(work)
+    assert not left
+    assert story.card() == (False, None, "newer")

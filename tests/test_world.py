@@ -15,6 +15,7 @@ from world_judge import Judge
 from world_runs import run, run_many, tell
 
 from activitysmith_track.delivery.entries import Entry
+from activitysmith_track.delivery.newer_card import NewerCard
 
 SEED = int(os.environ.get("WORLD_SEED", "0"))
 RUNS, PARTS = 3_000, 10
@@ -102,8 +103,10 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "renew": (owner, 60.0),
         "next_lease_end": ("fingerprint", "http://127.0.0.1/api", owner),
         "look_back": (
-            *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), owner, world.wall(), world.wall() - 20.0),
-            *rng.choice(((), (13.0,), (13.0, _entry(world, list(ids), rng)), (13.0, _entry(world, ids[:-1], rng)))),
+            NewerCard(
+                *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), rng.choice("abc"), owner, world.wall()),
+                *(world.wall() - 20.0, rng.choice((0.0, 13.0)), rng.choice(("", one))),
+            ),
         ),
         "over": (one, owner),
         "delivered": (some,),

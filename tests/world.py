@@ -27,6 +27,7 @@ from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
 from activitysmith_track.client.retry import LONGEST_FOREIGN
 from activitysmith_track.delivery.entries import Entry, load_checks
+from activitysmith_track.delivery.newer_card import NewerCard
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.outbox_file import OutboxFile
 from activitysmith_track.delivery.outbox_tables import (
@@ -1052,36 +1053,25 @@ class MemoryOutbox:
         now = self._now()
         return any(row.owner != owner and now - ATTEMPT_SECONDS <= row.begun <= now + 1.0 for row in rows)
 
-    def look_back(
-        self,
-        key_fingerprint: str,
-        base_url: str,
-        stream_key: str,
-        owner: str,
-        began_at: float,
-        since: float,
-        late: float = 0.0,
-        end: Entry | None = None,
-    ) -> float | None:
+    def look_back(self, card: NewerCard) -> float | None:
         if not self.exists():
             return 0.0
         self._world.disk()
-        own = owner if end is None else end.run
-        is_same: Callable[[Entry], bool] = lambda entry: entry.stream_key == stream_key and entry.run != own  # noqa: E731
+        is_same: Callable[[Entry], bool] = lambda entry: entry.stream_key == card.stream_key and entry.run != card.run  # noqa: E731
         same = [row for row in self._shelf.rows if row.entry.kind != "push" and is_same(row.entry)]
-        if self._is_under_way(same, owner):
+        if self._is_under_way(same, card.owner):
             return None
         for row in same:
-            if row.entry.began_at <= began_at:
+            if row.entry.began_at <= card.began_at:
                 self._settle(row, lives=self._lives(row))
         known = self._shelf.marks.values()
-        marks = [mark for mark in known if is_same(mark.entry) and mark.entry.began_at <= began_at]
+        marks = [mark for mark in known if is_same(mark.entry) and mark.entry.began_at <= card.began_at]
         now = self._now()
         sent = [mark.sent for mark in marks]
-        if end is not None and end.id in self._shelf.marks:
-            sent.append(self._shelf.marks[end.id].before)
-        unanswered = [at for at in sent if since - late <= at <= now]
-        return max([0.0, *unanswered, *(mark.answered for mark in marks if since <= mark.answered <= now)])
+        if card.end_id in self._shelf.marks:
+            sent.append(self._shelf.marks[card.end_id].before)
+        unanswered = [at for at in sent if card.since - card.late <= at <= now]
+        return max([0.0, *unanswered, *(mark.answered for mark in marks if card.since <= mark.answered <= now)])
 
 
 def _is_same_card(one: Entry, other: Entry) -> bool:

@@ -318,9 +318,8 @@ class EndAttempt:
         since = self.at if self.opens else max(end.past.opened_at, activity.screen.pace.started)
         if end.asked_at >= since + OLDER_SECONDS:
             return 0.0
-        later = through_by(0.0, runtime.attempt_seconds)
-        found = end.persistence.held.look_back(end.account_key, activity.stream_key, activity.began_at, since, later)
-        return now + later if found is None else found
+        found = end.persistence.held.look_back(end.account_key, activity.stream_key, activity.began_at, since)
+        return through_by(now, runtime.attempt_seconds) if found is None else found
 
     def _repeat_at(self) -> float | None:
         """Return when an end that has arrived is sent once more; `None` for never.

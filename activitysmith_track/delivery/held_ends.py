@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .newer_card import NewerCard
 from .outbox_place import address
 from .unanswered import through_by
 
@@ -98,7 +99,6 @@ class HeldEnds:
         stream_key: str,
         began_at: float,
         since: float,
-        late: float = 0.0,
         end: Entry | None = None,
     ) -> float | None:
         """Look whether an older run has sent an end since a card appeared; forget the ends that it still owes.
@@ -108,19 +108,20 @@ class HeldEnds:
             stream_key: the card.
             began_at: seconds since the epoch, when its run began.
             since: when the card appeared, on the runtime's clock.
-            late: an end that was sent up to so many seconds before that, and never answered, counts as well.
-            end: its end, where this process is sending it for one that is gone; see `Outbox.look_back`.
+            end: its end, where this process is sending it for one that is gone; see `NewerCard`.
 
         Returns:
             Until when such an end may arrive, on the runtime's clock; 0 where none was sent, `None` where another
             process is sending one at this moment, or this process leaves.
         """
-        outbox, now = self._place.used_outbox, self._runtime.now()
+        outbox, runtime, owner = self._place.used_outbox, self._runtime, self._leases.owner
         if outbox is None:
             return 0.0
         if self._leases.is_closed:
             return None  # the exit has left it to others
-        wall = self._runtime.wall()
-        appeared = wall - (now - since)
-        sent = outbox.look_back(*address(account), stream_key, self._leases.owner, began_at, appeared, late, end)
-        return sent and through_by(now - (wall - sent), self._runtime.attempt_seconds)
+        now, wall = runtime.now(), runtime.wall()
+        run, end_id = (owner, "") if end is None else (end.run, end.id)
+        appeared, late = wall - (now - since), through_by(0.0, runtime.attempt_seconds)
+        card = NewerCard(*address(account), stream_key, run, owner, began_at, appeared, late, end_id)
+        sent = outbox.look_back(card)
+        return sent and through_by(now - (wall - sent), runtime.attempt_seconds)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
+    from .newer_card import NewerCard
     from .outbox_file import Result
 
 _RELEASE = (
@@ -371,31 +372,13 @@ class Outbox:
         nothing: dict[str, float] | None = {}
         return self._transact(work, nothing)
 
-    def look_back(
-        self,
-        key_fingerprint: str,
-        base_url: str,
-        stream_key: str,
-        owner: str,
-        began_at: float,
-        since: float,
-        late: float = 0.0,
-        end: Entry | None = None,
-    ) -> float | None:
+    def look_back(self, card: NewerCard) -> float | None:
         """Tell when an older run has last sent an end that may have ended a newer run's card.
 
         The ends that older runs still owe the card are forgotten, since the newer run's card has replaced theirs.
 
         Args:
-            key_fingerprint: of the API key at hand; see `_endpoint`.
-            base_url: the service's address.
-            stream_key: the card.
-            owner: the process that asks; unless `end` is given, its own entries are left out.
-            began_at: seconds since the epoch, when the newer run began.
-            since: seconds since the epoch, when it got the card.
-            late: an end that was sent up to so many seconds before that, and never answered, counts as well.
-            end: the end of the newer run, where the process that asks sends it for one that is gone. What that had
-                sent before counts as well, since it may bring the card back.
+            card: the newer run's card.
 
         Returns:
             Seconds since the epoch; 0 where none was sent, or where the clock was set back to before that. `None`
@@ -406,23 +389,22 @@ class Outbox:
         now = self._clock()
 
         def work(tables: Tables) -> float | None:
-            card = "key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ?"
-            values = key_fingerprint, base_url, stream_key, owner if end is None else end.run
-            same = f"kind != 'push' AND {card}"
-            if tables.is_under_way(same, values, owner, now):
+            others = "key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ?"
+            values = card.key_fingerprint, card.base_url, card.stream_key, card.run
+            same = f"kind != 'push' AND {others}"
+            if tables.is_under_way(same, values, card.owner, now):
                 return None
             older = f"SELECT id FROM entries WHERE {same} AND began_at <= ?"
-            for (key,) in tables.base.execute(older, (*values, began_at)).fetchall():
+            for (key,) in tables.base.execute(older, (*values, card.began_at)).fetchall():
                 tables.settle(key, lives=tables.lives(key))
             if not has_marks(tables.base):
                 return 0.0
-            found = f"SELECT sent, answered FROM marks WHERE {card} AND began_at <= ?"
-            known = tables.base.execute(found, (*values, began_at)).fetchall()
-            unanswered = [sent for sent, _ in known if isinstance(sent, float) and since - late <= sent <= now]
-            answered = [at for _, at in known if isinstance(at, float) and since <= at <= now]
-            if end is not None:
-                own = tables.base.execute("SELECT before FROM marks WHERE id = ?", (end.id,))
-                unanswered += [at for (at,) in own if isinstance(at, float) and since - late <= at <= now]
+            found = f"SELECT sent, answered FROM marks WHERE {others} AND began_at <= ?"
+            known = tables.base.execute(found, (*values, card.began_at)).fetchall()
+            own = tables.base.execute("SELECT before FROM marks WHERE id = ?", (card.end_id,)).fetchall()
+            sent = [at for at, *_ in known + own if isinstance(at, float)]
+            unanswered = [at for at in sent if card.since - card.late <= at <= now]
+            answered = [at for _, at in known if isinstance(at, float) and card.since <= at <= now]
             return max([0.0, *unanswered, *answered])
 
         nothing: float | None = 0.0

@@ -96,10 +96,10 @@ class RecoveredMessage(PushMessage):
             return
         self._has_looked = True
         runtime = self.persistence.runtime
-        now, later = runtime.now(), through_by(0.0, runtime.attempt_seconds)
+        now = runtime.now()
         look_back = self.persistence.held.look_back
-        found = look_back(self.account_key, self.stream_key, self.began_at, now, later, self.entry)
-        until = now + later if found is None else found
+        found = look_back(self.account_key, self.stream_key, self.began_at, now, self.entry)
+        until = through_by(now, runtime.attempt_seconds) if found is None else found
         if until > now:
             self.ends_left, self.sure_from = 1, until
 
