@@ -1,7 +1,7 @@
 """What a fork and the interpreter's exit wait for, and what is told that it is in a forked child now.
 
 What such a child sends is decided elsewhere: `Dispatcher.after_fork` begins with nothing that the parent owes,
-`Block.is_open` is False for the parent's blocks, `Interpreter.call_in_worker` sees to the exit of a child of
+`Block.is_open` is False for the parent's blocks, `Interpreter.call_in_worker_process` sees to the exit of a child of
 multiprocessing, and `CoreTracker.account` keeps all but the first rank of a distributed job quiet.
 
 A child has one thread and a copy of everything, in the state that the other threads left it in: half-imported modules

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from .blocks.options import Options
     from .blocks.outcome import Kind, Outcome
-    from .delivery.state import EndState, Mark
+    from .delivery.state import Digest, EndState
 
 __all__ = ["Track", "track"]
 
@@ -281,7 +281,7 @@ class _ProgressLoopBuilder(_LoopBuilder["_ProgressLoop"], ProgressBuilder):
         handle._count = handle._initial + handle.counter.items()
         return super().fraction(handle)
 
-    def rest(self, handle: Any, looked: Mark | None) -> float | None:
+    def rest(self, handle: Any, looked: Digest | None) -> float | None:
         """Return when to look again, ever less often, since a loop wakes nobody."""
         return min(max(float(handle.elapsed) / 50, FIRST_LOOK), LONGEST_LOOK)
 
@@ -344,7 +344,7 @@ class _Loop:
         """End well."""
         self.counter.stop(exhausted=True)
         leave(self.handle)
-        self.handle.settle(None)
+        self.handle.conclude(None)
 
     def released(self) -> None:
         """End as stopped, unless an exception explains it within a second."""

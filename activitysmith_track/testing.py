@@ -106,7 +106,7 @@ class Phone:
     def _tell_truth(self) -> None:
         """Tell the simulator how far the jobs really are, for the chart of true against shown."""
         for card in self._dispatcher.opened:
-            fraction = card.source.mark().fraction
+            fraction = card.source.digest().fraction
             if fraction is not None:
                 self.simulator.tell_truth(card.stream_key, 100 * fraction)
 

@@ -44,7 +44,7 @@ def end_before_its_start() -> None:
     send = end_delivery.EndDelivery._send
 
     def hurried(self: Any, now: float) -> None:
-        self.message.sending.overtakes = False
+        self.message.last_attempt.overtakes = False
         send(self, now)
 
     end_delivery.EndDelivery._send = hurried  # type: ignore[method-assign]

@@ -99,7 +99,7 @@ def use(directory: Path) -> list[Entry]:
         box.begin(entry.id, "b", 60)
     box.release([entry.id for entry in claimed[:3]], "b")
     box.delivered([entry.id for entry in claimed[3:6]])
-    box.delivered(box.hold_ends("fingerprint", BASE_URL, "job-2", "c", 60) or ())
+    box.delivered(box.hold_back_ends("fingerprint", BASE_URL, "job-2", "c", 60) or ())
     box.put(owed(2))
     box.inherit("fingerprint", BASE_URL, "b", "d", 60)
     box.look_back(NewerCard("fingerprint", BASE_URL, "job-0", "e", "e", NOW, NOW - 10.0, 13.0, end_id="e"))

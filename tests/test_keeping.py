@@ -456,7 +456,7 @@ def test_an_end_that_the_exit_has_left_is_not_taken_away(sim: Simulator, tmp_pat
     body = {"content_state": {"title": "job", "type": "progress", "percentage": 100}}
     entry = keeper.entry(account.key, "end", body, time.time(), stream_key="job")
     assert leave(keeper, Owed(account, entry))
-    assert keeper.held.hold(account.key, "job") == 0.0
+    assert keeper.held.hold_back(account.key, "job") == 0.0
     next_one = Persistence(Runtime())
     next_one.place.directory = keeper.place.directory
     assert [each.id for each in next_one.claim(account.key).entries] == [entry.id]

@@ -332,24 +332,24 @@ def test_what_is_being_sent_is_not_taken_away(box: Outbox) -> None:
     entry = Entry("end", "h", "http://localhost/api", {"content_state": {"title": "t"}}, time.time(), "job")
     assert box.put([entry], "another", 60)
     assert box.begin(entry.id, "another", 60) is Hold.MINE
-    assert box.hold_ends("h", entry.base_url, "job", "newer", 60) is None
-    assert list(box.hold_ends("h", entry.base_url, "job", "another", 60) or ()) == [entry.id]
+    assert box.hold_back_ends("h", entry.base_url, "job", "newer", 60) is None
+    assert list(box.hold_back_ends("h", entry.base_url, "job", "another", 60) or ()) == [entry.id]
     assert box.begin(entry.id, "another", 60) is Hold.MINE
     assert box.over(entry.id, "another")
-    assert list(box.hold_ends("h", entry.base_url, "job", "newer", 60) or ()) == [entry.id]
+    assert list(box.hold_back_ends("h", entry.base_url, "job", "newer", 60) or ()) == [entry.id]
     assert box.begin(entry.id, "another", 60) is not Hold.MINE
     assert box.begin(entry.id, "newer", 60) is Hold.MINE
     later = Outbox(box.path().parent, clock=lambda: time.time() + 10)
-    assert list(later.hold_ends("h", entry.base_url, "job", "newest", 60) or ()) == [entry.id]
+    assert list(later.hold_back_ends("h", entry.base_url, "job", "newest", 60) or ()) == [entry.id]
 
 
 def test_what_the_exit_left_on_its_way_is_waited_for(box: Outbox) -> None:
     """The end that a process had sent when it left may yet arrive, and would end a newer run's card."""
     entry = Entry("end", "h", "http://localhost/api", {"content_state": {"title": "t"}}, time.time(), "job")
     assert box.leave([entry], [(entry.id, "older")], [entry.id])
-    assert box.hold_ends("h", entry.base_url, "job", "newer", 60) is None
+    assert box.hold_back_ends("h", entry.base_url, "job", "newer", 60) is None
     later = Outbox(box.path().parent, clock=lambda: time.time() + 10)
-    assert list(later.hold_ends("h", entry.base_url, "job", "newer", 60) or ()) == [entry.id]
+    assert list(later.hold_back_ends("h", entry.base_url, "job", "newer", 60) or ()) == [entry.id]
 
 
 def test_what_was_released_is_taken_again(box: Outbox) -> None:

@@ -92,7 +92,7 @@ def test_nothing_is_written_while_all_goes_well(box: Outbox) -> None:
     """Looking, claiming and cancelling make no file, and neither does putting nothing."""
     assert not box.exists()
     assert claim(box) == []
-    assert box.hold_ends("fingerprint", BASE_URL, "job", "a", 60) == {}
+    assert box.hold_back_ends("fingerprint", BASE_URL, "job", "a", 60) == {}
     assert box.put([])
     assert box.delivered([])
     assert box.release([])
@@ -185,7 +185,7 @@ def test_a_newer_end_takes_the_place_of_an_older_one(box: Outbox) -> None:
     assert box.put([kept])
     assert box.put([end(4, occurred_at=NOW - 1)])
     assert [entry.body.get("title", entry.kind) for entry in claim(box)] == ["keep", "end", "T0"]
-    assert len(box.hold_ends("fingerprint", BASE_URL, "job", "a", 60) or ()) == 1
+    assert len(box.hold_back_ends("fingerprint", BASE_URL, "job", "a", 60) or ()) == 1
 
 
 def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
@@ -193,16 +193,16 @@ def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
     entries = [end(), end(stream_key="other"), push()]
     assert box.put(entries)
     assert len(claim(box)) == 3
-    held = box.hold_ends("fingerprint", BASE_URL, "job", "b", 60)
+    held = box.hold_back_ends("fingerprint", BASE_URL, "job", "b", 60)
     assert list(held or ()) == [entries[0].id]
     assert [box.begin(entry.id, "a", 60) for entry in entries] == [Hold.OTHERS, Hold.MINE, Hold.MINE]
-    assert box.hold_ends("else", BASE_URL, "other", "b", 60) == {}
+    assert box.hold_back_ends("else", BASE_URL, "other", "b", 60) == {}
     assert claim(box) == []
     assert box.release(held or (), "b")
     assert [entry.id for entry in claim(box)] == list(held or ())
-    assert box.hold_ends("fingerprint", BASE_URL, "job", "b", 60) == held
+    assert box.hold_back_ends("fingerprint", BASE_URL, "job", "b", 60) == held
     assert box.delivered(held or ())
-    assert box.hold_ends("fingerprint", BASE_URL, "job", "b", 60) == {}
+    assert box.hold_back_ends("fingerprint", BASE_URL, "job", "b", 60) == {}
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Out
     """A process that waits long with its next attempt does not end the newer run's card then."""
     made = end(stream_key="job", run="a")
     assert box.put([made], "a", 60)
-    held = box.hold_ends("fingerprint", BASE_URL, "job", "b", 60)
+    held = box.hold_back_ends("fingerprint", BASE_URL, "job", "b", 60)
     assert box.delivered(held or ())
     hour = at_time(box, 3_600)
     assert claim(hour, now=NOW + 3_600) == []
@@ -492,7 +492,7 @@ def test_a_locked_file(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
         other.execute("BEGIN EXCLUSIVE")
         assert not box.put([push()])
         assert claim(box) == []
-        assert box.hold_ends("fingerprint", BASE_URL, "job", "a", 60) == {}
+        assert box.hold_back_ends("fingerprint", BASE_URL, "job", "a", 60) == {}
         assert box.begin("x", "a", 60) is not Hold.MINE
     assert "database is locked" in caplog.text
     assert len(claim(box)) == 1

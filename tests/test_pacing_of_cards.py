@@ -308,8 +308,8 @@ class Changing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handle, name)
 
-    def mark(self) -> Any:
-        looked = self._handle.mark()
+    def digest(self) -> Any:
+        looked = self._handle.digest()
         self._change()
         return looked
 

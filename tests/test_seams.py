@@ -578,7 +578,7 @@ def test_each_line_at_which_something_is_settled(steady: None, bench: Bench) -> 
 
         def settle() -> None:
             assert soon(lambda: internals.waiting_for(served) == 4)
-            meeting.of(lambda: served.settle(owed), lambda: time.sleep(0.005))  # in which who is woken may go on
+            meeting.of(lambda: served.task_done(owed), lambda: time.sleep(0.005))  # in which who is woken may go on
 
         together(*[lambda: served.wait(PATIENCE)] * 4, settle)
         assert internals.waiting_for(served) == 0
@@ -1071,7 +1071,7 @@ def test_a_lease_is_not_taken_while_the_process_leaves(tmp_path: Path, way: str)
             assert soon(lambda: internals.is_at_the_disk(persistence))
             leave_all([part(persistence, list, 0.0)], 0.0, runtime)
 
-        take = persistence.claim if way == "claim" else functools.partial(persistence.held.hold, stream_key="job")
+        take = persistence.claim if way == "claim" else functools.partial(persistence.held.hold_back, stream_key="job")
         together(lambda: take(own.key), leave)
         assert len(box.claim(fingerprint, own.key.base_url, "next", runtime.wall(), Leases.seconds)) == 1
 

@@ -784,7 +784,7 @@ def test_a_newer_run_takes_the_end_away(sim: Simulator, tmp_path: Path) -> None:
         assert sim.wait_for(lambda phone: len(phone.requests) >= 5)
         until, taken = time.monotonic() + PATIENCE, None
         while taken is None and time.monotonic() < until:  # an attempt is under way
-            taken = box.hold_ends(fingerprint(sim.api_key), sim.base_url, "job", "next", 60)
+            taken = box.hold_back_ends(fingerprint(sim.api_key), sim.base_url, "job", "next", 60)
         assert len(taken or ()) == 1
         assert box.delivered(taken or ())
     delivering.join(PATIENCE)
@@ -813,7 +813,7 @@ def test_the_watchdog_writes_down_an_end_first(
     taken: list[Any] = []
 
     def take() -> None:
-        taken.append(box.hold_ends(fingerprint(sim.api_key), sim.base_url, "job", "next", 60))
+        taken.append(box.hold_back_ends(fingerprint(sim.api_key), sim.base_url, "job", "next", 60))
         box.delivered(taken[0])
 
     internals.before_the_first_attempt(monkeypatch, take)

@@ -111,7 +111,7 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "over": (one, owner),
         "delivered": (some,),
         "release": (some, owner),
-        "hold_ends": (
+        "hold_back_ends": (
             *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), owner, 60.0),
             *rng.choice(((), (world.wall() - 6.0,))),
         ),

@@ -609,7 +609,7 @@ class WorldInterpreter:
     def call_at_exit(self, handler: Callable[[], None]) -> bool:
         return False
 
-    def call_in_worker(self, handler: Callable[[], None]) -> bool:
+    def call_in_worker_process(self, handler: Callable[[], None]) -> bool:
         return False
 
     def is_exiting(self) -> bool:
@@ -1027,7 +1027,7 @@ class MemoryOutbox:
                 row.free(self._now())
         return self._shelf.was_used or not list(ids)
 
-    def hold_ends(
+    def hold_back_ends(
         self,
         key_fingerprint: str,
         base_url: str,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .. import settings
-    from ..delivery.state import ActivityState, CrashState, Mark
+    from ..delivery.state import ActivityState, CrashState, Digest
     from .outcome import Kind
     from .states import StateBuilder
     from .wrap import F
@@ -263,9 +263,9 @@ class Provider:
         """Return the state to show, or `None` where there is nothing to show yet."""
         return self._handle._builder.snapshot(self._handle)
 
-    def mark(self) -> Mark:
+    def digest(self) -> Digest:
         """Return what tells this state from the next."""
-        return self._handle._builder.mark(self._handle)
+        return self._handle._builder.digest(self._handle)
 
     def transitions(self) -> int:
         """Return how many transitions there have been so far."""
@@ -275,7 +275,7 @@ class Provider:
         """Return what is to be sent if the process dies now, or `None` where no watchdog was asked for."""
         return self._handle._builder.crash_state(self._handle)
 
-    def rest(self, looked: Mark | None) -> float | None:
+    def rest(self, looked: Digest | None) -> float | None:
         """Let the next change after a look wake the activity; returns in how many seconds to look without one."""
         return self._handle._builder.rest(self._handle, looked)
 

@@ -36,11 +36,11 @@ class Stall:
         after: seconds without progress after which the job has stalled.
     """
 
-    __slots__ = ("_after", "_handle", "_mark", "_moved", "_opened", "_said", "_told", "turns", "words")
+    __slots__ = ("_after", "_handle", "_moved", "_opened", "_progress", "_said", "_told", "turns", "words")
 
     def __init__(self, handle: Watched, after: float) -> None:
         self._handle, self._after, self._opened = handle, after, handle._opened
-        self._mark: object = None
+        self._progress: object = None
         self._moved = handle._began
         self._said = after
         self._told = False
@@ -55,9 +55,9 @@ class Stall:
         handle = self._handle
         if not handle.is_open or handle._opened != self._opened:
             return None
-        mark = _progress_of(handle)
-        if mark != self._mark:
-            self._mark, self._moved = mark, now
+        progress = _progress_of(handle)
+        if progress != self._progress:
+            self._progress, self._moved = progress, now
         stood = now - self._moved
         if stood >= self._said * 2 if self.words else stood >= self._after:
             self._said = stood  # the card says it again when the time has doubled

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .. import payloads
     from ..delivery import bodies
     from ..delivery import state as states
-    from ..delivery.state import ActivityState, CrashState, EndState, Mark
+    from ..delivery.state import ActivityState, CrashState, Digest, EndState
     from .display import Display
     from .outcome import Kind
     from .pushes import Telling
@@ -119,10 +119,10 @@ class StateBuilder(Generic[H]):
         custom = {name: value for name, value in handle._custom.items() if name != "subtitle"}
         return custom, self._line_of_inner_blocks(handle)
 
-    def mark(self, handle: H) -> Mark:
+    def digest(self, handle: H) -> Digest:
         """Return what tells this state from the next."""
         fraction, transitions = self.fraction(handle), self.transitions(handle)
-        return states.Mark(fraction, transitions, self.detail(handle), self.numbers(handle))
+        return states.Digest(fraction, transitions, self.detail(handle), self.numbers(handle))
 
     def transitions(self, handle: H) -> int:
         """Return how many transitions there have been: those of the user, and of a stall."""
@@ -131,7 +131,7 @@ class StateBuilder(Generic[H]):
 
     def snapshot(self, handle: H) -> ActivityState | None:
         """Return the state to show, or `None` where there is nothing to show yet."""
-        mark = self.mark(handle)  # first: a change after this is noticed as a new one
+        digest = self.digest(handle)  # first: a change after this is noticed as a new one
         state = self.running(handle)
         if state is None:
             return None
@@ -139,14 +139,14 @@ class StateBuilder(Generic[H]):
         stall = handle._display.stall
         if stall is not None and stall.words:
             body["content_state"].update(self.look(handle, "stalled"), subtitle=stall.words)
-        return states.ActivityState(body, mark)
+        return states.ActivityState(body, digest)
 
-    def rest(self, handle: H, looked: Mark | None) -> float | None:
+    def rest(self, handle: H, looked: Digest | None) -> float | None:
         """Let the next change after a look wake the activity; returns in how many seconds to look without one."""
         handle._resting = True
         waits = [inner._builder.rest(inner, None) for inner in handle._display.lines()]
         again = min((wait for wait in waits if wait is not None), default=None)
-        if looked is None or looked == self.mark(handle):
+        if looked is None or looked == self.digest(handle):
             return again  # a change after this wakes the activity
         return 0.0
 

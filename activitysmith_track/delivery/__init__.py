@@ -39,7 +39,7 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   card: the opening thread sets `Display.card` and then reads `_first`, the ending one sets `_first` and then reads
   that.
   [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
-- `Account.activities`, `OpenActivities._open`, `.refuses`, the row of a `Succession`: changed by `add` in
+- `Account.activities`, `OpenActivities._open`, `.refuses`, the neighbours of a `Succession`: changed by `add` in
   the user's threads and by `remove` in the scheduler's, under the lock of `OpenActivities`. [the_same_key_at_once]
 - `Override._entered`, `context.left_loops`, `Runtime._warned`, `OutboxFile._told`, `OutboxPlace.directory`,
   `Account.recovery`: changed in one step each, iterated over as copies; a thread that comes late does the
@@ -52,14 +52,14 @@ The user's threads and the scheduler's:
 - `Activity.attention`, `Handle._resting`: the scheduler first listens and then compares with its last look; a user's
   thread first changes the handle and then reads these. So at least one of the two sees what the other did.
   [a_reading_changes, a_step_begins]
-- What a handle shows: `snapshot()` takes the mark of the state first, so that a change meanwhile is sent with it or
+- What a handle shows: `snapshot()` takes the digest of the state first, so that a change meanwhile is sent with it or
   noticed as a new one. Values that belong together are replaced in one step. [a_reading_changes, inner_blocks]
 - `Ledger._owed`, `_debts`: a task is put in before it is woken, and taken out when it has nothing left to do
-  (`settle`). A task that another thread puts in again at that moment is taken out when it runs, or by `hand_in` when
-  its card has appeared. Whoever iterates over these, `OpenActivities`, `Echoes` or `Accounts` does so over a
+  (`task_done`). A task that another thread puts in again at that moment is taken out when it runs, or by `hand_in`
+  when its card has appeared. Whoever iterates over these, `OpenActivities`, `Echoes` or `Accounts` does so over a
   copy. [a_card_appears, an_end_is_replaced, what_is_settled_is_done,
   what_is_looked_through_while_it_grows]
-- `Ledger._waiters`: whoever waits puts its inbox in before it looks at `_owed`; `settle` empties `_owed` before
+- `Ledger._waiters`: whoever waits puts its inbox in before it looks at `_owed`; `task_done` empties `_owed` before
   it wakes. [something_is_settled, flush_hears_of_everything]
 - `Ledger.lost`: counted by the scheduler's thread, taken by `flush` in one step. [flush_hears_of_everything]
 - `PushDelivery.failure` and its message's stage: an outer block's thread withdraws the push, the scheduler's sends
@@ -71,7 +71,7 @@ The user's threads and the scheduler's:
 The scheduler's and the workers':
 
 - `Job.result`, `.error`: written by the worker, read when the job has come back through the inbox; `done` and
-  `WorkerPool.busy` are the scheduler's. `EndMessage.sending` is the worker's while the attempt is in
+  `WorkerPool.busy` are the scheduler's. `EndMessage.last_attempt` is the worker's while the attempt is in
   flight. [workers_report_each_job_once; test_threads]
 - `Message.copy_owner`, `.entry`, `.has_arrived`: set in one step by the worker, the scheduler, the exit, or an
   outer block's thread. Two of them may have a copy made at the same time; it has the same id (`Message.id`), which
@@ -96,7 +96,7 @@ Closing, signals and the exit:
 - `Departure.draining`, `_deadline`, `_left`, `_parted`: set in one step by who closes or leaves, read by all.
   [test_shutdown]
 - `Dispatcher.is_dropped`: set by the thread that lets go of the tracker, before it wakes the `Retirement`; each
-  `settle` wakes that again. [test_shutdown: a_tracker_that_is_dropped_delivers_what_it_owes]
+  `task_done` wakes that again. [test_shutdown: a_tracker_that_is_dropped_delivers_what_it_owes]
 - `Shutdown._dispatchers`: iterated over as a copy of its weak references.
   [dispatchers_come_and_go_while_the_exit_looks]
 - `Leases.is_closed`, `.ids`, `.left`, `Guard._in_outbox`: under `Leases.leaving`, which the exit takes too, so that

@@ -9,8 +9,8 @@ from .account import Urgency
 from .end_delivery import EndDelivery
 from .landing import Landing
 from .run import Run
-from .state import ActivityState, Attention, EndState, Life, Mark, OnPhone, StateProvider, moved
-from .update_request import Change, Sending, put_state
+from .state import ActivityState, Attention, Digest, EndState, Life, OnPhone, StateProvider, moved
+from .update_request import Change, UpdateRequest, put_state
 
 if TYPE_CHECKING:
     from .._pacing import Budget
@@ -53,7 +53,7 @@ class Activity(Run):
         super().__init__(dispatcher, account, stream_key, source, reserve=reserve, budget=budget)
         self.attention = Attention.ANY
         self._visible_at = visible_at
-        self._looked: Mark | None = None
+        self._looked: Digest | None = None
         self._job: Job | None = None
 
     @property
@@ -102,7 +102,7 @@ class Activity(Run):
 
     def _appear_when_it_may(self, now: float) -> float | None:
         """Have the card appear, once an older run's end has arrived and there is a state to show and a free slot."""
-        if self.row.must_wait(opens=True):
+        if self.succession.must_wait(opens=True):
             return None  # woken when the older run's end is through
         if self.source.snapshot() is None:
             self.listen()
@@ -119,33 +119,33 @@ class Activity(Run):
         if self.on_phone is OnPhone.NO and self.life is not Life.WAITING:
             self.on_phone = OnPhone.MAYBE
         self.life, self.is_refused = Life.REFUSED, True
-        self.dispatcher.settle(self)
+        self.dispatcher.task_done(self)
 
     def _wait(self, now: float) -> float | None:
         """Have a state sent if it is due; else return when to look again."""
-        mark = self.source.mark()
-        due = self.screen.update_at(now, mark, self.source)
+        digest = self.source.digest()
+        due = self.screen.update_at(now, digest, self.source)
         if due is not None and due <= now:
             self.dispatcher.updates.make_ready(self, now)
             return None
-        looked, self._looked = self._looked, mark
-        again = self._rest(now, mark, due) if looked in (None, mark) else self._busy(now, mark, due)
-        if self.attention is not Attention.NONE and self.source.transitions() != mark.transitions:
+        looked, self._looked = self._looked, digest
+        again = self._rest(now, digest, due) if looked in (None, digest) else self._busy(now, digest, due)
+        if self.attention is not Attention.NONE and self.source.transitions() != digest.transitions:
             return now  # the transition came before this activity listened, so it has woken nobody
         return again
 
-    def _busy(self, now: float, mark: Mark, due: float | None) -> float:
+    def _busy(self, now: float, digest: Digest, due: float | None) -> float:
         """Return when to look again at a job that keeps changing; until then at most its transitions wake anybody."""
         screen = self.screen
-        is_behind = screen.sent is not None and mark.transitions != screen.sent.mark.transitions
+        is_behind = screen.sent is not None and digest.transitions != screen.sent.digest.transitions
         self.attention = Attention.NONE if is_behind else Attention.TRANSITIONS
         confirm = float("inf") if screen.certainty.is_due(now) else screen.certainty.check_at
         return min(screen.pace.look_at(now) if due is None else due, screen.rotate_at, confirm)
 
-    def _rest(self, now: float, mark: Mark | None, due: float | None) -> float | None:
+    def _rest(self, now: float, digest: Digest | None, due: float | None) -> float | None:
         """Listen for the next change; returns when to look again if none comes."""
         self.listen()
-        wait = self.source.rest(mark)
+        wait = self.source.rest(digest)
         ahead = [due, None if wait is None else now + wait]
         if self.on_phone is OnPhone.YES:
             check_at = self.screen.certainty.check_at
@@ -156,7 +156,7 @@ class Activity(Run):
         """Return the current state, or `None` if there is nothing to send any more."""
         if self.end_delivery is not None or self.has_ended or self._job is not None:
             return None
-        if self.on_phone is not OnPhone.YES and self.row.must_wait(opens=True):
+        if self.on_phone is not OnPhone.YES and self.succession.must_wait(opens=True):
             return None
         return self.source.snapshot()
 
@@ -177,25 +177,25 @@ class Activity(Run):
             return
         screen.gives_way = False
         body = screen.body_of(state, begins=begins, rotates=rotates, confirms=confirms)
-        self.sending = Sending(now, state, body, begins, rotates, confirms, Change())
+        self.update = UpdateRequest(now, state, body, begins, rotates, confirms, Change())
         self.life = moved(self.life, Life.STARTING if begins else Life.UPDATING)
         self.arm()
         self.account.note_request(now, 1 + rotates)
-        work = partial(put_state, self, self.sending, self.dispatcher.persistence)
+        work = partial(put_state, self, self.update, self.dispatcher.persistence)
         self._job = self.dispatcher.scheduler.send(self.dispatcher.update_workers, self, work)
 
     def _landed(self, now: float) -> None:
         """Handle the outcome of a request."""
-        job, sending = self._job, self.sending
-        self._job = self.sending = None
-        if job is not None and sending is not None:
-            landing = Landing(self, sending, now)
+        job, update = self._job, self.update
+        self._job = self.update = None
+        if job is not None and update is not None:
+            landing = Landing(self, update, now)
             if job.error is None:
                 landing.answered(*job.result)
             else:
                 landing.failed(job.error)
         if self.end_delivery is not None:
             self.dispatcher.hand_in(self.end_delivery)
-        for other in (*self.row.older, *self.row.newer):
+        for other in (*self.succession.older, *self.succession.newer):
             self.dispatcher.turns.wake_both(other)
         self.dispatcher.turns.wake_recovered(self)

@@ -43,7 +43,7 @@ class Certainty:
         """Note that the card is not there: it begins anew at once, whatever it is confirmed for later."""
         self.check_at, self.may_have_ended = now, True
 
-    def settle(self) -> None:
+    def clear(self) -> None:
         """Note that there is nothing to confirm."""
         self.check_at, self.may_have_ended = float("inf"), False
 

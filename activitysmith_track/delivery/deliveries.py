@@ -39,7 +39,7 @@ class Delivery:
         """Send it as soon as it may go; see `Task.run`."""
         message = self.message
         if message.stage.is_final:
-            self.dispatcher.settle(self)  # another thread may have handed it in again while it was settled
+            self.dispatcher.task_done(self)  # another thread may have handed it in again while it was settled
             return None
         if self._job is not None and not self._job.done:
             return None
@@ -156,5 +156,5 @@ class Delivery:
     def _done(self, stage: Stage) -> float | None:
         """Settle it, in the stage that it has come to."""
         self.message.move(stage)
-        self.dispatcher.settle(self)
+        self.dispatcher.task_done(self)
         return None

@@ -1,6 +1,6 @@
 """How a dispatcher leaves, at the exit, by a signal or when it is closed; `shutdown` leads all of them.
 
-The open cards are ended as stopped, what is owed is sent without any hold, and what has not arrived by the deadline
+The open cards are ended as stopped, what is owed is sent without any delay, and what has not arrived by the deadline
 is left to the outbox and the watchdog.
 """
 
@@ -39,7 +39,7 @@ class Departure:
         stop: called with words that name a signal which tells the process to leave.
 
     Attributes:
-        draining: True once it leaves: from then on no hold and no pacing delays anything.
+        draining: True once it leaves: from then on nothing is delayed, by pacing or otherwise.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Departure:
     # -- the deadline
 
     def start_draining(self, seconds: float) -> None:
-        """From now on no hold and no pacing delays anything, and all requests together have so many seconds."""
+        """From now on nothing is delayed, by pacing or otherwise, and all requests together have so many seconds."""
         self.draining = True
         self._deadline = self._runtime.now() + seconds
 
@@ -125,7 +125,7 @@ class Departure:
     def part(self, timeout: float, *, stays: bool = False) -> Parting:
         """Begin to leave to others what was not delivered; see `parting.part`."""
         for delivery in self._ledger.deliveries:
-            if isinstance(delivery, EndDelivery) and delivery.activity.row.has_newer:
+            if isinstance(delivery, EndDelivery) and delivery.activity.succession.has_newer:
                 self._persistence.guard.disarm(delivery.activity.number)  # a newer run has the card
         return part(self._persistence, self._all_owed, timeout, stays=stays)
 

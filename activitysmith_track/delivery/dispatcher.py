@@ -159,7 +159,7 @@ class Dispatcher:
             return Activity(self, account, key, source, visible_at=visible_at, reserve=reserve, budget=budget)
 
         activity = self.opened.add(account, stream_key, make)
-        older = activity.row.predecessor
+        older = activity.succession.predecessor
         if older is not None and older.end_delivery is not None:
             self.scheduler.wake(older.end_delivery)  # it is tried at once: the newer run waits for it
         return activity
@@ -174,7 +174,7 @@ class Dispatcher:
         elif task.life in (Life.WAITING, Life.STARTING) and not (task.end_delivery or task.is_delayed):
             self.ledger.owe(activity)
             if activity.life not in (Life.WAITING, Life.STARTING):
-                self.settle(activity)  # it has appeared meanwhile
+                self.task_done(activity)  # it has appeared meanwhile
         self._give(self.scheduler, task)
 
     def owe(self, activity: Activity) -> None:
@@ -229,7 +229,7 @@ class Dispatcher:
             return
         if withdrawn.message.copy_owner is not CopyOwner.OUTBOX:
             self.persistence.forget_copy(withdrawn.message)
-            self.settle(withdrawn)
+            self.task_done(withdrawn)
         self.scheduler.wake(withdrawn)  # a worker clears a copy in the outbox: this thread must not touch the disk
 
     def sample(self, task: Task) -> None:
@@ -251,7 +251,7 @@ class Dispatcher:
 
     # -- the schedulers' side
 
-    def settle(self, task: Task) -> None:
+    def task_done(self, task: Task) -> None:
         """Note that nothing is owed for a task any more, and wake whoever waited for that."""
         if self.ledger.remove(task) and self.departure.draining:
             for debt in self.ledger.debts:

@@ -41,8 +41,8 @@ class Echoes:
             The push that was withdrawn, if any.
         """
         for delivery in reversed(self._pushes.copy()):  # other threads may fail at the same time
-            mark = delivery.failure
-            if mark is not None and mark[0] == failure and mark[1] > opened:
+            known = delivery.failure
+            if known is not None and known[0] == failure and known[1] > opened:
                 with self.taking_over:
                     if delivery.failure is None:
                         continue  # it is being sent

@@ -55,7 +55,7 @@ class EndDelivery(Delivery):
     def _next(self, now: float) -> float | None:
         activity, message = self.activity, self.message
         if activity.has_ended:
-            self.dispatcher.settle(self)
+            self.dispatcher.task_done(self)
             return None
         if activity.life is not Life.ENDING:
             activity.life = moved(activity.life, Life.ENDING)
@@ -63,14 +63,14 @@ class EndDelivery(Delivery):
         if now < message.state.not_before and not self.dispatcher.departure.draining:
             return message.state.not_before
         message.move(Stage.OWED)
-        if activity.row.must_wait(opens=activity.on_phone is OnPhone.NO and not activity.is_refused):
+        if activity.succession.must_wait(opens=activity.on_phone is OnPhone.NO and not activity.is_refused):
             return self._wait_for_others(now)
         if now < self._overtakes_at:
             return self._overtakes_at
         if message.repeats_at is not None:
-            if activity.row.is_replaced:
+            if activity.succession.is_replaced:
                 return self._withdraw()
-            if activity.row.is_succeeded:
+            if activity.succession.is_succeeded:
                 return None  # woken when the newer run is on the screen, or has come to nothing
             repeats_at = max(message.repeats_at, message.may_appear_until)
             if now < repeats_at:
@@ -102,7 +102,7 @@ class EndDelivery(Delivery):
             if message.copy_owner is not CopyOwner.OUTBOX:
                 return self._withdraw()
             # Else the copy has replaced an older run's end in the outbox, whose card may still be on the screen.
-        message.sending = EndAttempt(message, now, opens=opens, overtakes=activity.is_in_flight)
+        message.last_attempt = EndAttempt(message, now, opens=opens, overtakes=activity.is_in_flight)
         later = None if self.dispatcher.departure.draining else self._opens_at(now)
         if later is not None:
             return self._wait(now, later)
@@ -129,7 +129,7 @@ class EndDelivery(Delivery):
         if self.is_safe and departure.draining:
             is_late = until > now + departure.seconds_left
             if is_late or self.message.persistence.guard.watches:
-                self.dispatcher.settle(self)
+                self.dispatcher.task_done(self)
         return until
 
     @property
@@ -140,18 +140,18 @@ class EndDelivery(Delivery):
     # -- what follows an attempt
 
     def _landed(self, error: Exception | None) -> None:
-        attempt = self.message.sending
+        attempt = self.message.last_attempt
         if attempt.has_opened:
             self.activity.appear()
         attempt.note(error)
-        row, turns = self.activity.row, self.dispatcher.turns
+        succession, turns = self.activity.succession, self.dispatcher.turns
         if self.repeats:
-            turns.wake_all(row.newer)  # which may have waited for this end
-        turns.wake_all(row.older)
+            turns.wake_all(succession.newer)  # which may have waited for this end
+        turns.wake_all(succession.older)
 
     def _failed(self, error: Exception, now: float) -> float | None:
         self._failures += 1
-        message, attempt = self.message, self.message.sending
+        message, attempt = self.message, self.message.last_attempt
         attempt.note_failure(error, now)
         finds_no_room, ends_unseen = attempt.finds_no_room(error), message.ends_unseen
         if not ends_unseen and (finds_no_room or isinstance(error, NotFound)):  # nothing is on the screen
@@ -164,7 +164,7 @@ class EndDelivery(Delivery):
             message.move(Stage.OWED)
             return now + self.dispatcher.runtime.backoff(1)
         if retry.may_pass(error):
-            failures = PROMPT_FAILURES if self.activity.row.is_followed else self._failures
+            failures = PROMPT_FAILURES if self.activity.succession.is_followed else self._failures
             return self._again_at(error, now, failures)
         if message.simplify(error):
             return self._again_at(error, now, 1)
@@ -179,23 +179,23 @@ class EndDelivery(Delivery):
         If an older run's end seems to have arrived first, the card appears once more, to end as this run did.
         """
         activity, dispatcher, message = self.activity, self.dispatcher, self.message
-        dispatcher.settle(activity)
-        attempt, past = message.sending, message.past
+        dispatcher.task_done(activity)
+        attempt, past = message.last_attempt, message.past
         now, late = dispatcher.clock(), message.may_appear_until
         past.confirms, past.older_may_end = message.state.keep and past.older_may_end, False
         repeats_at = None if stage is Stage.WITHDRAWN else attempt.repeats_at
         if attempt.is_overruled and not message.persistence.leases.is_closed:  # else nobody would end the card again
             activity.on_phone = OnPhone.NO
-            if not activity.row.is_followed:
+            if not activity.succession.is_followed:
                 repeats_at = max(now, late)
         if repeats_at is not None:
             message.go_once_more(repeats_at)
-            dispatcher.turns.wake_all(activity.row.newer)
+            dispatcher.turns.wake_all(activity.succession.newer)
             until = self._rest(now, repeats_at)
             return None if activity.is_in_flight else until
         message.move(stage)
         activity.life = Life.ENDED
         message.persistence.guard.disarm(activity.number)
         dispatcher.turns.release(activity)
-        dispatcher.settle(self)  # last: an exit that waits for this relies on all of the above
+        dispatcher.task_done(self)  # last: an exit that waits for this relies on all of the above
         return None

@@ -38,18 +38,18 @@ class EndMessage(Message):
     Attributes:
         asked_at: when the block ended, on the runtime's clock.
         repeats_at: from when it is sent once more, on the runtime's clock; `None` until it has arrived once.
-        sending: the attempt that is in flight, or that was the last; a new one where the end goes once more.
+        last_attempt: the attempt that is in flight, or that was the last; a new one where the end goes once more.
         past: what the attempts so far have done to the card.
     """
 
-    __slots__ = ("_armed", "activity", "asked_at", "past", "repeats_at", "sending", "state")
+    __slots__ = ("_armed", "activity", "asked_at", "last_attempt", "past", "repeats_at", "state")
 
     def __init__(self, activity: Run, state: EndState) -> None:
         super().__init__(activity.account, activity.dispatcher.persistence)
         self.activity, self.state = activity, state
         self.asked_at = self.persistence.runtime.now()
         self.repeats_at: float | None = None
-        self.past, self.sending = Past(), EndAttempt(self)
+        self.past, self.last_attempt = Past(), EndAttempt(self)
         self._armed: EndState | None = None  # the end that the watchdog knows of
 
     # -- what it is
@@ -67,13 +67,13 @@ class EndMessage(Message):
     @property
     def requests(self) -> int:
         """How many requests an attempt takes: one more where the card appears first."""
-        return 2 if self.sending.opens and not self.state.keep else 1
+        return 2 if self.last_attempt.opens and not self.state.keep else 1
 
     @property
     def is_worth_showing(self) -> bool:
         """True where an activity that was never on the screen is to appear with its end."""
         wanted = self.state.show and self.state.opening is not None
-        return wanted and not self.activity.row.is_followed and not self.activity.is_refused
+        return wanted and not self.activity.succession.is_followed and not self.activity.is_refused
 
     @property
     def may_appear_until(self) -> float:
@@ -85,13 +85,13 @@ class EndMessage(Message):
     def may_come_late(self) -> bool:
         """True while the service may still carry out an earlier request for the card, or has just had it appear."""
         is_late = self.activity.is_in_flight or self.may_appear_until > self.persistence.runtime.now()
-        return is_late or self.sending.has_opened
+        return is_late or self.last_attempt.has_opened
 
     # -- its copies: in the outbox, and with the watchdog
 
     def copy(self, *, failed: bool = False) -> Entry | None:
         """Return the entry to keep as its copy, or `None` where there is nothing to end any more."""
-        if not self.state.body or (self.has_arrived and self.sending.repeats_at is None):
+        if not self.state.body or (self.has_arrived and self.last_attempt.repeats_at is None):
             return None
         key, body, began_at = self.activity.stream_key, self.state.body, self.activity.began_at
         return self.persistence.entry(
@@ -126,7 +126,7 @@ class EndMessage(Message):
     def _holds(self) -> bool:
         """True while an older run's end is held back for this run, and not for a newer one."""
         key = self.activity.stream_key
-        return not self.activity.row.is_succeeded and self.persistence.held.holds_for(self.account_key, key)
+        return not self.activity.succession.is_succeeded and self.persistence.held.holds_for(self.account_key, key)
 
     def clear(self) -> None:
         """Clear what is on disk because of it; a worker does that."""
@@ -140,16 +140,16 @@ class EndMessage(Message):
         """Note that it has arrived and will be sent once more from a time on: that attempt begins from nothing."""
         self.has_arrived = False  # first, since the exit may ask for a copy in this moment
         self.repeats_at = at
-        self.sending, self._armed = EndAttempt(self), None
+        self.last_attempt, self._armed = EndAttempt(self), None
         self.move(Stage.OWED)
 
     def _perform(self, seconds: float) -> None:
-        self.sending.perform(seconds)
+        self.last_attempt.perform(seconds)
 
     def _settle_copy(self) -> None:
         if self._holds:  # the card has ended, so the older run's end is not needed any more
             self.persistence.held.forget(self.account_key, self.activity.stream_key)
-        if self.sending.repeats_at is None:
+        if self.last_attempt.repeats_at is None:
             super()._settle_copy()
         else:
             self.persistence.over(self)  # the copy stays, for a process that is killed before it repeats the end
@@ -157,10 +157,10 @@ class EndMessage(Message):
     def is_owed_after(self, error: Exception) -> bool:
         """Tell whether it is still owed, and so tried again, after a failure."""
         if isinstance(error, NotFound):  # nothing is on the screen, or not yet
-            return self.sending.finds_nothing()
+            return self.last_attempt.finds_nothing()
         if self.ends_unseen or simpler(self.kind, self.state.body, error) is not None:
             return True
-        return super().is_owed_after(error) and not self.sending.finds_no_room(error)
+        return super().is_owed_after(error) and not self.last_attempt.finds_no_room(error)
 
     @property
     def ends_unseen(self) -> bool:
@@ -170,7 +170,7 @@ class EndMessage(Message):
         the outbox.
         """
         may_be_there = self.activity.on_phone is OnPhone.MAYBE or self.copy_owner is CopyOwner.OUTBOX
-        return self.sending.is_opening and may_be_there
+        return self.last_attempt.is_opening and may_be_there
 
     def simplify(self, error: Exception) -> bool:
         """End the card without a state, or one that was to stay up with its last state, where that was refused."""

@@ -30,7 +30,7 @@ class HeldEnds:
         # By the cards; each end with the latest time at which it may arrive.
         self._held: dict[tuple[AccountKey, str], dict[str, float]] = {}
 
-    def hold(self, account: AccountKey, stream_key: str, began_by: float = float("inf")) -> float | None:
+    def hold_back(self, account: AccountKey, stream_key: str, began_by: float = float("inf")) -> float | None:
         """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
 
         Call `forget` when that has begun, or `let_go` when it will not.
@@ -50,7 +50,7 @@ class HeldEnds:
         with leases.leaving:
             if leases.is_closed:  # it would take away the end of this very card that the exit has just left
                 return 0.0
-            held = outbox.hold_ends(*address(account), stream_key, leases.owner, leases.seconds, began_by)
+            held = outbox.hold_back_ends(*address(account), stream_key, leases.owner, leases.seconds, began_by)
             if held:
                 leases.note(account, held)
                 known = self._held.get((account, stream_key), {})

@@ -29,7 +29,7 @@ class Interpreter:
         atexit.register(handler)
         return begun
 
-    def call_in_worker(self, handler: Callable[[], None]) -> bool:
+    def call_in_worker_process(self, handler: Callable[[], None]) -> bool:
         """Register a handler for the end of a child of multiprocessing, which leaves without exit handlers.
 
         Returns:

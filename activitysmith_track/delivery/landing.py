@@ -15,7 +15,7 @@ from .unanswered import landed_by, through_by
 if TYPE_CHECKING:
     from ..client.answers import StreamAnswer
     from .run import Run
-    from .update_request import Sending
+    from .update_request import UpdateRequest
 
 RECIPIENT_RETRY = 300.0  # seconds until a start that nobody would have received is tried again
 REFUSAL_RETRY = 300.0  # until a state is tried again that the service refused to show
@@ -28,12 +28,12 @@ class Landing:
 
     Args:
         activity: whose card it is.
-        sending: the request.
+        update: the request.
         now: when that is noticed, on the runtime's clock.
     """
 
-    def __init__(self, activity: Run, sending: Sending, now: float) -> None:
-        self._activity, self._sending, self._now = activity, sending, now
+    def __init__(self, activity: Run, update: UpdateRequest, now: float) -> None:
+        self._activity, self._update, self._now = activity, update, now
         self._dispatcher, self._screen, self._account = activity.dispatcher, activity.screen, activity.account
 
     # -- an answer
@@ -54,41 +54,41 @@ class Landing:
             self._shown(answer, older_may_end)
         if self._account.answered():
             self._dispatcher.turns.retry_all(self._account)
-        self._dispatcher.settle(activity)
+        self._dispatcher.task_done(activity)
 
     def _shown(self, answer: StreamAnswer, older_may_end: bool) -> None:
         """Note that the phone shows the state."""
-        activity, screen, sending, now = self._activity, self._screen, self._sending, self._now
+        activity, screen, update, now = self._activity, self._screen, self._update, self._now
         is_over = activity.end_delivery is not None
-        if sending.confirms:
-            screen.was_confirmed(sending, is_over=is_over)
-        if sending.begins or sending.rotates or answer.operation in ("started", "rotated"):
+        if update.confirms:
+            screen.was_confirmed(update, is_over=is_over)
+        if update.begins or update.rotates or answer.operation in ("started", "rotated"):
             self._has_begun(answer, older_may_end)
         else:
-            screen.has_changed(answer, sending, now)
-        screen.check_behind(sending, now, is_over=is_over)
+            screen.has_changed(answer, update, now)
+        screen.check_behind(update, now, is_over=is_over)
         if answer.warning:
             self._warned(answer.warning)
         if activity.on_phone is not OnPhone.YES:
             activity.appear()
             self._dispatcher.turns.wake_waiting(self._account)
         activity.move(Life.SHOWN)
-        screen.sent = sending.state
+        screen.sent = update.state
 
     def _has_begun(self, answer: StreamAnswer, older_may_end: bool) -> None:
         """Note that the card has appeared, by this request or by an earlier one whose answer was lost."""
-        activity, sending, now = self._activity, self._sending, self._now
+        activity, update, now = self._activity, self._update, self._now
         certainty, end = self._screen.certainty, activity.end_delivery
         is_fresh = answer.operation in ("started", "rotated")
-        self._screen.count_start(answer, sending, now, is_fresh=is_fresh)
-        if sending.begins:
+        self._screen.count_start(answer, update, now, is_fresh=is_fresh)
+        if update.begins:
             self._has_appeared(answer, is_fresh=is_fresh)
             older_may_end |= activity.is_in_doubt
         if older_may_end and end is not None:
             end.doubt()
         # If a card was there already, an older run may have ended a moment ago, and its end may still arrive. If none
         # was there although this activity had begun one, somebody else has ended it.
-        is_as_expected = answer.operation == "started" and (sending.begins or sending.rotates)
+        is_as_expected = answer.operation == "started" and (update.begins or update.rotates)
         certainty.count_revival(is_revival=is_fresh and not is_as_expected)
         if (older_may_end or not is_as_expected) and not certainty.is_contested:
             # It is confirmed when no request of an older run can arrive any more. Where the block is over, its own
@@ -103,7 +103,7 @@ class Landing:
         if not is_fresh and begun_at is not None:
             self._screen.pace.started = begun_at
         activity.took_over_at = float("-inf") if answer.operation == "started" else self._now
-        self._dispatcher.look_after(Aftermath(activity, self._sending.at if begun_at is None else begun_at))
+        self._dispatcher.look_after(Aftermath(activity, self._update.at if begun_at is None else begun_at))
 
     def _warned(self, warning: str) -> None:
         """Heed the service's warning of too many updates."""
@@ -144,9 +144,9 @@ class Landing:
         again = self._again_at(error)
         if again is not None:
             self._try_again_at(again)
-        elif self._sending.change.is_begun:
+        elif self._update.change.is_begun:
             self._try_again_at(now + ROTATION_RETRY)
-        elif self._sending.rotates:  # until then the old card is updated
+        elif self._update.rotates:  # until then the old card is updated
             self._screen.stays_until = now + ROTATION_RETRY
             self._try_again_at(now)
         elif self._is_missing(error):
@@ -154,7 +154,7 @@ class Landing:
             self._screen.certainty.miss(now)
         else:
             self._refused(error)
-            self._dispatcher.settle(activity)
+            self._dispatcher.task_done(activity)
 
     def _try_again_at(self, when: float) -> None:
         self._activity.retry_at = when
@@ -178,11 +178,11 @@ class Landing:
 
     def _note_failure(self, error: Exception) -> None:
         """Note what may be on the screen after a request that failed."""
-        activity, screen, sending = self._activity, self._screen, self._sending
+        activity, screen, update = self._activity, self._screen, self._update
         may_have_arrived, failures = retry.may_have_arrived(error), activity.failures
-        if sending.change.is_begun:
+        if update.change.is_begun:
             activity.on_phone, screen.unknown, screen.lost_starts.is_own = OnPhone.NO, None, True
-        elif sending.rotates and may_have_arrived:
+        elif update.rotates and may_have_arrived:
             screen.certainty.may_have_ended = True
         if isinstance(error, BadRequest):
             screen.unknown = None  # a state that was refused is not what is shown
@@ -195,34 +195,34 @@ class Landing:
 
     def _count(self, *, may_be_late: bool) -> None:
         """Note a request that failed, but that the service may have carried out all the same."""
-        activity, screen, sending, now = self._activity, self._screen, self._sending, self._now
-        if may_be_late and sending.rotates:
+        activity, screen, update, now = self._activity, self._screen, self._update, self._now
+        if may_be_late and update.rotates:
             screen.unanswered(now).note(None, now)
         if activity.on_phone is OnPhone.YES:
-            screen.count_unknown(sending, now, may_be_late=may_be_late)
+            screen.count_unknown(update, now, may_be_late=may_be_late)
             return
         if may_be_late:
-            screen.unanswered(now).note(sending.body, now)
+            screen.unanswered(now).note(update.body, now)
         begun_at = now - self._dispatcher.runtime.attempt_seconds
-        screen.lost_starts.note(sending.state, begun_at, is_first=activity.on_phone is OnPhone.NO)
+        screen.lost_starts.note(update.state, begun_at, is_first=activity.on_phone is OnPhone.NO)
         if activity.on_phone is OnPhone.NO:
             activity.on_phone = OnPhone.MAYBE
 
     def _is_missing(self, error: Exception) -> bool:
         """Tell whether an update may have been refused because the card is gone: then the card is begun anew."""
-        sending = self._sending
-        opens = self._screen.body_of(sending.state, begins=False, rotates=True, confirms=True)
-        return isinstance(error, BadRequest) and self._activity.on_phone is OnPhone.YES and sending.body != opens
+        update = self._update
+        opens = self._screen.body_of(update.state, begins=False, rotates=True, confirms=True)
+        return isinstance(error, BadRequest) and self._activity.on_phone is OnPhone.YES and update.body != opens
 
     def _refused(self, error: Exception) -> None:
         """Note that the service will not show the state, or not even the card."""
         activity, screen, until = self._activity, self._screen, self._now + REFUSAL_RETRY
         if activity.on_phone is OnPhone.YES:
             activity.move(Life.SHOWN)
-            if screen.refuse(error, self._sending, until):
+            if screen.refuse(error, self._update, until):
                 activity.retry_at = until
             return
-        screen.certainty.settle()
+        screen.certainty.clear()
         activity.refuse()
         if activity.end_delivery is None and activity.on_phone is OnPhone.NO:
             activity.arm()

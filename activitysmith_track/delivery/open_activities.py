@@ -54,7 +54,7 @@ class OpenActivities:
                 key = f"{stream_key[:245]}-{number}"
             activity = make(key)
             if older is not None:
-                activity.row.follow(older)
+                activity.succession.follow(older)
             account.activities[key] = activity
             self._open[activity] = None
         return activity
@@ -67,12 +67,12 @@ class OpenActivities:
         return end.activity.end_delivery is end
 
     def remove(self, activity: Run) -> list[Run]:
-        """Forget an activity that has ended; returns the others of its row, which may have waited for it."""
+        """Forget an activity that has ended; returns the others of its succession, which may have waited for it."""
         with self._lock:
             self._open.pop(activity, None)
-            older = activity.row.predecessor
-            others = [*activity.row.older, *activity.row.newer]
-            activity.row.unlink()
+            older = activity.succession.predecessor
+            others = [*activity.succession.older, *activity.succession.newer]
+            activity.succession.unlink()
             newest = activity.account.activities
             if newest.get(activity.stream_key) is activity:
                 if older is None:

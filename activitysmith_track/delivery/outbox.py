@@ -125,7 +125,7 @@ class Outbox:
         Args:
             entries: what nobody has kept yet; see `put`.
             leases: ids of what is kept or put in now, each with the owner who gives its lease back; see `release`.
-            in_flight: ids of what may still arrive, so that `hold_ends` waits for it.
+            in_flight: ids of what may still arrive, so that `hold_back_ends` waits for it.
             late: ids of ends of cards that an earlier request may yet bring back; see `look_back`.
 
         Returns:
@@ -322,7 +322,7 @@ class Outbox:
 
         return not keys or self._transact(work, False)
 
-    def hold_ends(
+    def hold_back_ends(
         self,
         key_fingerprint: str,
         base_url: str,

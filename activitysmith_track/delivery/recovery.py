@@ -161,7 +161,7 @@ class RecoveredDelivery(Delivery):
         newest = self.account.activities.get(stream_key) if stream_key else None
         if newest is not None:
             yield newest
-            yield from newest.row.older
+            yield from newest.succession.older
 
     @property
     def _newer(self) -> Iterator[Run]:
@@ -237,7 +237,7 @@ class RecoveredDelivery(Delivery):
     def _rest(self, until: float) -> float:
         """Return when it is sent once more; no exit waits for that, since its copy tells the next process of it."""
         if self.dispatcher.departure.draining and self.message.copy_owner is CopyOwner.OUTBOX:
-            self.dispatcher.settle(self)
+            self.dispatcher.task_done(self)
         return until
 
 
@@ -275,7 +275,7 @@ class OutboxRecovery:
             return now + (CLAIM_POLL if claimed.is_part else 0.0)
         if claimed.again_in is not None and self._account.only_debts:
             return now + min(claimed.again_in, HELD_POLL)  # its owner may be done before that
-        self._dispatcher.settle(self)
+        self._dispatcher.task_done(self)
         return None if claimed.again_in is None else now + claimed.again_in
 
     def _look(self, now: float) -> float | None:
@@ -303,7 +303,7 @@ class OutboxRecovery:
 
     def give_up(self) -> None:
         """Leave it to a next process; see `Task.give_up`."""
-        self._dispatcher.settle(self)
+        self._dispatcher.task_done(self)
 
 
 class LeaseRenewal:

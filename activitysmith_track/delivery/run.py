@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .account import Account
     from .dispatcher import Dispatcher
     from .succession import Ending
-    from .update_request import Sending
+    from .update_request import UpdateRequest
 
 YOUNG_SECONDS = 30.0  # of this process, in which an earlier process's watchdog may still end that process's cards
 
@@ -35,9 +35,9 @@ class Run:
         life: where it is in its life.
         on_phone: whether the phone shows its card, as far as is known.
         is_refused: whether the service will not show it.
-        sending: the request in flight that shows it.
+        update: its request in flight; `None` for none.
         end_delivery: its end, when the block is over.
-        row: its place among the runs of the same stream key.
+        succession: its place among the runs of the same stream key.
         screen: what is known of its card.
         is_armed: whether a watchdog is to guard it; `None` until the handle was asked.
         failures: how many requests in a row have failed.
@@ -48,8 +48,8 @@ class Run:
 
     __slots__ = (
         *("_epoch", "_is_in_doubt", "account", "began_at", "dispatcher", "end_delivery", "failures", "is_armed"),
-        *("is_refused", "life", "number", "on_phone", "retry_at", "row", "screen", "sending", "source", "stream_key"),
-        "took_over_at",
+        *("is_refused", "life", "number", "on_phone", "retry_at", "screen", "source", "stream_key", "succession"),
+        *("took_over_at", "update"),
     )
 
     def __init__(
@@ -66,9 +66,9 @@ class Run:
         self.began_at = dispatcher.runtime.wall()
         self.number = next(dispatcher.order)
         self.life, self.on_phone, self.is_refused = Life.WAITING, OnPhone.NO, False
-        self.sending: Sending | None = None
+        self.update: UpdateRequest | None = None
         self.end_delivery: Ending | None = None
-        self.row: Succession[Run] = Succession(self)
+        self.succession: Succession[Run] = Succession(self)
         self.screen = Screen(account, stream_key, reserve, budget)
         self.is_armed: bool | None = None
         self.failures, self.retry_at, self.took_over_at = 0, 0.0, float("-inf")
@@ -91,7 +91,7 @@ class Run:
     @property
     def is_in_flight(self) -> bool:
         """True while a request that shows it is in flight."""
-        return self.sending is not None
+        return self.update is not None
 
     @property
     def has_ended(self) -> bool:
@@ -107,8 +107,8 @@ class Run:
         """Note that the phone shows this card, which replaces an older run's: that run's end need not be repeated."""
         self.on_phone = OnPhone.YES
         self.account.has_slot(self)
-        for older in self.row.older:
-            older.row.is_replaced = True
+        for older in self.succession.older:
+            older.succession.is_replaced = True
             if older.end_delivery is not None:
                 self.dispatcher.scheduler.wake(older.end_delivery)
 
@@ -125,7 +125,7 @@ class Run:
             return
         if self.is_refused:
             crash_state = {}, crash_state[1]
-        older = self.row.predecessor if self.on_phone is OnPhone.NO and not self.is_in_flight else None
+        older = self.succession.predecessor if self.on_phone is OnPhone.NO and not self.is_in_flight else None
         if older is not None and older.end_delivery is not None and not older.has_ended:
             # the card on the screen is the older run's, so the watchdog ends it as that run has ended
             crash_state = older.end_delivery.body or crash_state[0], crash_state[1]

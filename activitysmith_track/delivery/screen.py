@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .._pacing import Budget
     from ..client.answers import StreamAnswer
     from .account import Account
-    from .state import ActivityState, Mark, StateProvider
+    from .state import ActivityState, Digest, StateProvider
     from .unanswered import Unanswered
-    from .update_request import Sending
+    from .update_request import UpdateRequest
 
 
 class Screen:
@@ -69,24 +69,26 @@ class Screen:
         """When the card is replaced by a fresh one."""
         return max(self.pace.rotate_at, self.stays_until)
 
-    def update_at(self, now: float, mark: Mark, source: StateProvider) -> float | None:
+    def update_at(self, now: float, digest: Digest, source: StateProvider) -> float | None:
         """Return when to send a state; `None` to wait for a change. A state is built only if it might go now."""
         sent = self.sent
         if sent is None or now >= self.rotate_at:
             return now
         if self.unknown is not None:
-            is_due = mark == self.unknown.mark or self._may_begin_anew(now)
+            is_due = digest == self.unknown.digest or self._may_begin_anew(now)
             is_as_it_was = is_due and self._goes_as_it_was(now)
             return now if is_as_it_was else max(now, self.pace.transition_at())
         confirm = self._confirm_due(now)
         if confirm is not None and confirm <= now:
             return confirm
-        change = self._visible_change_at(now, mark, sent, source)
+        change = self._visible_change_at(now, digest, sent, source)
         return min((due for due in (confirm, change) if due is not None), default=None)
 
-    def _visible_change_at(self, now: float, mark: Mark, sent: ActivityState, source: StateProvider) -> float | None:
+    def _visible_change_at(
+        self, now: float, digest: Digest, sent: ActivityState, source: StateProvider
+    ) -> float | None:
         """Return when to send a state that looks different from the one on the screen; `None` for not by itself."""
-        change = self._change_at(now, mark, sent.mark)
+        change = self._change_at(now, digest, sent.digest)
         if change is None or change > now:
             return change
         state = source.snapshot()
@@ -126,21 +128,21 @@ class Screen:
         """Tell whether it is time to confirm a card that may have been ended."""
         return self.certainty.may_have_ended and self.certainty.is_due(now)
 
-    def _change_at(self, now: float, mark: Mark, sent: Mark) -> float | None:
-        """Return when a state with another mark may be sent; `None` for not by itself."""
-        if mark.transitions != sent.transitions:
+    def _change_at(self, now: float, digest: Digest, sent: Digest) -> float | None:
+        """Return when a state with another digest may be sent; `None` for not by itself."""
+        if digest.transitions != sent.transitions:
             return self.pace.transition_at()
-        if mark.fraction is not None and mark.fraction != sent.fraction:
-            return self.pace.progress_at(now, mark.fraction)
-        change = self._change(mark, sent)
+        if digest.fraction is not None and digest.fraction != sent.fraction:
+            return self.pace.progress_at(now, digest.fraction)
+        change = self._change(digest, sent)
         return self.pace.reading_at(change) if change else None  # all else goes with the next update
 
-    def _change(self, mark: Mark, sent: Mark) -> float:
+    def _change(self, digest: Digest, sent: Digest) -> float:
         """Return how far the readings are from those on the screen, 0 to 1 of the range seen; 1 for another text."""
-        if mark.detail != sent.detail:
+        if digest.detail != sent.detail:
             return 1.0
         changes = [0.0]
-        for label, value in mark.numbers.items():
+        for label, value in digest.numbers.items():
             self._ranges = self._ranges or {}
             seen = self._ranges.setdefault(label, Range())
             changes.append(seen.change(sent.numbers.get(label, value), value))
@@ -157,11 +159,11 @@ class Screen:
         is_due = now >= self.rotate_at or self.certainty.is_due(now)
         if not is_due and (state.body == sent.body or self._is_refused(state, now)):
             return None
-        if state.mark.transitions != sent.mark.transitions:
+        if state.digest.transitions != sent.digest.transitions:
             return 2.0
-        if state.mark.fraction is None or sent.mark.fraction is None:
-            return self._change(state.mark, sent.mark)
-        return abs(state.mark.fraction - sent.mark.fraction)
+        if state.digest.fraction is None or sent.digest.fraction is None:
+            return self._change(state.digest, sent.digest)
+        return abs(state.digest.fraction - sent.digest.fraction)
 
     def choose(
         self, state: ActivityState | None, now: float, source: StateProvider, *, begins: bool, rotates: bool
@@ -203,67 +205,67 @@ class Screen:
             return without_alert(state.body)  # an earlier start has rung
         return without_opening(state.body)
 
-    def was_confirmed(self, sending: Sending, *, is_over: bool) -> None:
+    def was_confirmed(self, update: UpdateRequest, *, is_over: bool) -> None:
         """Note that the card was confirmed; that is repeated if an older run's request may still arrive."""
         certainty = self.certainty
-        certainty.settle()
-        if sending.at < certainty.older_until and not is_over:
+        certainty.clear()
+        if update.at < certainty.older_until and not is_over:
             certainty.check(certainty.older_until, may_have_ended=True)
 
-    def count_start(self, answer: StreamAnswer, sending: Sending, now: float, *, is_fresh: bool) -> None:
+    def count_start(self, answer: StreamAnswer, update: UpdateRequest, now: float, *, is_fresh: bool) -> None:
         """Count updates from here on, with those as which iOS may have counted starts without an answer."""
-        lost_starts, fraction = self.lost_starts, sending.state.mark.fraction
+        lost_starts, fraction = self.lost_starts, update.state.digest.fraction
         is_own = lost_starts.is_own or (answer.operation == "noop" and lost_starts.count > 0)
         self.pace.start(now, fraction, fresh=is_fresh or is_own)
         lost = max(0, lost_starts.count - 1) if is_own else 0  # each may have been an update
         updates = lost + (is_own and answer.operation == "updated")
-        self.pace.sent(now, fraction, updates=updates + self.unanswered(now).began(sending.body, sending.at))
+        self.pace.sent(now, fraction, updates=updates + self.unanswered(now).began(update.body, update.at))
         lost_starts.forget()
 
-    def has_changed(self, answer: StreamAnswer, sending: Sending, now: float) -> None:
+    def has_changed(self, answer: StreamAnswer, update: UpdateRequest, now: float) -> None:
         """Note an update of a card that is there."""
         self.certainty.count_revival(is_revival=False)
-        before, mark = self.sent, sending.state.mark
-        is_transition = before is not None and before.mark.transitions != mark.transitions
-        updates = self.unanswered(now).answered(sending.body, sending.at, changed=answer.operation != "noop")
-        self.pace.sent(now, mark.fraction, transition=is_transition, updates=updates)
+        before, digest = self.sent, update.state.digest
+        is_transition = before is not None and before.digest.transitions != digest.transitions
+        updates = self.unanswered(now).answered(update.body, update.at, changed=answer.operation != "noop")
+        self.pace.sent(now, digest.fraction, transition=is_transition, updates=updates)
 
-    def refuse(self, error: Exception, sending: Sending, until: float) -> bool:
+    def refuse(self, error: Exception, update: UpdateRequest, until: float) -> bool:
         """Note that the service would not show a state on a card that is there: it is asked again after a while.
 
         Returns:
             True where what the card shows is not known, so that no other state can go before `until`.
         """
-        self._refused, self._refused_until = sending.state, until
+        self._refused, self._refused_until = update.state, until
         if isinstance(error, BadRequest):
-            self.certainty.settle()  # the service would refuse to confirm the card as well
-        elif sending.confirms:
+            self.certainty.clear()  # the service would refuse to confirm the card as well
+        elif update.confirms:
             self.certainty.check_at = until
         return self.sent is None or self.unknown is not None
 
-    def count_unknown(self, sending: Sending, now: float, *, may_be_late: bool) -> None:
+    def count_unknown(self, update: UpdateRequest, now: float, *, may_be_late: bool) -> None:
         """Note an update that may have been carried out: nobody knows what the card shows."""
         unanswered = self.unanswered(now)
-        updates = unanswered.failed(sending.body, sending.at, now, may_be_late=may_be_late)
+        updates = unanswered.failed(update.body, update.at, now, may_be_late=may_be_late)
         self.pace.sent(now, self.pace.shown, updates=updates)
         self.pace.withhold(*unanswered.kept)
-        self.unknown = None if sending.rotates else sending.state
+        self.unknown = None if update.rotates else update.state
 
     def know(self) -> None:
         """Note that the service has answered: what is on the screen is known."""
         self.unknown = self._refused = None
 
-    def check_behind(self, sending: Sending, now: float, *, is_over: bool) -> None:
+    def check_behind(self, update: UpdateRequest, now: float, *, is_over: bool) -> None:
         """Have the card confirmed when no unanswered request can arrive after this one any more."""
         unanswered = self.unanswered(now)
         self.pace.withhold(*unanswered.kept)
         late = unanswered.may_change_until
-        if sending.at < late:
-            may_have_ended = sending.at < unanswered.may_end_until and not is_over
+        if update.at < late:
+            may_have_ended = update.at < unanswered.may_end_until and not is_over
             self.certainty.check(max(now, late), may_have_ended=may_have_ended)
 
     def clear(self) -> None:
         """Note that nothing is on the screen, and nothing can be."""
         self.sent = None
-        self.certainty.settle()
+        self.certainty.clear()
         self.lost_starts.forget()

@@ -73,7 +73,7 @@ class Shutdown:
         if self._finalizes:
             return
         self._finalizes = True
-        self.has_left = self._interpreter.call_in_worker(self.at_exit) or self.has_left
+        self.has_left = self._interpreter.call_in_worker_process(self.at_exit) or self.has_left
 
     # -- the exit
 
@@ -208,12 +208,12 @@ class Shutdown:
         dispatchers = list(seconds)
         for each in dispatchers:
             each.departure.start_draining(seconds[each])
-        errors = _settle(dispatchers, ends_open=ends_open) or _deliver(dispatchers)
+        errors = _send_owed(dispatchers, ends_open=ends_open) or _deliver(dispatchers)
         with self._interpreter.interrupts_later():
             if errors:
                 for each in dispatchers:
                     each.departure.start_draining(0.0)
-                _settle(dispatchers, ends_open=ends_open)
+                _send_owed(dispatchers, ends_open=ends_open)
             has_told = self._keep(dispatchers, tells=tells)
         if errors:
             raise errors[0]
@@ -243,13 +243,13 @@ class Shutdown:
                 each.accounts.close()
 
 
-def _settle(dispatchers: list[Dispatcher], *, ends_open: bool) -> list[BaseException]:
-    def settle(dispatcher: Dispatcher) -> None:
+def _send_owed(dispatchers: list[Dispatcher], *, ends_open: bool) -> list[BaseException]:
+    def send(dispatcher: Dispatcher) -> None:
         if ends_open:
             dispatcher.departure.end_open()
         dispatcher.departure.send_owed()
 
-    return _with_each(dispatchers, settle)
+    return _with_each(dispatchers, send)
 
 
 def _deliver(dispatchers: list[Dispatcher]) -> list[BaseException]:

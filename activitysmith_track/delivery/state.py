@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     CrashState = tuple[Mapping[str, Any], Mapping[str, Any] | None]  # how an activity ends, and the push
 
 
-class Mark(NamedTuple):
+class Digest(NamedTuple):
     """What tells one state of an activity from the next, and costs less to make than the state.
 
     Attributes:
@@ -33,11 +33,11 @@ class ActivityState(NamedTuple):
 
     Attributes:
         body: the body of a stream PUT.
-        mark: taken before it was built.
+        digest: taken before it was built.
     """
 
     body: Mapping[str, Any]
-    mark: Mark = Mark()
+    digest: Digest = Digest()
 
 
 class EndState(NamedTuple):
@@ -64,7 +64,7 @@ class StateProvider(Protocol):
     def snapshot(self) -> ActivityState | None:
         """Return the state to show, or `None` where there is nothing to show yet."""
 
-    def mark(self) -> Mark:
+    def digest(self) -> Digest:
         """Return what tells this state from the next."""
 
     def transitions(self) -> int:
@@ -73,7 +73,7 @@ class StateProvider(Protocol):
     def crash_state(self) -> CrashState | None:
         """Return what is to be sent if the process dies now, or `None` where no watchdog was asked for."""
 
-    def rest(self, looked: Mark | None) -> float | None:
+    def rest(self, looked: Digest | None) -> float | None:
         """Let the next change after a look wake the activity; returns in how many seconds to look without one."""
 
     def opening(self) -> None:
@@ -89,8 +89,8 @@ class _Nothing:
     def snapshot(self) -> ActivityState | None:
         return None
 
-    def mark(self) -> Mark:
-        return Mark()
+    def digest(self) -> Digest:
+        return Digest()
 
     def transitions(self) -> int:
         return 0
@@ -98,7 +98,7 @@ class _Nothing:
     def crash_state(self) -> CrashState | None:
         return None
 
-    def rest(self, looked: Mark | None) -> float | None:
+    def rest(self, looked: Digest | None) -> float | None:
         return None
 
     def opening(self) -> None:

@@ -1,4 +1,4 @@
-"""The row of runs under one stream key. A new run, which has the card, may begin before an older one is over."""
+"""The runs under one stream key, in order. A newer one, which has the card, may begin before an older one is over."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Neighbour(Protocol):
-    """A run, as others in its row see it.
+    """A run, as others of its succession see it.
 
     Attributes:
         on_phone: whether the phone shows its card, as far as is known.
@@ -61,7 +61,7 @@ class Neighbour(Protocol):
         """True while a request that shows it is in flight."""
 
     @property
-    def row(self) -> Succession[Any]:
+    def succession(self) -> Succession[Any]:
         """Its place among the others."""
 
 
@@ -69,7 +69,7 @@ R = TypeVar("R", bound=Neighbour)
 
 
 class Succession(Generic[R]):
-    """The place of a run in the row of those that this process has under one stream key, and that are not over.
+    """The place of a run among those that this process has under one stream key, and that are not over.
 
     Args:
         run: whose place it is.
@@ -82,39 +82,39 @@ class Succession(Generic[R]):
 
     def __init__(self, run: R) -> None:
         self._run = run
-        self.predecessor: R | None = None  # the next older run in the row
+        self.predecessor: R | None = None  # the next older run in it
         self._next: R | None = None  # the next newer one
         self.is_replaced = False
 
     def follow(self, older: R) -> None:
         """Take the place behind the newest run so far. The caller holds the dispatcher's lock."""
         self.predecessor = older
-        older.row._next = self._run
+        older.succession._next = self._run
 
     def unlink(self) -> None:
-        """Leave the row. The caller holds the dispatcher's lock."""
+        """Leave the others. The caller holds the dispatcher's lock."""
         older, newer = self.predecessor, self._next
         if newer is not None:
-            newer.row.predecessor = older
+            newer.succession.predecessor = older
         if older is not None:
-            older.row._next = newer
+            older.succession._next = newer
         self.predecessor = self._next = None
 
     @property
     def older(self) -> Iterator[R]:
-        """The older runs in the row, the newest first."""
+        """The older runs in the succession, the newest first."""
         older = self.predecessor
         while older is not None:
             yield older
-            older = older.row.predecessor
+            older = older.succession.predecessor
 
     @property
     def newer(self) -> Iterator[R]:
-        """The newer runs in the row, the oldest first."""
+        """The newer runs in the succession, the oldest first."""
         newer = self._next
         while newer is not None:
             yield newer
-            newer = newer.row._next
+            newer = newer.succession._next
 
     @property
     def has_newer(self) -> bool:

@@ -27,7 +27,7 @@ class Change:
         self.is_begun = False
 
 
-class Sending(NamedTuple):
+class UpdateRequest(NamedTuple):
     """A request in flight.
 
     Attributes:
@@ -49,31 +49,31 @@ class Sending(NamedTuple):
     change: Change
 
 
-def put_state(run: Neighbour, sending: Sending, persistence: Persistence) -> tuple[StreamAnswer, bool]:
+def put_state(run: Neighbour, update: UpdateRequest, persistence: Persistence) -> tuple[StreamAnswer, bool]:
     """Show a state, on a fresh card if the one on the screen is to be replaced: the work of a job.
 
     Args:
         run: whose card it is.
-        sending: what to show.
+        update: what to show.
         persistence: where older runs' ends are kept.
 
     Returns:
         The answer, and whether an older run's end may still reach the card.
     """
-    if not sending.confirms:
-        return _perform(run, sending), False
+    if not update.confirms:
+        return _perform(run, update), False
     with in_place_of_older(persistence, run) as older:
-        answer = _perform(run, sending)
+        answer = _perform(run, update)
     return answer, older.may_arrive
 
 
-def _perform(run: Neighbour, sending: Sending) -> StreamAnswer:
+def _perform(run: Neighbour, update: UpdateRequest) -> StreamAnswer:
     account, key = run.account, run.stream_key
-    if sending.rotates:
-        content = {**sending.body["content_state"], "auto_dismiss_seconds": 0}
+    if update.rotates:
+        content = {**update.body["content_state"], "auto_dismiss_seconds": 0}
         content.pop("duration_seconds", None)
         with contextlib.suppress(NotFound):
             account.perform([end_stream_request(key, None, {"content_state": content})])
-        sending.change.is_begun = True
-    answer: StreamAnswer = account.perform([stream_request(key, None, sending.body)])
+        update.change.is_begun = True
+    answer: StreamAnswer = account.perform([stream_request(key, None, update.body)])
     return answer
