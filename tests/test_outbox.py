@@ -206,6 +206,17 @@ def test_a_newer_run_holds_an_owed_end(box: Outbox) -> None:
 
 
 @pytest.mark.parametrize(
+    ("began", "counts"), [(-1.0, True), (0.0, True), (0.5, False), (2.0, False), (3_600.0, True)]
+)
+def test_a_run_that_began_while_the_disk_was_slow_is_no_older_one(box: Outbox, began: float, counts: bool) -> None:
+    """One that lies in the future began before the clock was set back."""
+    made = end(stream_key="job", run="a", began_at=NOW + began, occurred_at=NOW + began)
+    assert box.put([made])
+    held = at_time(box, 2.0).hold_back_ends("fingerprint", BASE_URL, "job", "b", 60, began_by=NOW)
+    assert list(held or ()) == ([made.id] if counts else [])
+
+
+@pytest.mark.parametrize(
     "entry",
     [
         push(kind="letter"),

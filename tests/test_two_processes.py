@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from stories import Story
-from world import Fate, Process
+from world import Fate, MemoryOutbox, Process
 
 from activitysmith_track.client.requests import Request
 
@@ -699,3 +699,34 @@ def test_an_end_of_a_killed_run_whose_first_attempt_lands_after_its_second(story
     story.play(work)
     assert not left
     assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_end_that_is_owed_when_the_disk_answers_the_older_run(
+    story: Story, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    """That run was going on when it asked. By now both are over, and the newer one's end is no older run's."""
+    hold_back, ends = MemoryOutbox.hold_back_ends, iter(["500"])
+    story.goes(lambda process, request: next(ends, "ok") if process.number == 2 else "ok")
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.owe(1)  # there is a file to look at
+
+        def slowly(self: MemoryOutbox, *args: Any, **more: Any) -> dict[str, float] | None:
+            if args[3] == one.dispatcher.persistence.leases.owner:
+                story.world.sleep(0.5)
+            return hold_back(self, *args, **more)
+
+        monkeypatch.setattr(MemoryOutbox, "hold_back_ends", slowly)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(0.02)
+        story.end(older)
+        story.world.sleep(0.1)
+        newer = story.block(other, "job", run="newer")
+        story.fail(newer)
+        story.world.sleep(300)
+
+    story.play(work)
+    assert story.card() == (True, "red", "newer")

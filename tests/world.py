@@ -1039,7 +1039,8 @@ class MemoryOutbox:
         now, seconds = self._now(), min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
-        same = [row for row in ends if row.entry.stream_key == stream_key and row.entry.began_at <= began_by]
+        of_card = [row for row in ends if row.entry.stream_key == stream_key]
+        same = [row for row in of_card if not began_by < row.entry.began_at <= self._now()]
         if self._is_under_way(same, owner):
             return None
         idle = {}

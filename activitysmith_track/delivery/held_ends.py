@@ -38,7 +38,7 @@ class HeldEnds:
         Args:
             account: whose card it is.
             stream_key: the card.
-            began_by: seconds since the epoch; a run that began later is not an older one.
+            began_by: see `Outbox.hold_back_ends`.
 
         Returns:
             Until when an end may arrive that the older run has in flight now, on the runtime's clock; 0 where there

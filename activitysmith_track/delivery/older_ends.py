@@ -54,9 +54,9 @@ def in_place_of_older(persistence: Persistence, run: Neighbour) -> Iterator[Olde
     Raises:
         EndUnderWay: where another process is sending one of them at this moment.
     """
-    account, stream_key = run.account.key, run.stream_key
-    now = persistence.runtime.now()
-    until = persistence.held.hold_back(account, stream_key, older_began_by(run))
+    account, stream_key, runtime = run.account.key, run.stream_key, persistence.runtime
+    now = runtime.now()
+    until = persistence.held.hold_back(account, stream_key, older_began_by(run, runtime.wall()))
     if until is None:
         raise EndUnderWay
     older = OlderEnds(until > now)
@@ -68,6 +68,6 @@ def in_place_of_older(persistence: Persistence, run: Neighbour) -> Iterator[Olde
             persistence.held.let_go(account, stream_key)
         raise
     # The watchdog of an older run that was killed a moment ago may have stored its end only now, or be sending it.
-    later = persistence.held.hold_back(account, stream_key, older_began_by(run))
-    older.may_arrive |= later is None or later > persistence.runtime.now()
+    later = persistence.held.hold_back(account, stream_key, older_began_by(run, runtime.wall()))
+    older.may_arrive |= later is None or later > runtime.now()
     persistence.held.forget(account, stream_key)

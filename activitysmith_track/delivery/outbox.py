@@ -342,7 +342,8 @@ class Outbox:
             stream_key: the card.
             owner: the process of the newer run, whose own entries are left out.
             lease_seconds: how long from now; at most five minutes.
-            began_by: seconds since the epoch; a run that began later is not an older one.
+            began_by: seconds since the epoch; a run that began between that and now is no older one. One that lies
+                in the future began before the clock was set back.
 
         Returns:
             The ids of these entries, each with the seconds for which at least nobody has sent it. `None` where
@@ -356,9 +357,9 @@ class Outbox:
         def work(tables: Tables) -> dict[str, float] | None:
             same = (
                 "kind != 'push' AND key_fingerprint = ? AND base_url = ? AND stream_key = ?"
-                " AND run != ? AND began_at <= ?"
+                " AND run != ? AND (began_at <= ? OR began_at > ?)"
             )
-            values = key_fingerprint, base_url, stream_key, owner, began_by
+            values = key_fingerprint, base_url, stream_key, owner, began_by, tables.now
             if tables.is_under_way(same, values, owner, now):
                 return None
             begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"

@@ -151,12 +151,17 @@ def may_be_seen(run: Neighbour) -> bool:
     return run.on_phone is not OnPhone.NO or run.is_in_flight or (end is not None and end.is_in_flight)
 
 
-def older_began_by(run: Neighbour) -> float:
+def older_began_by(run: Neighbour, now: float) -> float:
     """Return when a run has begun at the latest that counts as older than this one; a worker may ask.
 
-    While this run goes on every other one counts, since even one that began later is over by now.
+    While this run goes on every other one counts, since one that began later, and owes its end, is over already. By
+    the time at which the disk has answered this run may be over as well, and a newer one may have begun and ended.
+
+    Args:
+        run: this one.
+        now: seconds since the epoch, taken a moment before.
 
     Returns:
         Seconds since the epoch.
     """
-    return float("inf") if run.end_delivery is None else run.began_at
+    return now if run.end_delivery is None else run.began_at
