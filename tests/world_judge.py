@@ -442,6 +442,11 @@ class Judge:
         gone = [each for each in self.world.processes if each.left_debts and each.gone_at >= process.lives_on_at]
         return bool(gone) or self._has_killed_heirs(process)
 
+    def _is_followed(self, run: Run) -> bool:
+        """Tell whether a newer run of the same key goes on."""
+        newer = [each for each in self.runs.values() if each.key == run.key and each.number > run.number]
+        return any(each.kind is None and not each.process.dead for each in newer)
+
     def _was_taken_over(self, run: Run) -> bool:
         """Tell whether a newer run has had the card, which was killed with nobody left to end it."""
         newer = [each for each in self.runs.values() if each.key == run.key and each.number > run.number]
@@ -536,7 +541,7 @@ class Judge:
             return
         for card in cards:
             # An older run's end waits as long as a job goes on whose card was refused, and may be there all the same.
-            waits = run.key in self.hidden and run.process.lives_on_at < float("inf")
+            waits = run.key in self.hidden and self._is_followed(run)
             waits = waits or self._was_taken_over(run)
             if not card.ended and run.number not in self._strays and not run.keeps_card and not waits:
                 self.wrong("still running on the screen", run=run.number, kind=run.kind)
