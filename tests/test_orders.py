@@ -13,6 +13,8 @@ from activitysmith_track.blocks.outcome import LOOKS
 from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery.entries import Entry
 
+pytestmark = pytest.mark.once  # the simulated world is the same on every interpreter
+
 
 @pytest.mark.parametrize("page", ["302", "403", "404", "407", "408", "429", "502"])
 def test_a_page_in_the_place_of_an_answer(story: Story, page: str) -> None:

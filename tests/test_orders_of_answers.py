@@ -14,6 +14,8 @@ from activitysmith_track.client.requests import Request
 from activitysmith_track.delivery.entries import Entry
 from activitysmith_track.delivery.outbox import Outbox
 
+pytestmark = pytest.mark.once  # the simulated world is the same on every interpreter
+
 
 def owed(story: Story, key: str = KEY, run: str = "older") -> Entry:
     """The green end of an older run, which another process owes."""

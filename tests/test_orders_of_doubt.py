@@ -13,6 +13,8 @@ from world import CHANGED_AFTER, Fate, Process, Row
 from activitysmith_track import Metrics, Push, Steps
 from activitysmith_track.client.requests import Request
 
+pytestmark = pytest.mark.once  # the simulated world is the same on every interpreter
+
 
 @pytest.mark.parametrize("kind", ["lost", "502 after"])
 def test_a_countdown_that_begins_anew_counts_each_time(story: Story, kind: str) -> None:

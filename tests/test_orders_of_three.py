@@ -13,6 +13,8 @@ from world import Fate, Process
 from activitysmith_track import Push
 from activitysmith_track.client.requests import Request
 
+pytestmark = pytest.mark.once  # the simulated world is the same on every interpreter
+
 LATE = Fate("late", 4.5, 0.0)  # carried out 9.5 s after it was sent: it sits in a proxy
 
 

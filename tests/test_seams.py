@@ -1071,7 +1071,9 @@ def test_a_lease_is_not_taken_while_the_process_leaves(tmp_path: Path, way: str)
             assert soon(lambda: internals.is_at_the_disk(persistence))
             leave_all([part(persistence, list, 0.0)], 0.0, runtime)
 
-        take = persistence.claim if way == "claim" else functools.partial(persistence.held.hold_back, stream_key="job")
+        take = (
+            persistence.claim if way == "claim" else functools.partial(persistence.held.hold_back, stream_key="job")
+        )
         together(lambda: take(own.key), leave)
         assert len(box.claim(fingerprint, own.key.base_url, "next", runtime.wall(), Leases.seconds)) == 1
 

@@ -11,6 +11,8 @@ from world import Fate, MemoryOutbox, Process
 
 from activitysmith_track.client.requests import Request
 
+pytestmark = pytest.mark.once  # the simulated world is the same on every interpreter
+
 Processes = tuple[Process, Process]
 
 
