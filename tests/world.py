@@ -104,6 +104,10 @@ class World:
         """Return seconds since the epoch, of a clock that somebody may set."""
         return EPOCH + self.now + self.jumped
 
+    def wall_of_disk(self) -> float:
+        """Return the time of a transaction, which is later than what any process has noted before it."""
+        return self.wall() + 1e-4
+
     # -- events
 
     def at(self, when: float, event: Callable[[], None]) -> None:
@@ -833,7 +837,7 @@ class MemoryOutbox:
     """The outbox's rules over a list; a test compares it with the real one."""
 
     def __init__(self, world: World, shelf: Shelf | None = None) -> None:
-        self._world, self._now, self._shelf = world, world.wall, shelf or world.shelf
+        self._world, self._now, self._shelf = world, world.wall_of_disk, shelf or world.shelf
 
     def _free(self, row: Row) -> bool:
         return row.owner is None or not self._now() <= row.until <= self._now() + LONGEST_LEASE
@@ -1087,7 +1091,7 @@ class DiskOutbox(Outbox):
     """The real outbox, whose calls take the world's time."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.directory, clock=world.wall)
+        super().__init__(world.directory, clock=world.wall_of_disk)
         self.file = DiskFile(world)
 
 
