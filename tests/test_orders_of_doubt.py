@@ -467,3 +467,19 @@ def test_a_card_that_may_not_be_changed_for_a_fresh_one(story: Story, status: st
     story.play(work)
     assert story.world.service.cards["job"].state["subtitle"] == "new"
     assert 2 <= len(tried) <= 4
+
+
+def test_a_card_that_is_confirmed_keeps_its_estimate(story: Story) -> None:
+    """What has not changed is sent once more as it was: it is no update, and tells no other time that is left."""
+
+    def work() -> None:
+        process = Process(story.world, 0, watched=True)
+        handle = story.block(process, "job")
+        story.world.sleep(3)
+        handle.advance(5)
+        story.world.sleep(30)
+
+    story.play(work)
+    shown = [each.body["content_state"] for each in story.world.service.requests if each.method == "PUT"]
+    assert len(shown) >= 4, "it is confirmed twice, since a watchdog might yet end the card of an earlier job"
+    assert [each for number, each in enumerate(shown) if each != shown[number - 1]] == [shown[0], shown[1]], shown

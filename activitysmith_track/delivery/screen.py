@@ -183,7 +183,7 @@ class Screen:
         if before is not None:
             return before
         is_fresh = begins or rotates
-        if not is_fresh and self._may_go_again(now):
+        if not is_fresh and self._may_go_again(state, now):
             return self.sent  # no update, if the card still shows it
         if is_fresh or self._may_begin_anew(now):
             self.sent = None if is_fresh else self.sent
@@ -191,11 +191,16 @@ class Screen:
             return source.snapshot()  # what a card opens with
         return state
 
-    def _may_go_again(self, now: float) -> bool:
-        """Tell whether the card is confirmed with the state that it shows, since the budget allows no update yet."""
+    def _may_go_again(self, state: ActivityState | None, now: float) -> bool:
+        """Tell whether the card is confirmed with the state that it shows.
+
+        It is where the job has not changed since, for an estimate made between two changes is a worse one; and
+        where the budget allows no update yet.
+        """
         if self.sent is None or "duration_seconds" in self.sent.body["content_state"]:
             return False
-        return self.certainty.is_due(now) and now < self.pace.transition_at()
+        is_same = state is not None and state.digest == self.sent.digest
+        return self.certainty.is_due(now) and (is_same or now < self.pace.transition_at())
 
     def body_of(self, state: ActivityState, *, begins: bool, rotates: bool, confirms: bool) -> Mapping[str, Any]:
         """Return what is sent of a state: all of it where the card begins, or may have to begin anew."""
