@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from internals import disk_is_full
 from stories import Story
-from world import Fate, Process
+from world import DiskFile, DiskOutbox, Fate, Process
 
 from activitysmith_track import Push
 from activitysmith_track.client.requests import Request
+from activitysmith_track.delivery.newer_card import NewerCard
 
 pytestmark = pytest.mark.once  # the simulated world is the same on every interpreter
 
@@ -469,3 +470,149 @@ def test_a_newer_run_waits_for_no_end_that_only_goes_once_more(story: Story) -> 
 
     story.play(work)
     assert story.card() == (False, None, "newer")
+
+
+# ------------------------------------------------------------------------ ends that overtake, or are long under way
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize(("there", "gaps"), [(0.3, (0.02, 0.0, 0.12)), (4.8, (0.1, 0.3, 0.5))])
+@pytest.mark.parametrize("same", [False, True])
+def test_a_slow_end_a_run_that_is_over_soon_and_a_newer_one(
+    story: Story, there: float, gaps: tuple[float, float, float], same: bool, watched: bool
+) -> None:
+    """The older end, of which nothing is on disk, ends the third card; the one in between has met the first."""
+    story.goes_by_run(older_DELETE=[Fate("ok", there, 0.05)])
+
+    def work() -> None:
+        one, other, third = (Process(story.world, number, watched=watched) for number in range(3))
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(60)
+        story.fail(older)
+        story.world.sleep(gaps[0])
+        middle = story.block(other, "job", run="middle")
+        story.world.sleep(gaps[1])
+        story.end(middle)
+        story.world.sleep(gaps[2])
+        story.block(other if same else third, "job", run="newer")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.2, 0.3, 13.9])
+def test_an_end_that_has_its_card_appear_first(story: Story, gap: float) -> None:
+    """Its second request goes up to five seconds after the first, and that counts for a newer run."""
+    puts, ends = iter([Fate("503", 0.05, 0.5), Fate("ok", 4.8, 0.1)]), iter([Fate("late", 4.5, 0.0)])
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number != 1 or request.method == "POST":
+            return "ok"
+        return next(ends if request.method == "DELETE" else puts, "ok")
+
+    story.goes(fate)
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older", delay=60.0)
+        story.world.sleep(0.01)
+        story.fail(older)
+        story.world.sleep(gap)
+        story.block(other, "job", run="newer")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+def test_an_end_while_the_disk_is_slow_for_who_looks_back(
+    story: Story, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is sent and answered before the disk answers, and is no later one for that."""
+    story.world.kind_of_outbox, story.world.directory = "disk", str(tmp_path)
+    looked: list[float] = []
+    look_back, transact = DiskOutbox.look_back, DiskFile.transact
+    first = iter([Fate("503", 0.05, 4.5)])
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if process.number != 1 or request.method != "DELETE":
+            return "ok"
+        return next(first, "ok" if looked else "503")
+
+    def look(self: DiskOutbox, card: NewerCard) -> float | None:
+        if story.now > 75.0:
+            looked.append(story.now)
+        return look_back(self, card)
+
+    def slowly(self: DiskFile, *args: Any, **more: Any) -> Any:
+        if looked and looked[-1] == story.now:
+            story.world.sleep(0.9)
+        return transact(self, *args, **more)
+
+    story.goes(fate)
+    monkeypatch.setattr(DiskOutbox, "look_back", look)
+    monkeypatch.setattr(DiskFile, "transact", slowly)
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(30)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(40)
+        story.fail(older)
+        story.world.sleep(0.1)
+        middle = story.block(other, "job", run="middle")
+        story.world.sleep(0.2)
+        story.end(middle)
+        story.world.sleep(0.75)
+        story.block(Process(story.world, 2), "job", run="newer")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert looked
+    assert story.card() == (False, None, "newer")
+
+
+def test_a_clock_that_is_set_back_before_a_newer_run_begins(story: Story) -> None:
+    """The older run's mark lies in the future, and is an older run's all the same."""
+    story.goes_by_run(older_DELETE=["lost"])
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.fail(older)
+        story.world.sleep(0.5)
+        story.world.jumped -= 600
+        story.world.sleep(0.5)
+        story.block(other, "job", run="newer")
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, None, "newer")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_clock_that_is_set_back_while_the_older_run_goes_on(story: Story, watched: bool) -> None:
+    """That run seems to have begun after the newer one, whose end it leaves alone all the same."""
+    story.goes_by_run(older_PUT=["503", Fate("ok", 3.0, 0.1)], newer_DELETE=["503"] * 2)
+
+    def work() -> None:
+        one, other = Process(story.world, 0, watched=watched), Process(story.world, 1, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(0.5)
+        story.world.jumped -= 600
+        story.world.sleep(0.05)
+        story.fail(older)
+        story.world.sleep(0.05)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(0.4)
+        story.end(newer)
+        story.world.sleep(120)
+
+    story.play(work)
+    assert story.card() == (True, "green", "newer")

@@ -335,17 +335,26 @@ def test_who_asks_hears_what_became_of_it(box: Outbox, kind: str) -> None:
     assert box.begin(made.id, "a", 60) is Hold.GONE
 
 
-def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Outbox) -> None:
-    """A process that waits long with its next attempt does not end the newer run's card then."""
+@pytest.mark.parametrize("owner", ["a", "c"])
+def test_what_a_newer_run_has_taken_away_is_known_until_it_is_asked_for(box: Outbox, owner: str) -> None:
+    """A process that waits long with its next attempt does not end the newer run's card then, whosever end it is."""
     made = end(stream_key="job", run="a")
-    assert box.put([made], "a", 60)
+    assert box.put([made], owner, 60)
     held = box.hold_back_ends("fingerprint", BASE_URL, "job", "b", 60)
     assert box.delivered(held or ())
     hour = at_time(box, 3_600)
     assert claim(hour, now=NOW + 3_600) == []
-    assert hour.begin(made.id, "a", 60) is Hold.SETTLED
+    assert hour.begin(made.id, owner, 60) is Hold.SETTLED
     assert claim(hour, now=NOW + 3_600 + outbox_tables.MARK_SECONDS + 1.0) == []
     assert not box.exists()
+
+
+def test_what_a_newer_end_has_replaced_is_known_until_it_is_asked_for(box: Outbox) -> None:
+    """So it is where one process owes both: it had claimed the older one from a process that is gone."""
+    made = end(stream_key="job", run="a", began_at=NOW - 9.0)
+    assert box.put([made], "c", 60)
+    assert box.put([end(stream_key="job", run="c", began_at=NOW - 1.0)], "c", 60)
+    assert at_time(box, 3_600).begin(made.id, "c", 60) is Hold.SETTLED
 
 
 def test_an_end_that_a_newer_one_has_refused(box: Outbox) -> None:

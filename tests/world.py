@@ -856,22 +856,21 @@ class MemoryOutbox:
             if not now <= mark.until <= now + KEPT_SECONDS:
                 del self._shelf.marks[key]
 
-    def _note(self, row: Row, *, sent: bool = False, settled: bool = False, lives: bool = False) -> None:
+    def _note(
+        self, row: Row, *, sent: bool = False, goes_on: bool = False, settled: bool = False, awaited: bool = False
+    ) -> None:
         entry, now = row.entry, self._now()
         if entry.kind == "push" and (row.owner == entry.run or not settled):
             return
         mark = self._shelf.marks.setdefault(entry.id, Mark(entry))
         mark.settled = settled
         if sent:
-            mark.sent, mark.before, mark.answered = now, mark.sent, 0.0
-        mark.until = max(mark.until, now + (KEPT_SECONDS if lives else MARK_SECONDS))
+            mark.sent, mark.before, mark.answered = now, mark.before if goes_on else mark.sent, 0.0
+        mark.until = max(mark.until, now + (KEPT_SECONDS if awaited else MARK_SECONDS))
 
-    def _settle(self, row: Row, *, lives: bool = False) -> None:
-        self._note(row, settled=True, lives=lives)
+    def _settle(self, row: Row, *, awaited: bool = False) -> None:
+        self._note(row, settled=True, awaited=awaited)
         self._shelf.rows.remove(row)
-
-    def _lives(self, row: Row) -> bool:
-        return row.owner == row.entry.run and not self._free(row)
 
     def exists(self) -> bool:
         return bool(self._shelf.rows or self._shelf.marks)
@@ -909,10 +908,10 @@ class MemoryOutbox:
                 and times < (older.entry.began_at, older.entry.occurred_at)
                 and older.entry.occurred_at <= self._now()
             ):
-                self._note(made, settled=True, lives=True)
+                self._note(made, settled=True, awaited=True)
                 continue
             if older is not None:
-                self._settle(older, lives=self._lives(older))
+                self._settle(older, awaited=not self._free(older))
             rows.append(made)
         del rows[: max(0, len(rows) - KEPT_ENTRIES)]
 
@@ -988,14 +987,14 @@ class MemoryOutbox:
             row.owner, row.until = owner, until
         return [row.entry for row in found]
 
-    def begin(self, entry_id: str, owner: str, lease_seconds: float) -> Hold:
+    def begin(self, entry_id: str, owner: str, lease_seconds: float, *, goes_on: bool = False) -> Hold:
         until = self._now() + min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         for row in self._find([entry_id]):
             if row.owner == owner or self._free(row):
                 row.owner, row.begun = owner, int(self._now())
                 row.until = until
-                self._note(row, sent=True)
+                self._note(row, sent=True, goes_on=goes_on)
                 return Hold.MINE
             return Hold.OTHERS
         mark = self._shelf.marks.get(entry_id)
@@ -1044,15 +1043,18 @@ class MemoryOutbox:
         self._world.disk()
         ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
         of_card = [row for row in ends if row.entry.stream_key == stream_key]
-        same = [row for row in of_card if not began_by < row.entry.began_at <= self._now()]
+        same = [row for row in of_card if self._is_older(row.entry, began_by)]
         if self._is_under_way(same, owner):
             return None
         idle = {}
         for row in same:
-            self._note(row, lives=self._lives(row))
+            self._note(row, awaited=row.owner != owner and not self._free(row))
             idle[row.entry.id] = max(0.0, now - (row.until - (seconds if row.owner is not None else 0.0)))
             row.owner, row.begun, row.until = owner, 0, now + seconds
         return idle
+
+    def _is_older(self, entry: Entry, began_by: float) -> bool:
+        return not began_by < entry.began_at <= self._now()
 
     def _is_under_way(self, rows: Iterable[Row], owner: str) -> bool:
         now = self._now()
@@ -1067,10 +1069,10 @@ class MemoryOutbox:
         if self._is_under_way(same, card.owner):
             return None
         for row in same:
-            if row.entry.began_at <= card.began_at:
-                self._settle(row, lives=self._lives(row))
+            if self._is_older(row.entry, card.began_at):
+                self._settle(row, awaited=not self._free(row))
         known = self._shelf.marks.values()
-        marks = [mark for mark in known if is_same(mark.entry) and mark.entry.began_at <= card.began_at]
+        marks = [mark for mark in known if is_same(mark.entry) and self._is_older(mark.entry, card.began_at)]
         now = self._now()
         sent = [mark.sent for mark in marks]
         if card.end_id in self._shelf.marks:

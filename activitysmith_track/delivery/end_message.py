@@ -271,7 +271,7 @@ class EndAttempt:
         body = annotate_delay(state.body, end.occurred_at, end.persistence.runtime.wall(), end.kind)
         if state.keep:
             body = without_opening(body)
-        elif self.takes_over and not self._show_to_newer():
+        elif not self._show_to_newer():
             return
         with self._in_place_of_older(end.past.confirms) as older:
             self.has_ended = True
@@ -287,7 +287,11 @@ class EndAttempt:
         return in_place_of_older(self._end.persistence, self._end.activity)
 
     def _show_to_newer(self) -> bool:
-        """Put a copy into the outbox, since the card was there before: it may be a newer run's, which looks there.
+        """Have a newer run in another process find in the outbox that the end is sent now.
+
+        If the card was there before, it may be a newer run's, which looks there; and an older end may be on its way,
+        of which a newer run can learn only from this one. If this attempt has had the card appear, the copy that is
+        there tells only when it asked for that.
 
         Returns:
             False where it need not be sent, since a newer run's end is there already.
@@ -295,15 +299,18 @@ class EndAttempt:
         Raises:
             HeldByAnother: where a newer run has taken it away meanwhile.
         """
-        end = self._end
-        entry = None if end.copy_owner is CopyOwner.OUTBOX else end.copy()
-        if entry is not None:
-            end.persistence.keep(end, entry, sent=end.may_come_late)
-            hold = end.persistence.begin(end)
-            if hold is Hold.OTHERS:
-                raise HeldByAnother
-            return hold is not Hold.SETTLED
-        return True
+        end, has_copy = self._end, self._end.copy_owner is CopyOwner.OUTBOX
+        if not (self.opens if has_copy else self.takes_over):
+            return True
+        if not has_copy:
+            entry = end.copy()
+            if entry is None:
+                return True
+            end.persistence.keep(end, entry, sent=True)
+        hold = end.persistence.begin(end, goes_on=has_copy)
+        if hold is Hold.OTHERS:
+            raise HeldByAnother
+        return hold is not Hold.SETTLED
 
     def _look_back(self) -> float:
         """Look whether an older run in another process has sent an end for a card that appeared a short time ago.
@@ -345,11 +352,14 @@ class EndAttempt:
 
     def note(self, error: Exception | None) -> None:
         """Note what the attempt has done to the card."""
-        past, activity = self._end.past, self._end.activity
+        past, activity, runtime = self._end.past, self._end.activity, self._end.persistence.runtime
         past.was_said = error is None and not self.is_ignored
         if self.has_opened:
             past.opened_at = self.at
             past.has_tried = past.has_ended_it = past.took_over = False
+            if self.takes_over:
+                now, seconds = runtime.now(), runtime.attempt_seconds
+                self._end.account.unanswered(activity.stream_key, now).expect_older(through_by(now, seconds))
         past.older_may_end |= self.older_may_end
         past.took_over |= self.takes_over
         past.has_ended_it |= self.has_ended and past.was_said

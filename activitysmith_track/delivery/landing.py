@@ -82,8 +82,8 @@ class Landing:
         is_fresh = answer.operation in ("started", "rotated")
         self._screen.count_start(answer, update, now, is_fresh=is_fresh)
         if update.begins:
-            self._has_appeared(answer, is_fresh=is_fresh)
             older_may_end |= activity.is_in_doubt
+            self._has_appeared(answer, is_fresh=is_fresh)
         if older_may_end and end is not None:
             end.doubt()
         # If a card was there already, an older run may have ended a moment ago, and its end may still arrive. If none
@@ -103,6 +103,9 @@ class Landing:
         if not is_fresh and begun_at is not None:
             self._screen.pace.started = begun_at
         activity.took_over_at = float("-inf") if answer.operation == "started" else self._now
+        if answer.operation != "started":
+            late = through_by(self._now, self._dispatcher.runtime.attempt_seconds)
+            self._screen.unanswered(self._now).expect_older(late)
         self._dispatcher.look_after(Aftermath(activity, self._update.at if begun_at is None else begun_at))
 
     def _warned(self, warning: str) -> None:

@@ -204,13 +204,14 @@ class Outbox:
 
         return self._transact(work, [], now=now)
 
-    def begin(self, entry_id: str, owner: str, lease_seconds: float) -> Hold:
+    def begin(self, entry_id: str, owner: str, lease_seconds: float, *, goes_on: bool = False) -> Hold:
         """Note that an attempt at a claimed entry begins, and renew its lease.
 
         Args:
             entry_id: the entry.
             owner: who claimed it.
             lease_seconds: how long from now nobody else may claim it; at most five minutes.
+            goes_on: True for the next request of an attempt that has begun, of which only the last one ends the card.
 
         Returns:
             Who has it now, or what became of it. If its lease has run out, the owner takes it again.
@@ -224,7 +225,7 @@ class Outbox:
             now, base = tables.now, tables.base
             values = (int(now), until, owner, entry_id, owner, now, now + LONGEST_LEASE)
             if base.execute(noted, values).rowcount:
-                tables.note(entry_id, sent=True)
+                tables.note(entry_id, sent=True, goes_on=goes_on)
                 return Hold.MINE
             if base.execute("SELECT 1 FROM entries WHERE id = ?", (entry_id,)).fetchone():
                 return Hold.OTHERS
@@ -365,7 +366,7 @@ class Outbox:
             begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
             idle = {key: max(0.0, now - since) for key, since in tables.base.execute(begun, (seconds, *values))}
             for key in idle:
-                tables.note(key, lives=tables.lives(key))
+                tables.note(key, awaited=tables.is_leased(key, but_for=owner))
             held = f"UPDATE entries SET owner = ?, leased_until = ?, begun = 0 WHERE {same}"
             tables.base.execute(held, (owner, now + seconds, *values))
             return idle
@@ -387,21 +388,22 @@ class Outbox:
         """
         if not self.exists():
             return 0.0
-        now = self._clock()
 
         def work(tables: Tables) -> float | None:
+            now = tables.now
             others = "key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ?"
             values = card.key_fingerprint, card.base_url, card.stream_key, card.run
             same = f"kind != 'push' AND {others}"
             if tables.is_under_way(same, values, card.owner, now):
                 return None
-            older = f"SELECT id FROM entries WHERE {same} AND began_at <= ?"
-            for (key,) in tables.base.execute(older, (*values, card.began_at)).fetchall():
-                tables.settle(key, lives=tables.lives(key))
+            is_older = "(began_at <= ? OR began_at > ?)"  # in the future: it began before the clock was set back
+            older = f"SELECT id FROM entries WHERE {same} AND {is_older}"
+            for (key,) in tables.base.execute(older, (*values, card.began_at, now)).fetchall():
+                tables.settle(key, awaited=tables.is_leased(key))
             if not has_marks(tables.base):
                 return 0.0
-            found = f"SELECT sent, answered FROM marks WHERE {others} AND began_at <= ?"
-            known = tables.base.execute(found, (*values, card.began_at)).fetchall()
+            found = f"SELECT sent, answered FROM marks WHERE {others} AND {is_older}"
+            known = tables.base.execute(found, (*values, card.began_at, now)).fetchall()
             own = tables.base.execute("SELECT before FROM marks WHERE id = ?", (card.end_id,)).fetchall()
             sent = [at for at, *_ in known + own if isinstance(at, float)]
             unanswered = [at for at in sent if card.since - card.late <= at <= now]

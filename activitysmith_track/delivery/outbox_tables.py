@@ -165,7 +165,7 @@ class Tables:
             if row.id in sent:
                 self.note(row.id, sent=True)
             if not is_newest:  # its process learns that from the mark
-                self.settle(row.id, lives=True)
+                self.settle(row.id, awaited=True)
         newest = "SELECT seq FROM entries ORDER BY seq DESC LIMIT ?"
         dropped = self.base.execute(f"DELETE FROM entries WHERE seq NOT IN ({newest})", (KEPT_ENTRIES,)).rowcount
         if dropped:
@@ -197,7 +197,7 @@ class Tables:
         is_read = all(isinstance(each, float) for each in before)  # which it is not in a damaged file
         if is_read and before > row.times and before.occurred_at <= self.now:
             return False
-        self.settle(older, lives=self.lives(older))
+        self.settle(older, awaited=self.is_leased(older))
         ends[row.stream] = row.times, row.id
         return True
 
@@ -279,17 +279,25 @@ class Tables:
     # -- what becomes of an entry
 
     def note(
-        self, key: str, *, sent: bool = False, settled: bool = False, answered: bool = False, lives: bool = False
+        self,
+        key: str,
+        *,
+        sent: bool = False,
+        goes_on: bool = False,
+        settled: bool = False,
+        answered: bool = False,
+        awaited: bool = False,
     ) -> None:
         """Note what is known of an entry.
 
         Args:
             key: the entry's id.
             sent: True where it is being sent.
+            goes_on: True where that is the next request of the same attempt.
             settled: True where nobody is to send it any more. For a push only this is noted, and only if a process
                 other than its own has it, so that its own may ask.
             answered: True where the attempt in flight, if any, was answered, so that it cannot arrive later.
-            lives: True where its own process still lives. It may ask much later, when its next attempt is due.
+            awaited: True where a process has it under a lease. That may ask much later, when its next attempt is due.
         """
         found = self.base.execute("SELECT kind, owner = run, begun FROM entries WHERE id = ?", (key,)).fetchone()
         if found is None:
@@ -299,24 +307,25 @@ class Tables:
             return
         if not has_marks(self.base):
             self.base.execute(MARKS)
-        until = self.now + (KEPT_SECONDS if lives else MARK_SECONDS)
+        until = self.now + (KEPT_SECONDS if awaited else MARK_SECONDS)
         self.base.execute(_MARK, (int(settled), until, key))
         if sent:
-            change = "UPDATE marks SET before = sent, sent = ?, answered = NULL WHERE id = ?"
+            before = "" if goes_on else "before = sent, "
+            change = f"UPDATE marks SET {before}sent = ?, answered = NULL WHERE id = ?"
             self.base.execute(change, (self.now, key))
         elif answered and begun:
             change = "UPDATE marks SET sent = before, before = NULL, answered = ? WHERE id = ?"
             self.base.execute(change, (self.now, key))
 
-    def settle(self, key: str, *, answered: bool = False, lives: bool = False) -> None:
+    def settle(self, key: str, *, answered: bool = False, awaited: bool = False) -> None:
         """Take out an entry that nobody is to send any more; see `note`."""
-        self.note(key, settled=True, answered=answered, lives=lives)
+        self.note(key, settled=True, answered=answered, awaited=awaited)
         self.base.execute("DELETE FROM entries WHERE id = ?", (key,))
 
-    def lives(self, key: str) -> bool:
-        """Tell whether an entry is under a lease of the process that it comes from."""
-        own = f"SELECT 1 FROM entries WHERE id = ? AND owner = run AND NOT {FREE}"
-        return self.base.execute(own, (key, self.now, self.now + LONGEST_LEASE)).fetchone() is not None
+    def is_leased(self, key: str, *, but_for: str = "") -> bool:
+        """Tell whether an entry is under a lease: of the process that it comes from, or of any but one."""
+        leased = f"SELECT 1 FROM entries WHERE id = ? AND owner != ? AND NOT {FREE}"
+        return self.base.execute(leased, (key, but_for, self.now, self.now + LONGEST_LEASE)).fetchone() is not None
 
     def is_under_way(self, same: str, values: tuple[object, ...], owner: str, now: float) -> bool:
         """Tell whether somebody else is sending one of some entries at this moment.

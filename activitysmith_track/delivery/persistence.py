@@ -156,8 +156,8 @@ class Persistence:
             return delivery.kind == "push" or self.place.directory is False
         return delivery.copy_owner is CopyOwner.OUTBOX
 
-    def begin(self, delivery: Kept) -> Hold:
-        """Note that an attempt at what is kept begins; returns who has the copy."""
+    def begin(self, delivery: Kept, *, goes_on: bool = False) -> Hold:
+        """Note that an attempt at what is kept begins, or goes on with a next request; returns who has the copy."""
         entry, leases = delivery.entry, self.leases
         if entry is None or delivery.copy_owner is CopyOwner.NOBODY:
             return Hold.MINE
@@ -171,7 +171,7 @@ class Persistence:
         with leases.leaving:
             if leases.is_closed:
                 return Hold.OTHERS  # the exit has left it to them
-            hold = outbox.begin(entry.id, leases.owner, leases.seconds)
+            hold = outbox.begin(entry.id, leases.owner, leases.seconds, goes_on=goes_on)
             if hold is Hold.MINE:
                 leases.note(delivery.account_key, [entry.id])
             elif hold is not Hold.UNKNOWN:

@@ -134,13 +134,16 @@ class Run:
 
     @property
     def is_in_doubt(self) -> bool:
-        """True while a request may still arrive that an earlier process sent, and that this one does not know of.
+        """True while a request may still arrive that another process sent, and that this one does not know of.
 
         If a watchdog guards this run, one has guarded the earlier runs too, and a watchdog takes a moment to end the
         cards of a job that was killed.
         """
-        if self._is_in_doubt or self.dispatcher.clock() >= self.dispatcher.begun_at + YOUNG_SECONDS:
-            return self._is_in_doubt
+        now = self.dispatcher.clock()
+        if self._is_in_doubt or now < self.account.known_unanswered(self.stream_key).older_until:
+            return True
+        if now >= self.dispatcher.begun_at + YOUNG_SECONDS:
+            return False
         return self.source.crash_state() is not None if self.is_armed is None else self.is_armed
 
     def doubt(self) -> None:

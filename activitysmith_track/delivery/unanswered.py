@@ -54,11 +54,16 @@ class Unanswered:
     """The requests of one stream that were given up without an answer, whichever run sent them.
 
     Only the scheduler's thread changes it; a worker may ask until when something may arrive.
+
+    Attributes:
+        older_until: until when an end may arrive of a run that nobody here knows of, since a card was there already
+            when one of this process's was to appear.
     """
 
-    __slots__ = ("_last", "_last_at", "_late")
+    __slots__ = ("_last", "_last_at", "_late", "older_until")
 
     def __init__(self) -> None:
+        self.older_until = 0.0
         self._late: list[_Late] = []
         self._last: Mapping[str, Any] | None = None  # sent last to the card, without an answer
         self._last_at = 0.0
@@ -73,6 +78,10 @@ class Unanswered:
             now: when it was given up.
         """
         self._late.append(_Late(body, now + LATE_SECONDS))
+
+    def expect_older(self, until: float) -> None:
+        """Note that a card was taken over that another process may just have ended."""
+        self.older_until = max(self.older_until, until)
 
     def may_appear_until(self, other_than: Mapping[str, Any] | None = None) -> float:
         """Return until when an unanswered request may show the card, with any but a certain state."""
@@ -90,7 +99,7 @@ class Unanswered:
 
     def is_over(self, now: float) -> bool:
         """Tell whether none of them can arrive any more."""
-        return now >= self.may_change_until
+        return now >= max(self.may_change_until, self.older_until)
 
     # -- how many updates iOS counts at most
 
