@@ -519,3 +519,21 @@ def test_a_watched_job_that_ends_soon_keeps_to_its_budget(story: Story, seconds:
     story.play(work)
     (card,) = story.world.service.activities.values()
     assert (card.over_budget, card.ended, card.state["color"]) == (False, True, "green")
+
+
+def test_a_last_state_that_stays_up_and_finds_no_slot(story: Story) -> None:
+    """No card is there, so it is not asked for again and again; its copy may have replaced an older run's end."""
+    story.goes_by_run(kept_PUT=["503"])
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        for number in range(4):
+            story.block(process, f"other-{number}")
+        story.world.sleep(5)
+        story.end(story.block(Process(story.world, 1), "job", run="kept", keep=True))
+        story.world.sleep(120)
+
+    story.play(work)
+    asked = [each for each in story.world.service.requests if dict(each.body or {}).get("metadata")]
+    assert 1 <= len(asked) <= 3, asked
+    assert story.owed == []

@@ -240,8 +240,10 @@ class EndAttempt:
         return self.opens and not self.has_opened
 
     def finds_no_room(self, error: Exception) -> bool:
-        """Tell whether there is no slot for a card that has already ended."""
-        return self.is_opening and isinstance(error, ActivityLimitReached)
+        """Tell whether there is no slot for a card that has already ended, and so no card: that would have one."""
+        state, on_phone = self._end.state, self._end.activity.on_phone
+        would_open = self.is_opening or (state.keep and on_phone is not OnPhone.YES)
+        return would_open and isinstance(error, ActivityLimitReached)
 
     # -- on a worker's thread
 
