@@ -344,7 +344,7 @@ class _Loop:
         """End well."""
         self.counter.stop(exhausted=True)
         leave(self.handle)
-        self.handle.conclude(None)
+        self.handle.settle(None)
 
     def released(self) -> None:
         """End as stopped, unless an exception explains it within a second."""

@@ -102,7 +102,8 @@ def use(directory: Path) -> list[Entry]:
     box.delivered(box.hold_back_ends("fingerprint", BASE_URL, "job-2", "c", 60) or ())
     box.put(owed(2))
     box.inherit("fingerprint", BASE_URL, "b", "d", 60)
-    box.look_back(NewerCard("fingerprint", BASE_URL, "job-0", "e", "e", NOW, NOW - 10.0, 13.0, end_id="e"))
+    end_id = claimed[0].id if claimed else ""
+    box.look_back(NewerCard("fingerprint", BASE_URL, "job-0", "e", "e", NOW, NOW - 10.0, 13.0, end_id))
     return claimed
 
 

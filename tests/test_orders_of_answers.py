@@ -537,3 +537,26 @@ def test_a_last_state_that_stays_up_and_finds_no_slot(story: Story) -> None:
     asked = [each for each in story.world.service.requests if dict(each.body or {}).get("metadata")]
     assert 1 <= len(asked) <= 3, asked
     assert story.owed == []
+
+
+@pytest.mark.parametrize("slot_at", [None, 13.0])
+def test_a_last_state_that_finds_no_slot_before_its_start_comes_late(story: Story, slot_at: float | None) -> None:
+    """It goes once more when that start can be carried out no more: else the card would say that the job goes on."""
+    story.goes_by_run(kept_PUT=[Fate("late", 4.5, 0.0)])
+
+    def work() -> None:
+        others = [story.block(Process(story.world, 0), f"other-{number}") for number in range(4)]
+        story.world.sleep(5)
+        kept = story.block(Process(story.world, 1), "job", run="kept", keep=True)
+        story.world.sleep(5.6)
+        story.end(kept)
+        if slot_at is not None:
+            story.world.sleep(slot_at - story.now)
+            story.end(others[0])
+        story.world.sleep(60)
+
+    story.play(work)
+    assert ("job" in story.world.service.cards) is (slot_at is not None)
+    if slot_at is not None:
+        assert story.card() == (False, "green", "kept")
+    assert story.owed == []

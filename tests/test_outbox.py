@@ -353,8 +353,11 @@ def test_what_a_newer_end_has_replaced_is_known_until_it_is_asked_for(box: Outbo
     """So it is where one process owes both: it had claimed the older one from a process that is gone."""
     made = end(stream_key="job", run="a", began_at=NOW - 9.0)
     assert box.put([made], "c", 60)
-    assert box.put([end(stream_key="job", run="c", began_at=NOW - 1.0)], "c", 60)
-    assert at_time(box, 3_600).begin(made.id, "c", 60) is Hold.SETTLED
+    newer = end(stream_key="job", run="c", began_at=NOW - 1.0)
+    assert box.put([newer], "c", 60)
+    hour = at_time(box, 3_600)
+    assert claim(hour, "c", NOW + 3_600) == [newer]  # and drop what is too old
+    assert hour.begin(made.id, "c", 60) is Hold.SETTLED
 
 
 def test_an_end_that_a_newer_one_has_refused(box: Outbox) -> None:

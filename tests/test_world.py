@@ -105,7 +105,8 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
         "next_lease_end": ("fingerprint", "http://127.0.0.1/api", owner),
         "look_back": (
             NewerCard(
-                *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), rng.choice("abc"), owner, world.wall()),
+                *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), rng.choice("abc"), owner),
+                world.wall() - rng.choice((0, 6)),
                 *(world.wall() - 20.0, rng.choice((0.0, 13.0)), rng.choice(("", one))),
             ),
         ),
@@ -135,7 +136,7 @@ def _entry(world: World, ids: list[str], rng: random.Random) -> Entry:
         world.wall() - rng.choice((0, 5)),
         key,
         not once,
-        began_at=world.wall() - rng.choice((3, 9)),
+        began_at=world.wall() - rng.choice((-600, 3, 9)),
         run=rng.choice("abc"),
         id=f"{len(ids)}",
     )

@@ -31,6 +31,7 @@ from activitysmith_track.delivery.newer_card import NewerCard
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.outbox_file import OutboxFile
 from activitysmith_track.delivery.outbox_tables import (
+    AHEAD_SECONDS,
     ATTEMPT_SECONDS,
     KEPT_ENTRIES,
     KEPT_SECONDS,
@@ -103,10 +104,6 @@ class World:
     def wall(self) -> float:
         """Return seconds since the epoch, of a clock that somebody may set."""
         return EPOCH + self.now + self.jumped
-
-    def wall_of_disk(self) -> float:
-        """Return the time of a transaction, which is later than what any process has noted before it."""
-        return self.wall() + 1e-4
 
     # -- events
 
@@ -837,7 +834,7 @@ class MemoryOutbox:
     """The outbox's rules over a list; a test compares it with the real one."""
 
     def __init__(self, world: World, shelf: Shelf | None = None) -> None:
-        self._world, self._now, self._shelf = world, world.wall_of_disk, shelf or world.shelf
+        self._world, self._now, self._shelf = world, world.wall, shelf or world.shelf
 
     def _free(self, row: Row) -> bool:
         return row.owner is None or not self._now() <= row.until <= self._now() + LONGEST_LEASE
@@ -906,7 +903,7 @@ class MemoryOutbox:
             if self._was_ended_by_newer(entry) or (
                 older
                 and times < (older.entry.began_at, older.entry.occurred_at)
-                and older.entry.occurred_at <= self._now()
+                and older.entry.occurred_at <= self._now() + AHEAD_SECONDS
             ):
                 self._note(made, settled=True, awaited=True)
                 continue
@@ -1054,7 +1051,7 @@ class MemoryOutbox:
         return idle
 
     def _is_older(self, entry: Entry, began_by: float) -> bool:
-        return not began_by < entry.began_at <= self._now()
+        return not began_by < entry.began_at <= self._now() + AHEAD_SECONDS
 
     def _is_under_way(self, rows: Iterable[Row], owner: str) -> bool:
         now = self._now()
@@ -1093,7 +1090,7 @@ class DiskOutbox(Outbox):
     """The real outbox, whose calls take the world's time."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.directory, clock=world.wall_of_disk)
+        super().__init__(world.directory, clock=world.wall)
         self.file = DiskFile(world)
 
 

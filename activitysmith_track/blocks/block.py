@@ -77,7 +77,7 @@ class Block:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         leave(self)
-        self.conclude(error)
+        self.settle(error)
         if _waits(self):
             self._tracker.flush(_waits(self))
 
@@ -88,7 +88,7 @@ class Block:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         leave(self)
-        self.conclude(error)
+        self.settle(error)
         if _waits(self):
             import asyncio
 
@@ -135,7 +135,7 @@ class Block:
             self._signals.acquire()
         self._opened = next(dispatcher.order)  # from here on another thread or a signal may end it
 
-    def conclude(self, error: BaseException | None) -> None:
+    def settle(self, error: BaseException | None) -> None:
         """End the block: well, or by the exception that has left it; an outcome that was decided before stays."""
         if self._opened < 0 or self._epoch != self._tracker.dispatcher.epoch:
             return

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         def begin(self) -> None:
             """Open the block."""
 
-        def conclude(self, error: BaseException | None) -> None:
+        def settle(self, error: BaseException | None) -> None:
             """End the block: well, or by the exception that has left it."""
 
         def __enter__(self) -> Self: ...
@@ -152,16 +152,16 @@ def _generated(wrapped: Callable[..., Any], args: Any, kwargs: Any, make: Make) 
                 resume = generator.send
             except GeneratorExit as closing:
                 closed = _inside(block, generator.close)
-                block.conclude(closing)
+                block.settle(closing)
                 return closed
             except BaseException as thrown:
                 resume, value = generator.throw, _without_frame(thrown)
     except StopIteration as stop:
         block.result = stop.value
-        block.conclude(None)
+        block.settle(None)
         return stop.value
     except BaseException as error:
-        block.conclude(error)
+        block.settle(error)
         raise
 
 
@@ -208,9 +208,9 @@ async def _generated_async(
             except BaseException as thrown:
                 resume, value = generator.athrow, _without_frame(thrown)
     except StopAsyncIteration:
-        block.conclude(None)
+        block.settle(None)
     except BaseException as error:
-        block.conclude(error)
+        block.settle(error)
         raise
 
 

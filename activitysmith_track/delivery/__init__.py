@@ -9,7 +9,7 @@ The rooms, from the outermost:
   answer); `run` and `succession` (older and newer runs of one name).
 - Ends and pushes: `messages` (what is sent, and its copies), `deliveries` (when, and what follows a failure);
   `end_message`, `end_delivery`, `push_delivery`; `recovery` (what earlier processes owed).
-- Runs of one name in several processes: `older_ends`, `held_ends`, `aftermath`, `unanswered`.
+- Runs of one name in several processes: `older_ends`, `held_ends`, `newer_card`, `aftermath`, `unanswered`.
 - Limits: `account` (rate, slots, outages).
 - Copies: `persistence`, `leases`, `guard` (what the watchdog is told), `outbox_place`, `outbox`, `outbox_tables`,
   `outbox_file`, `entries`; `watchdog`, the process beside the job.
@@ -34,10 +34,10 @@ The user's threads among themselves, signal handlers and the sampling thread inc
   of that moment. `Steps._course`: a plan follows the newest one by `setdefault`. [counts, readings, steps,
   two_threads_show_something]
 - `Display._inner`: inner blocks add and remove themselves, the scheduler reads a copy. [inner_blocks]
-- `Block._first`, the outcome: the first `setdefault` counts. `Activity.end_delivery`: the first one under the
-  lock of `OpenActivities` (`takes`). If a block is ended by one thread while another opens it, one of them ends the
-  card: the opening thread sets `Display.card` and then reads `_first`, the ending one sets `_first` and then reads
-  that.
+- `Block._first`, the outcome: the first `setdefault` counts. `Activity.end_delivery`: the first one under the lock
+  of `OpenActivities` (`takes`), which sets `.began_at` before it; a worker reads them the other way round. If a
+  block is ended by one thread while another opens it, one of them ends the card: the opening thread sets
+  `Display.card` and then reads `_first`, the ending one sets `_first` and then reads that.
   [a_block_ends_once, another_thread_ends_a_block, another_thread_reads_a_handle]
 - `Account.activities`, `OpenActivities._open`, `.refuses`, the neighbours of a `Succession`: changed by `add` in
   the user's threads and by `remove` in the scheduler's, under the lock of `OpenActivities`. [the_same_key_at_once]

@@ -73,7 +73,6 @@ class Activity(Run):
     def end(self, state: EndState) -> None:
         """Hand in the last state, once; states after it are no longer sent."""
         end = EndDelivery(self, state)
-        self.began_at = min(self.began_at, end.message.occurred_at)  # else the clock has been set back meanwhile
         if self.dispatcher.opened.takes(end):
             self.dispatcher.hand_in(end)
 

@@ -1,9 +1,9 @@
 """Looks once whether an older run in another process has ended the card of a newer run that had just begun.
 
-The copy of an end is put on disk only when its first attempt has failed, or when the end has to go once more. A newer
-run in another process that began before that has found no copy, and the older run does not know of the newer one. So
-the newer run looks at the disk once more, when all requests that were in flight at its start are over. While all goes
-well there is no file to look at.
+The copy of an end is put on disk only when its first attempt has failed, when it has to go once more, or when it
+meets a card that was there before its run. A newer run in another process that began before that has found no copy,
+and the older run does not know of the newer one. So the newer run looks at the disk once more, when all requests that
+were in flight at its start are over. While all goes well there is no file to look at.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Aftermath:
         return None
 
     def _found(self, until: float, now: float) -> None:
-        """Have the card confirmed, since an older run has sent its end after this card had appeared.
+        """Have the card confirmed, since an older run's end may have reached it.
 
         Args:
             until: when that end can arrive at the latest, on the runtime's clock.

@@ -39,7 +39,7 @@ class Delivery:
         """Send it as soon as it may go; see `Task.run`."""
         message = self.message
         if message.stage.is_final:
-            self.dispatcher.task_done(self)  # another thread may have handed it in again while it was settled
+            self.dispatcher.task_done(self)  # another thread may have handed it in again meanwhile
             return None
         if self._job is not None and not self._job.done:
             return None
@@ -109,7 +109,7 @@ class Delivery:
         self._job = self.dispatcher.scheduler.send(self.dispatcher.end_workers, self, work)
 
     def _withdraw(self) -> float | None:
-        """Settle it without sending it; if there is something on disk, a worker clears that first."""
+        """Be done with it without sending it; if there is something on disk, a worker clears that first."""
         if not self.message.is_on_disk:
             return self._done(Stage.WITHDRAWN)
         self.message.move(Stage.WITHDRAWN)
@@ -154,7 +154,7 @@ class Delivery:
         return now + self.dispatcher.runtime.backoff(failures)
 
     def _done(self, stage: Stage) -> float | None:
-        """Settle it, in the stage that it has come to."""
+        """Be done with it, in the stage that it has come to."""
         self.message.move(stage)
         self.dispatcher.task_done(self)
         return None

@@ -310,7 +310,7 @@ class Retirement:
         self._dispatcher = weakref.ref(dispatcher)
 
     def run(self, now: float) -> float | None:
-        """Let go, or wait for the next thing to be settled; see `Task.run`."""
+        """Let go, or wait until the next thing is done; see `Task.run`."""
         dispatcher = self._dispatcher()
         if dispatcher is not None and dispatcher.is_idle:
             dispatcher.let_go()

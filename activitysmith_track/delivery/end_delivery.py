@@ -174,7 +174,7 @@ class EndDelivery(Delivery):
         return self._done(Stage.LOST)
 
     def _done(self, stage: Stage) -> float | None:
-        """Settle it, unless it is sent once more.
+        """Be done with it, unless it is sent once more.
 
         If an older run's end seems to have arrived first, the card appears once more, to end as this run did.
         """

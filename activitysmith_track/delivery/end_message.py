@@ -156,11 +156,12 @@ class EndMessage(Message):
 
     def is_owed_after(self, error: Exception) -> bool:
         """Tell whether it is still owed, and so tried again, after a failure."""
-        if isinstance(error, NotFound):  # nothing is on the screen, or not yet
+        finds_no_room = self.last_attempt.finds_no_room(error) and not self.ends_unseen
+        if isinstance(error, NotFound) or finds_no_room:  # nothing is on the screen, or not yet
             return self.last_attempt.finds_nothing()
         if self.ends_unseen or simpler(self.kind, self.state.body, error) is not None:
             return True
-        return super().is_owed_after(error) and not self.last_attempt.finds_no_room(error)
+        return super().is_owed_after(error)
 
     @property
     def ends_unseen(self) -> bool:
@@ -240,7 +241,7 @@ class EndAttempt:
         return self.opens and not self.has_opened
 
     def finds_no_room(self, error: Exception) -> bool:
-        """Tell whether there is no slot for a card that has already ended, and so no card: that would have one."""
+        """Tell whether a request that would have opened the card was refused for want of a slot: it is not there."""
         state, on_phone = self._end.state, self._end.activity.on_phone
         would_open = self.is_opening or (state.keep and on_phone is not OnPhone.YES)
         return would_open and isinstance(error, ActivityLimitReached)
@@ -292,8 +293,8 @@ class EndAttempt:
         """Have a newer run in another process find in the outbox that the end is sent now.
 
         If the card was there before, it may be a newer run's, which looks there; and an older end may be on its way,
-        of which a newer run can learn only from this one. If this attempt has had the card appear, the copy that is
-        there tells only when it asked for that.
+        of which a newer run can learn only from this one. Where there was a copy already, its mark tells only when
+        the request was sent that has the card appear, so the time of this one is noted too.
 
         Returns:
             False where it need not be sent, since a newer run's end is there already.

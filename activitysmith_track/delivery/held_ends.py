@@ -101,7 +101,9 @@ class HeldEnds:
         since: float,
         end: Entry | None = None,
     ) -> float | None:
-        """Look whether an older run has sent an end since a card appeared; forget the ends that it still owes.
+        """Look whether an older run has sent an end that may reach a card; forget the ends that it still owes.
+
+        That is one sent since the card appeared, or so short a time before that it may arrive after it.
 
         Args:
             account: whose card it is.

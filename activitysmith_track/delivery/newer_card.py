@@ -15,7 +15,7 @@ class NewerCard(NamedTuple):
         run: names the process that the newer run is of, whose own ends are left out.
         owner: names the process that asks.
         began_at: seconds since the epoch, when the newer run began.
-        since: seconds since the epoch, when it got the card.
+        since: seconds since the epoch, when it got the card; for the end of a run that is gone, when that is asked.
         late: for how many seconds a request may be on its way. An end that was sent so short a time before the newer
             run got the card, and never answered, may still arrive.
         end_id: the id of the newer run's end where the process that asks sends it for one that is gone. What that had

@@ -62,8 +62,11 @@ class OpenActivities:
     def takes(self, end: EndDelivery) -> bool:
         """Make this the end of its activity; False where another thread has ended it before."""
         with self._lock:
-            if end.activity.end_delivery is None:
-                end.activity.end_delivery = end
+            activity = end.activity
+            if activity.end_delivery is None:
+                # Where the clock was set back, it would seem to have ended before it began.
+                activity.began_at = min(activity.began_at, end.message.occurred_at)
+                activity.end_delivery = end
         return end.activity.end_delivery is end
 
     def remove(self, activity: Run) -> list[Run]:

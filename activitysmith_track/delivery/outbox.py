@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from .entries import Entry, load_checks  # `persistence` takes `Entry` from here, with all that an outbox needs
 from .outbox_file import OutboxFile, has_marks
-from .outbox_tables import FREE, LONGEST_LEASE, MARK_SECONDS, Tables, rows_of
+from .outbox_tables import AHEAD_SECONDS, FREE, LONGEST_LEASE, MARK_SECONDS, Tables, rows_of
 from .state import Hold
 
 if TYPE_CHECKING:
@@ -360,8 +360,8 @@ class Outbox:
                 "kind != 'push' AND key_fingerprint = ? AND base_url = ? AND stream_key = ?"
                 " AND run != ? AND (began_at <= ? OR began_at > ?)"
             )
-            values = key_fingerprint, base_url, stream_key, owner, began_by, tables.now
-            if tables.is_under_way(same, values, owner, now):
+            values = key_fingerprint, base_url, stream_key, owner, began_by, tables.now + AHEAD_SECONDS
+            if tables.is_under_way(same, values, owner, tables.now):
                 return None
             begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
             idle = {key: max(0.0, now - since) for key, since in tables.base.execute(begun, (seconds, *values))}
@@ -398,12 +398,12 @@ class Outbox:
                 return None
             is_older = "(began_at <= ? OR began_at > ?)"  # in the future: it began before the clock was set back
             older = f"SELECT id FROM entries WHERE {same} AND {is_older}"
-            for (key,) in tables.base.execute(older, (*values, card.began_at, now)).fetchall():
+            for (key,) in tables.base.execute(older, (*values, card.began_at, now + AHEAD_SECONDS)).fetchall():
                 tables.settle(key, awaited=tables.is_leased(key))
             if not has_marks(tables.base):
                 return 0.0
             found = f"SELECT sent, answered FROM marks WHERE {others} AND {is_older}"
-            known = tables.base.execute(found, (*values, card.began_at, now)).fetchall()
+            known = tables.base.execute(found, (*values, card.began_at, now + AHEAD_SECONDS)).fetchall()
             own = tables.base.execute("SELECT before FROM marks WHERE id = ?", (card.end_id,)).fetchall()
             sent = [at for at, *_ in known + own if isinstance(at, float)]
             unanswered = [at for at in sent if card.since - card.late <= at <= now]

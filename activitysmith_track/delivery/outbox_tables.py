@@ -27,6 +27,9 @@ KEPT_SECONDS = 24 * 3600.0  # older entries are dropped: they are no news any mo
 KEPT_ENTRIES = 1_000
 ATTEMPT_SECONDS = 7.0  # after which another process's attempt is over, even if it could not note so
 MARK_SECONDS = 300.0  # for which a mark tells what became of an end
+AHEAD_SECONDS = (
+    1.0  # by which another machine's clock may be ahead; what is later was noted before a clock was set back
+)
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 
@@ -195,7 +198,7 @@ class Tables:
             return False
         before, older = ends.get(row.stream, (row.times, ""))
         is_read = all(isinstance(each, float) for each in before)  # which it is not in a damaged file
-        if is_read and before > row.times and before.occurred_at <= self.now:
+        if is_read and before > row.times and before.occurred_at <= self.now + AHEAD_SECONDS:
             return False
         self.settle(older, awaited=self.is_leased(older))
         ends[row.stream] = row.times, row.id
@@ -323,7 +326,7 @@ class Tables:
         self.base.execute("DELETE FROM entries WHERE id = ?", (key,))
 
     def is_leased(self, key: str, *, but_for: str = "") -> bool:
-        """Tell whether an entry is under a lease: of the process that it comes from, or of any but one."""
+        """Tell whether any process has an entry under a lease; `but_for` names one that does not count."""
         leased = f"SELECT 1 FROM entries WHERE id = ? AND owner != ? AND NOT {FREE}"
         return self.base.execute(leased, (key, but_for, self.now, self.now + LONGEST_LEASE)).fetchone() is not None
 

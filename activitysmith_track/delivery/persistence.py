@@ -169,8 +169,8 @@ class Persistence:
         if outbox is None:
             return Hold.UNKNOWN
         with leases.leaving:
-            if leases.is_closed:
-                return Hold.OTHERS  # the exit has left it to them
+            if leases.is_closed:  # the exit has left it to others, but for what it has begun
+                return Hold.MINE if goes_on else Hold.OTHERS
             hold = outbox.begin(entry.id, leases.owner, leases.seconds, goes_on=goes_on)
             if hold is Hold.MINE:
                 leases.note(delivery.account_key, [entry.id])

@@ -194,12 +194,13 @@ class Screen:
     def _may_go_again(self, state: ActivityState | None, now: float) -> bool:
         """Tell whether the card is confirmed with the state that it shows.
 
-        It is where the job has not changed since, for an estimate made between two changes is a worse one; and
-        where the budget allows no update yet.
+        It goes as it was where the job has not changed since (an estimate made between two changes would be a worse
+        one), and where the budget allows no update yet; never where that would restart a countdown.
         """
         if self.sent is None or "duration_seconds" in self.sent.body["content_state"]:
             return False
-        is_same = state is not None and state.digest == self.sent.digest
+        is_clock = self.sent.body["content_state"].get("type") == "timer"  # which has gone on
+        is_same = state is not None and state.digest == self.sent.digest and not is_clock
         return self.certainty.is_due(now) and (is_same or now < self.pace.transition_at())
 
     def body_of(self, state: ActivityState, *, begins: bool, rotates: bool, confirms: bool) -> Mapping[str, Any]:
