@@ -123,12 +123,13 @@ class EndDelivery(Delivery):
     def _rest(self, now: float, until: float) -> float:
         """Return when it is sent once more.
 
-        If it has arrived, and somebody has a copy, the exit waits only as long as it may, and no time for a watchdog.
+        If it has arrived, and somebody has a copy, the exit waits only as long as it may, and not for a watchdog. A
+        process that has left its copies to others sends none of them any more.
         """
-        departure = self.dispatcher.departure
+        departure, persistence = self.dispatcher.departure, self.message.persistence
         if self.is_safe and departure.draining:
             is_late = until > now + departure.seconds_left
-            if is_late or self.message.persistence.guard.watches:
+            if is_late or persistence.guard.watches or persistence.leases.is_closed:
                 self.dispatcher.task_done(self)
         return until
 
