@@ -35,6 +35,7 @@ from activitysmith_track.delivery import (
     departure,
     end_delivery,
     outbox_file,
+    outbox_place,
     push_delivery,
     transport,
 )
@@ -473,6 +474,25 @@ def test_each_line_at_which_another_thread_tells_the_same(
         assert said == ["told"]
 
     at_each_line(attempt, least=3, files={str(module.__file__)})
+
+
+def test_each_line_at_which_two_threads_look_for_the_outbox(
+    steady: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There is one, which says once what is wrong with it."""
+    monkeypatch.setattr(outbox_file.logger, "warning", lambda message, *details: said.append(details))
+    said: list[object] = []
+    (tmp_path / "file").write_text("no directory")
+
+    def attempt(meeting: Meeting) -> None:
+        said.clear()
+        place, found = outbox_place.OutboxPlace(Runtime()), list[Any]()
+        place.directory = tmp_path / "file"
+        meeting.of(lambda: found.append(place.outbox), lambda: found.append(place.outbox))
+        assert all(each is place.outbox for each in found)
+        assert len(said) == 1
+
+    at_each_line(attempt, least=3, files={str(outbox_place.__file__)})
 
 
 def test_each_line_at_which_something_is_put_into_an_inbox(steady: None) -> None:

@@ -28,7 +28,8 @@ brackets are tests of `tests/test_seams.py`, unless their file is named.
 The user's threads among themselves, signal handlers and the sampling thread included:
 
 - `default_tracker()`, `Accounts.of()`, `Departure.signals`, `OutboxPlace.outbox`: the first thread makes them;
-  `setdefault` or a lock decides which that is. [first_use; test_shutdown: there_is_one_default_tracker]
+  `setdefault` or a lock decides which that is. [first_use, two_threads_look_for_the_outbox;
+  test_shutdown: there_is_one_default_tracker]
 - `Layers`: a state follows the newest one by `setdefault`. [test_layers: threads_that_change_at_once]
 - `Progress._count`, `Handle._custom`, `._transitions`, `Metrics._readings`: changed in one step, from the value
   of that moment. `Steps._course`: a plan follows the newest one by `setdefault`. [counts, readings, steps,

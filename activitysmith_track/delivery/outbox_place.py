@@ -26,18 +26,19 @@ class OutboxPlace:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.directory: str | os.PathLike[str] | bool = True
-        self._outbox: Outbox | None = None
+        self._made: dict[str, Outbox] = {}  # at most one, which the first thread to ask for it makes
 
     @property
     def outbox(self) -> Outbox | None:
         """The outbox, or `None` where it was turned off."""
         if self.directory is False:
             return None
-        if self._outbox is None:
-            made = self._runtime.outbox(None if self.directory is True else self.directory)
-            made.exists()  # which imports what finding the file needs
-            self._outbox = self._outbox or made  # else another thread was faster
-        return self._outbox
+        found = self._made.get("outbox")
+        if found is None:
+            directory = None if self.directory is True else self.directory
+            found = self._made.setdefault("outbox", self._runtime.outbox(directory))
+            found.exists()  # which imports what finding the file needs
+        return found
 
     @property
     def used_outbox(self) -> Outbox | None:
