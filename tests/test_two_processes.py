@@ -732,3 +732,52 @@ def test_an_end_that_is_owed_when_the_disk_answers_the_older_run(
 
     story.play(work)
     assert story.card() == (True, "red", "newer")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize(("seconds", "starts"), [(0.0, "ok"), (0.3, "503"), (0.07, Fate("ok", 0.05, 0.1))])
+def test_a_last_state_that_stays_up_on_an_older_runs_card(
+    story: Story, seconds: float, starts: Fate | str, watched: bool
+) -> None:
+    """The newer run is over before its start has landed; it is shown again when no older end can come any more."""
+    story.goes_by_run(older_DELETE=[Fate("ok", 0.9, 0.1)], newer_PUT=[starts])
+
+    def work() -> None:
+        one, other = two(story, watched=watched)
+        story.world.sleep(60)
+        older = story.block(one, "job", run="older")
+        story.world.sleep(10)
+        story.fail(older)
+        story.world.sleep(0.1)
+        newer = story.block(other, "job", run="newer", keep=True)
+        story.world.sleep(seconds)
+        story.end(newer)
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, "green", "newer")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 2.0])
+def test_nobody_waits_for_a_last_state_that_is_only_shown_once_more(story: Story, seconds: float) -> None:
+    """A kept card that the next run finds is shown again to be sure; flushing is over when it was shown first."""
+    told: list[tuple[bool, float, int]] = []
+    changed: list[int] = []
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        for _ in range(2):
+            block = story.block(process, "job", keep=True)
+            story.world.sleep(seconds)
+            story.end(block)
+            began = story.world.now
+            arrived = process.dispatcher.flush(60.0)
+            told.append((arrived, story.world.now - began, len(story.world.service.requests)))
+            story.world.sleep(60.0)
+        changed.append(len(story.world.service.requests) - told[-1][2])
+
+    story.play(work)
+    assert [arrived for arrived, *_ in told] == [True, True]
+    assert max(waited for _, waited, _ in told) < 2.0
+    assert changed == [1]
+    assert story.card()[:2] == (False, "green")

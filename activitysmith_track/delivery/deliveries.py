@@ -77,6 +77,11 @@ class Delivery:
         """True where it has arrived, and what is left to do others would do as well."""
         return False
 
+    @property
+    def is_awaited(self) -> bool:
+        """True where `flush` and the exit wait for it."""
+        return True
+
     # -- when it goes
 
     def _next(self, now: float) -> float | None:

@@ -268,7 +268,7 @@ class Dispatcher:
     # -- waiting
 
     def flush(self, timeout: float, account: Account | None = None, *, of_others: bool = False) -> bool:
-        """Wait until nothing is owed; see `Tracker.flush`.
+        """Wait until nothing is owed that anybody waits for; see `Tracker.flush`.
 
         Args:
             timeout: seconds to wait at most.
@@ -281,10 +281,10 @@ class Dispatcher:
             self.look_for_owed(account, again=True)
         self.wait(timeout)
         lost, self.ledger.lost = self.ledger.lost, 0
-        return not self.ledger.owes and not lost
+        return not self.ledger.is_awaited and not lost
 
     def wait(self, timeout: float) -> None:
-        """Wait at most so many seconds until nothing is owed."""
+        """Wait at most so many seconds until nothing is owed that anybody waits for."""
         self.ledger.wait(timeout)
 
     @property

@@ -138,6 +138,11 @@ class EndDelivery(Delivery):
         """True where it has arrived and only goes once more, which others would see to."""
         return self.repeats and self.message.past.was_said and self.message.copy_owner is not CopyOwner.NOBODY
 
+    @property
+    def is_awaited(self) -> bool:
+        """False where a card that stays up has its last state, which is only shown once more, to be sure."""
+        return not (self.repeats and self.message.state.keep and self.message.past.was_said)
+
     # -- what follows an attempt
 
     def _landed(self, error: Exception | None) -> None:
@@ -154,7 +159,7 @@ class EndDelivery(Delivery):
         self._failures += 1
         message, attempt = self.message, self.message.last_attempt
         attempt.note_failure(error, now)
-        finds_no_room, ends_unseen = attempt.finds_no_room(error), message.ends_unseen
+        finds_no_room, ends_unseen = attempt.finds_no_room, message.ends_unseen
         if not ends_unseen and (finds_no_room or isinstance(error, NotFound)):  # nothing is on the screen
             if finds_no_room:
                 self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end may go now
@@ -192,6 +197,7 @@ class EndDelivery(Delivery):
         if repeats_at is not None:
             message.go_once_more(repeats_at)
             dispatcher.turns.wake_all(activity.succession.newer)
+            dispatcher.ledger.wake_waiters()
             until = self._rest(now, repeats_at)
             return None if activity.is_in_flight else until
         message.move(stage)

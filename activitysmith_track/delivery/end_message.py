@@ -156,9 +156,10 @@ class EndMessage(Message):
 
     def is_owed_after(self, error: Exception) -> bool:
         """Tell whether it is still owed, and so tried again, after a failure."""
-        finds_no_room = self.last_attempt.finds_no_room(error) and not self.ends_unseen
-        if isinstance(error, NotFound) or finds_no_room:  # nothing is on the screen, or not yet
-            return self.last_attempt.finds_nothing()
+        attempt = self.last_attempt
+        attempt.note_room(error)
+        if isinstance(error, NotFound) or (attempt.finds_no_room and not self.ends_unseen):
+            return attempt.finds_nothing()  # nothing is on the screen, or not yet
         if self.ends_unseen or simpler(self.kind, self.state.body, error) is not None:
             return True
         return super().is_owed_after(error)
@@ -213,6 +214,7 @@ class EndAttempt:
         overtakes: whether an update of the same activity is in flight.
         has_opened: whether it has had the card appear.
         has_ended: whether it has sent the end, or the last state of a card that stays up.
+        finds_no_room: whether there was no slot for the card, which so is not there.
         is_ignored: whether the card had been ended before.
         is_paused: whether the user has paused the stream, so that nothing is shown.
         repeats_at: when the end is sent once more, since an earlier request may arrive after it; `None` for never.
@@ -223,8 +225,8 @@ class EndAttempt:
     """
 
     __slots__ = (
-        *("_end", "at", "has_ended", "has_opened", "is_ignored", "is_overruled", "is_paused", "later"),
-        *("older_may_end", "opens", "overtakes", "repeats_at", "takes_over"),
+        *("_end", "at", "finds_no_room", "has_ended", "has_opened", "is_ignored", "is_overruled", "is_paused"),
+        *("later", "older_may_end", "opens", "overtakes", "repeats_at", "takes_over"),
     )
 
     def __init__(self, end: EndMessage, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
@@ -232,6 +234,7 @@ class EndAttempt:
         self.older_may_end = opens and end.activity.is_in_doubt
         self.takes_over = end.activity.took_over_at + OLDER_SECONDS > at
         self.has_opened = self.has_ended = self.is_ignored = self.is_paused = self.is_overruled = False
+        self.finds_no_room = False
         self.later = 0.0
         self.repeats_at: float | None = None
 
@@ -240,18 +243,18 @@ class EndAttempt:
         """True while the card that it is to open has not appeared yet."""
         return self.opens and not self.has_opened
 
-    def finds_no_room(self, error: Exception) -> bool:
-        """Tell whether a request that would have opened the card was refused for want of a slot: it is not there."""
-        state, on_phone = self._end.state, self._end.activity.on_phone
-        would_open = self.is_opening or (state.keep and on_phone is not OnPhone.YES)
-        return would_open and isinstance(error, ActivityLimitReached)
-
     # -- on a worker's thread
 
     def perform(self, seconds: float) -> None:
         """Have the card appear if that is to be so, and end it; each request in at most so many seconds."""
         self._show_and_end(seconds)
         self.repeats_at = self._repeat_at()
+
+    def note_room(self, error: Exception) -> None:
+        """Note whether a request that would have opened the card was refused for want of a slot."""
+        state, on_phone = self._end.state, self._end.activity.on_phone
+        would_open = self.is_opening or (state.keep and on_phone is not OnPhone.YES)
+        self.finds_no_room = would_open and isinstance(error, ActivityLimitReached)
 
     def finds_nothing(self) -> bool:
         """Note that there is nothing to end, or not yet; returns whether the end goes once more."""
@@ -268,7 +271,7 @@ class EndAttempt:
                 self.is_paused = answer.operation == "paused"
                 self.has_opened = not self.is_paused
             self.takes_over = answer.operation != "started"
-            self.older_may_end |= older.may_arrive
+            self.older_may_end |= older.may_arrive or (state.keep and self.takes_over)
             if state.keep or not self.has_opened:
                 return
         body = annotate_delay(state.body, end.occurred_at, end.persistence.runtime.wall(), end.kind)
@@ -323,13 +326,11 @@ class EndAttempt:
         Returns:
             Until when it may arrive; 0 where none was sent.
         """
-        end, activity, runtime = self._end, self._end.activity, self._end.persistence.runtime
-        now = runtime.now()
+        end, activity = self._end, self._end.activity
         since = self.at if self.opens else max(end.past.opened_at, activity.screen.pace.started)
         if end.asked_at >= since + OLDER_SECONDS:
             return 0.0
-        found = end.persistence.held.look_back(end.account_key, activity.stream_key, activity.began_at, since)
-        return through_by(now, runtime.attempt_seconds) if found is None else found
+        return end.persistence.held.arrive_by(end.account_key, activity.stream_key, activity.began_at, since)
 
     def _repeat_at(self) -> float | None:
         """Return when an end that has arrived is sent once more; `None` for never.
@@ -362,7 +363,7 @@ class EndAttempt:
             past.has_tried = past.has_ended_it = past.took_over = False
             if self.takes_over:
                 now, seconds = runtime.now(), runtime.attempt_seconds
-                self._end.account.unanswered(activity.stream_key, now).expect_older(through_by(now, seconds))
+                self._end.account.unanswered(activity.stream_key, now).expect_older(now, seconds)
         past.older_may_end |= self.older_may_end
         past.took_over |= self.takes_over
         past.has_ended_it |= self.has_ended and past.was_said

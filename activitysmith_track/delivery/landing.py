@@ -84,11 +84,11 @@ class Landing:
         if update.begins:
             older_may_end |= activity.is_in_doubt
             self._has_appeared(answer, is_fresh=is_fresh)
-        if older_may_end and end is not None:
-            end.doubt()
         # If a card was there already, an older run may have ended a moment ago, and its end may still arrive. If none
         # was there although this activity had begun one, somebody else has ended it.
         is_as_expected = answer.operation == "started" and (update.begins or update.rotates)
+        if end is not None and (older_may_end or not is_as_expected):
+            end.doubt()
         certainty.count_revival(is_revival=is_fresh and not is_as_expected)
         if (older_may_end or not is_as_expected) and not certainty.is_contested:
             # It is confirmed when no request of an older run can arrive any more. Where the block is over, its own
@@ -104,8 +104,8 @@ class Landing:
             self._screen.pace.started = begun_at
         activity.took_over_at = float("-inf") if answer.operation == "started" else self._now
         if answer.operation != "started":
-            late = through_by(self._now, self._dispatcher.runtime.attempt_seconds)
-            self._screen.unanswered(self._now).expect_older(late)
+            attempt_seconds = self._dispatcher.runtime.attempt_seconds
+            self._screen.unanswered(self._now).expect_older(self._now, attempt_seconds)
         self._dispatcher.look_after(Aftermath(activity, self._update.at if begun_at is None else begun_at))
 
     def _warned(self, warning: str) -> None:

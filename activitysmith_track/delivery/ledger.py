@@ -63,6 +63,12 @@ class Ledger:
         return bool(self._owed or self._debts) and not self._is_closed
 
     @property
+    def is_awaited(self) -> bool:
+        """True while something is owed for which somebody who waits has to wait; see `Delivery.is_awaited`."""
+        tasks = [*self.owed, *self.debts]
+        return not self._is_closed and any(not isinstance(task, Delivery) or task.is_awaited for task in tasks)
+
+    @property
     def owes_own(self) -> bool:
         """True while this process owes something of its own."""
         return bool(self._owed)
@@ -92,11 +98,11 @@ class Ledger:
         return {each.message.entry.id for each in self.deliveries if each.message.entry is not None}
 
     def wait(self, timeout: float) -> None:
-        """Wait at most so many seconds until nothing is owed."""
+        """Wait at most so many seconds until nothing is owed that anybody waits for."""
         until, waiter = self._runtime.now() + timeout, self._runtime.inbox()
         self._waiters.append(waiter)
         try:
-            while self.owes and (left := until - self._runtime.now()) > 0:
+            while self.is_awaited and (left := until - self._runtime.now()) > 0:
                 with contextlib.suppress(Empty):
                     waiter.get(left)
         finally:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from .entries import Entry, load_checks  # `persistence` takes `Entry` from here, with all that an outbox needs
 from .outbox_file import OutboxFile, has_marks
-from .outbox_tables import AHEAD_SECONDS, FREE, LONGEST_LEASE, MARK_SECONDS, Tables, rows_of
+from .outbox_tables import AHEAD_SECONDS, FREE, LONGEST_LEASE, MARK_SECONDS, OLDER, Tables, rows_of
 from .state import Hold
 
 if TYPE_CHECKING:
@@ -357,8 +357,7 @@ class Outbox:
 
         def work(tables: Tables) -> dict[str, float] | None:
             same = (
-                "kind != 'push' AND key_fingerprint = ? AND base_url = ? AND stream_key = ?"
-                " AND run != ? AND (began_at <= ? OR began_at > ?)"
+                f"kind != 'push' AND key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ? AND {OLDER}"
             )
             values = key_fingerprint, base_url, stream_key, owner, began_by, tables.now + AHEAD_SECONDS
             if tables.is_under_way(same, values, owner, tables.now):
@@ -396,14 +395,15 @@ class Outbox:
             same = f"kind != 'push' AND {others}"
             if tables.is_under_way(same, values, card.owner, now):
                 return None
-            is_older = "(began_at <= ? OR began_at > ?)"  # in the future: it began before the clock was set back
-            older = f"SELECT id FROM entries WHERE {same} AND {is_older}"
-            for (key,) in tables.base.execute(older, (*values, card.began_at, now + AHEAD_SECONDS)).fetchall():
+            of_older = *values, card.began_at, now + AHEAD_SECONDS
+            for (key,) in tables.base.execute(
+                f"SELECT id FROM entries WHERE {same} AND {OLDER}", of_older
+            ).fetchall():
                 tables.settle(key, awaited=tables.is_leased(key))
             if not has_marks(tables.base):
                 return 0.0
-            found = f"SELECT sent, answered FROM marks WHERE {others} AND {is_older}"
-            known = tables.base.execute(found, (*values, card.began_at, now + AHEAD_SECONDS)).fetchall()
+            found = f"SELECT sent, answered FROM marks WHERE {others} AND {OLDER}"
+            known = tables.base.execute(found, of_older).fetchall()
             own = tables.base.execute("SELECT before FROM marks WHERE id = ?", (card.end_id,)).fetchall()
             sent = [at for at, *_ in known + own if isinstance(at, float)]
             unanswered = [at for at in sent if card.since - card.late <= at <= now]

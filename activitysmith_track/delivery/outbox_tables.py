@@ -31,6 +31,7 @@ AHEAD_SECONDS = (
     1.0  # by which another machine's clock may be ahead; what is later was noted before a clock was set back
 )
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
+OLDER = "(began_at <= ? OR began_at > ?)"  # now + AHEAD_SECONDS; else the clock was set back since
 FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
 
 _ROUNDS = 20  # queries of one claim at most: odd entries are dropped, and others are taken in their place
@@ -340,5 +341,5 @@ class Tables:
             now: seconds since the epoch, when that was asked.
         """
         under_way = f"SELECT 1 FROM entries WHERE {same} AND coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
-        found = self.base.execute(under_way, (*values, owner, now - ATTEMPT_SECONDS, now + 1.0)).fetchone()
+        found = self.base.execute(under_way, (*values, owner, now - ATTEMPT_SECONDS, now + AHEAD_SECONDS)).fetchone()
         return found is not None

@@ -95,11 +95,8 @@ class RecoveredMessage(PushMessage):
         if self._has_looked or self.entry is None:
             return
         self._has_looked = True
-        runtime = self.persistence.runtime
-        now = runtime.now()
-        look_back = self.persistence.held.look_back
-        found = look_back(self.account_key, self.stream_key, self.began_at, now, self.entry)
-        until = through_by(now, runtime.attempt_seconds) if found is None else found
+        now, arrive_by = self.persistence.runtime.now(), self.persistence.held.arrive_by
+        until = arrive_by(self.account_key, self.stream_key, self.began_at, now, self.entry)
         if until > now:
             self.ends_left, self.sure_from = 1, until
 

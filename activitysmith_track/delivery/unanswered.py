@@ -79,9 +79,9 @@ class Unanswered:
         """
         self._late.append(_Late(body, now + LATE_SECONDS))
 
-    def expect_older(self, until: float) -> None:
-        """Note that a card was taken over that another process may just have ended."""
-        self.older_until = max(self.older_until, until)
+    def expect_older(self, now: float, attempt_seconds: float) -> None:
+        """Note that a card was taken over that another process may just have ended; see `through_by`."""
+        self.older_until = max(self.older_until, through_by(now, attempt_seconds))
 
     def may_appear_until(self, other_than: Mapping[str, Any] | None = None) -> float:
         """Return until when an unanswered request may show the card, with any but a certain state."""
