@@ -119,6 +119,9 @@ class CoreTracker:
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all ends and pushes are delivered, and every open card is on the screen.
 
+        The last state of a card that stays up is delivered when it is shown; that it may be shown once more, some
+        seconds later, nobody waits for.
+
         What earlier processes could not deliver is delivered too.
 
         Args:

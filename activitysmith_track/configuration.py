@@ -122,6 +122,9 @@ def override(**settings: Any) -> Override:
 def flush(timeout: float = 10.0) -> bool:
     """Wait until all ends and pushes are delivered, and every open card is on the screen.
 
+    The last state of a card that stays up is delivered when it is shown; that it may be shown once more, some
+    seconds later, nobody waits for.
+
     Args:
         timeout: seconds to wait at most, 0 or more.
 

@@ -235,7 +235,8 @@ class Waiter:
     def __init__(self, clock: list[float], timeout: float, *, runs: bool = True) -> None:
         self._clock, self._timeout, self._until = clock, timeout, 0.0
         self.scheduler = self.departure = self.ledger = self.opened = self
-        self.runs, self.owes, self.is_idle, self.heeds_signals, self.refuses = runs, True, False, True, False
+        self.runs, self.is_awaited, self.heeds_signals, self.refuses = runs, True, True, False
+        self.is_idle = self.has_delivered = False
         self.ended: list[str | None] = []
         self.persistence = Persistence(Runtime())
 

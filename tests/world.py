@@ -850,7 +850,12 @@ class MemoryOutbox:
         now = self._now()
         self._keep_if(lambda row: abs(now - row.entry.occurred_at) <= KEPT_SECONDS)
         for key, mark in list(self._shelf.marks.items()):
-            if not now <= mark.until <= now + KEPT_SECONDS:
+            if now <= mark.until <= now + KEPT_SECONDS:
+                continue
+            shown = [row for row in self._find([key]) if mark.answered and row.entry.kind == "keep"]
+            for row in filter(self._free, shown):
+                self._shelf.rows.remove(row)
+            if not any(not self._free(row) for row in shown):
                 del self._shelf.marks[key]
 
     def _note(
@@ -1000,13 +1005,14 @@ class MemoryOutbox:
             return Hold.SETTLED
         return Hold.GONE if self._shelf.was_used else Hold.UNKNOWN
 
-    def over(self, entry_id: str, owner: str, *, sent: bool = True) -> bool:
+    def over(self, entry_id: str, owner: str, *, sent: bool = True, shown: bool = False) -> bool:
         self._world.disk()
         found = [row for row in self._find([entry_id]) if row.owner == owner]
         for row in found:
             mark = self._shelf.marks.get(entry_id)
-            if row.begun and not sent and mark is not None:
+            if mark is not None and (shown or (row.begun and not sent)):
                 mark.sent, mark.before = mark.before, 0.0
+                mark.answered = self._now() if shown else mark.answered
             row.begun = 0
         return bool(found)
 

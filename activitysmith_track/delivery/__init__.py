@@ -61,7 +61,8 @@ The user's threads and the scheduler's:
   copy. [a_card_appears, an_end_is_replaced, what_is_settled_is_done,
   what_is_looked_through_while_it_grows]
 - `Ledger._waiters`: whoever waits puts its inbox in before it looks at `_owed`; `task_done` empties `_owed` before
-  it wakes. [something_is_settled, flush_hears_of_everything]
+  it wakes. What tells whether an end is awaited (`EndMessage.repeats_at`, `Past.only_confirms`) is set before, too.
+  [something_is_settled, flush_hears_of_everything]
 - `Ledger.lost`: counted by the scheduler's thread, taken by `flush` in one step. [flush_hears_of_everything]
 - `PushDelivery.failure` and its message's stage: an outer block's thread withdraws the push, the scheduler's sends
   it or entrusts it to the watchdog; both hold `Echoes.taking_over`. [a_push_is_taken_over]

@@ -3,7 +3,8 @@
 The copy of an end is put on disk only when its first attempt has failed, when it has to go once more, or when it
 meets a card that was there before its run. A newer run in another process that began before that has found no copy,
 and the older run does not know of the newer one. So the newer run looks at the disk once more, when all requests that
-were in flight at its start are over. While all goes well there is no file to look at.
+were in flight at its start are over. While all goes well there is no file to look at, but for a short run on a card
+that was there before.
 """
 
 from __future__ import annotations

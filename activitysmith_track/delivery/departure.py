@@ -118,7 +118,7 @@ class Departure:
 
     def drain_here(self, seconds: float) -> None:
         """Deliver what is owed on the calling thread, within so many seconds, where no thread can start any more."""
-        self._scheduler.drain(self._runtime.now() + seconds, lambda: self._ledger.owes)
+        self._scheduler.drain(self._runtime.now() + seconds, lambda: self._ledger.is_awaited)
 
     # -- what is left
 

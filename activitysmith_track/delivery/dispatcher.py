@@ -292,6 +292,12 @@ class Dispatcher:
         """True while no activity is open and nothing is owed."""
         return not self.opened and not self.ledger.owes
 
+    @property
+    def has_delivered(self) -> bool:
+        """True while nothing is owed that anybody waits for, and no card is open but one that is only shown again."""
+        ends = [activity.end_delivery for activity in self.opened]
+        return not self.ledger.is_awaited and all(end is not None and not end.is_awaited for end in ends)
+
     # -- a signal
 
     def stop(self, words: str) -> None:

@@ -128,7 +128,7 @@ class EndDelivery(Delivery):
         """
         departure, persistence = self.dispatcher.departure, self.message.persistence
         if self.is_safe and departure.draining:
-            is_late = until > now + departure.seconds_left
+            is_late = until > now + departure.seconds_left or not self.is_awaited
             if is_late or persistence.guard.watches or persistence.leases.is_closed:
                 self.dispatcher.task_done(self)
         return until
@@ -136,12 +136,17 @@ class EndDelivery(Delivery):
     @property
     def is_safe(self) -> bool:
         """True where it has arrived and only goes once more, which others would see to."""
-        return self.repeats and self.message.past.was_said and self.message.copy_owner is not CopyOwner.NOBODY
+        message = self.message
+        was_said = self.repeats and message.past.was_said and message.copy_owner is not CopyOwner.NOBODY
+        return was_said or not self.is_awaited
 
     @property
     def is_awaited(self) -> bool:
-        """False where a card that stays up has its last state, which is only shown once more, to be sure."""
-        return not (self.repeats and self.message.state.keep and self.message.past.was_said)
+        """False where a card that stays up shows its last state, which only goes once more to be sure.
+
+        That is where an older run in another process may yet end the card, and no request of this one can change it.
+        """
+        return not (self.repeats and self.message.past.only_confirms)
 
     # -- what follows an attempt
 
@@ -159,7 +164,7 @@ class EndDelivery(Delivery):
         self._failures += 1
         message, attempt = self.message, self.message.last_attempt
         attempt.note_failure(error, now)
-        finds_no_room, ends_unseen = attempt.finds_no_room, message.ends_unseen
+        finds_no_room, ends_unseen = attempt.finds_no_room, attempt.ends_unseen
         if not ends_unseen and (finds_no_room or isinstance(error, NotFound)):  # nothing is on the screen
             if finds_no_room:
                 self.dispatcher.look_for_owed(self.account, again=True)  # the older run's end may go now
@@ -194,6 +199,7 @@ class EndDelivery(Delivery):
             activity.on_phone = OnPhone.NO
             if not activity.succession.is_followed:
                 repeats_at = max(now, late)
+        past.only_confirms |= attempt.only_confirms and past.was_said
         if repeats_at is not None:
             message.go_once_more(repeats_at)
             dispatcher.turns.wake_all(activity.succession.newer)

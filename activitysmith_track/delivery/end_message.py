@@ -10,7 +10,7 @@ from ..client import retry
 from ..client.requests import owed_request, stream_request
 from ..errors import ActivityLimitReached, NotFound
 from .bodies import as_end, without_opening
-from .messages import HeldByAnother, Message, simpler
+from .messages import HeldByAnother, Message, Postponed, simpler
 from .older_ends import OlderEnds, in_place_of_older
 from .state import CopyOwner, Hold, OnPhone, Stage
 from .unanswered import through_by
@@ -152,27 +152,18 @@ class EndMessage(Message):
         if self.last_attempt.repeats_at is None:
             super()._settle_copy()
         else:
-            self.persistence.over(self)  # the copy stays, for a process that is killed before it repeats the end
+            # The copy stays, for a process that is killed before it repeats the end.
+            self.persistence.over(self, shown=self.state.keep)
 
     def is_owed_after(self, error: Exception) -> bool:
         """Tell whether it is still owed, and so tried again, after a failure."""
         attempt = self.last_attempt
         attempt.note_room(error)
-        if isinstance(error, NotFound) or (attempt.finds_no_room and not self.ends_unseen):
+        if isinstance(error, NotFound) or (attempt.finds_no_room and not attempt.ends_unseen):
             return attempt.finds_nothing()  # nothing is on the screen, or not yet
-        if self.ends_unseen or simpler(self.kind, self.state.body, error) is not None:
+        if attempt.ends_unseen or simpler(self.kind, self.state.body, error) is not None:
             return True
         return super().is_owed_after(error)
-
-    @property
-    def ends_unseen(self) -> bool:
-        """True where the end is sent although the card that it was to open was refused.
-
-        There may be a card all the same: this run's own, or that of an older run whose end this one has replaced in
-        the outbox.
-        """
-        may_be_there = self.activity.on_phone is OnPhone.MAYBE or self.copy_owner is CopyOwner.OUTBOX
-        return self.last_attempt.is_opening and may_be_there
 
     def simplify(self, error: Exception) -> bool:
         """End the card without a state, or one that was to stay up with its last state, where that was refused."""
@@ -193,14 +184,18 @@ class Past:
         was_said: whether the last attempt was answered, and not as one that had nothing to end.
         older_may_end: whether an older run may yet end the card, or has ended it.
         confirms: whether a card that stays up is shown once more, since an older run may have ended it.
+        only_confirms: whether that is all that is left to do.
     """
 
-    __slots__ = ("confirms", "has_ended_it", "has_tried", "older_may_end", "opened_at", "took_over", "was_said")
+    __slots__ = (
+        *("confirms", "has_ended_it", "has_tried", "older_may_end", "only_confirms", "opened_at", "took_over"),
+        "was_said",
+    )
 
     def __init__(self) -> None:
         self.opened_at = float("-inf")
         self.has_tried = self.has_ended_it = self.took_over = False
-        self.was_said = self.older_may_end = self.confirms = False
+        self.was_said = self.older_may_end = self.confirms = self.only_confirms = False
 
 
 class EndAttempt:
@@ -213,8 +208,11 @@ class EndAttempt:
         opens: whether it has the card appear first.
         overtakes: whether an update of the same activity is in flight.
         has_opened: whether it has had the card appear.
-        has_ended: whether it has sent the end, or the last state of a card that stays up.
+        has_ended: whether it has sent the end, or the last state of a card that stays up and was there.
         finds_no_room: whether there was no slot for the card, which so is not there.
+        ends_unseen: whether the end is sent although the card that it was to open was refused. There may be a card
+            all the same: this run's own, or that of an older run whose end this one has replaced in the outbox.
+        only_confirms: whether it goes once more only because an older run may yet end the card.
         is_ignored: whether the card had been ended before.
         is_paused: whether the user has paused the stream, so that nothing is shown.
         repeats_at: when the end is sent once more, since an earlier request may arrive after it; `None` for never.
@@ -225,8 +223,8 @@ class EndAttempt:
     """
 
     __slots__ = (
-        *("_end", "at", "finds_no_room", "has_ended", "has_opened", "is_ignored", "is_overruled", "is_paused"),
-        *("later", "older_may_end", "opens", "overtakes", "repeats_at", "takes_over"),
+        *("_end", "at", "ends_unseen", "finds_no_room", "has_ended", "has_opened", "is_ignored", "is_overruled"),
+        *("is_paused", "later", "older_may_end", "only_confirms", "opens", "overtakes", "repeats_at", "takes_over"),
     )
 
     def __init__(self, end: EndMessage, at: float = 0.0, *, opens: bool = False, overtakes: bool = False) -> None:
@@ -234,7 +232,7 @@ class EndAttempt:
         self.older_may_end = opens and end.activity.is_in_doubt
         self.takes_over = end.activity.took_over_at + OLDER_SECONDS > at
         self.has_opened = self.has_ended = self.is_ignored = self.is_paused = self.is_overruled = False
-        self.finds_no_room = False
+        self.ends_unseen = self.finds_no_room = self.only_confirms = False
         self.later = 0.0
         self.repeats_at: float | None = None
 
@@ -251,10 +249,11 @@ class EndAttempt:
         self.repeats_at = self._repeat_at()
 
     def note_room(self, error: Exception) -> None:
-        """Note whether a request that would have opened the card was refused for want of a slot."""
-        state, on_phone = self._end.state, self._end.activity.on_phone
-        would_open = self.is_opening or (state.keep and on_phone is not OnPhone.YES)
+        """Note whether the card is missing that the attempt was to open, since it was refused."""
+        end, on_phone = self._end, self._end.activity.on_phone
+        would_open = self.is_opening or (end.state.keep and on_phone is not OnPhone.YES)
         self.finds_no_room = would_open and isinstance(error, ActivityLimitReached)
+        self.ends_unseen = self.is_opening and (on_phone is OnPhone.MAYBE or end.copy_owner is CopyOwner.OUTBOX)
 
     def finds_nothing(self) -> bool:
         """Note that there is nothing to end, or not yet; returns whether the end goes once more."""
@@ -296,8 +295,9 @@ class EndAttempt:
         """Have a newer run in another process find in the outbox that the end is sent now.
 
         If the card was there before, it may be a newer run's, which looks there; and an older end may be on its way,
-        of which a newer run can learn only from this one. Where there was a copy already, its mark tells only when
-        the request was sent that has the card appear, so the time of this one is noted too.
+        of which a newer run can learn only from this one: its mark tells that something may arrive late, even when
+        this end has been answered. Where there was a copy already, its mark tells only when the request was sent that
+        has the card appear, so the time of this one is noted too.
 
         Returns:
             False where it need not be sent, since a newer run's end is there already.
@@ -313,7 +313,7 @@ class EndAttempt:
             if entry is None:
                 return True
             end.persistence.keep(end, entry, sent=True)
-        hold = end.persistence.begin(end, goes_on=has_copy)
+        hold = end.persistence.begin(end, goes_on=has_copy, has_begun=True)
         if hold is Hold.OTHERS:
             raise HeldByAnother
         return hold is not Hold.SETTLED
@@ -349,6 +349,7 @@ class EndAttempt:
         if self.later > now:
             repeats_at = max(repeats_at or now, self.later)
         if end.state.keep and (end.past.older_may_end or self.older_may_end):
+            self.only_confirms = repeats_at is None
             repeats_at = max(late, through_by(now, runtime.attempt_seconds))
         return repeats_at
 
@@ -357,7 +358,8 @@ class EndAttempt:
     def note(self, error: Exception | None) -> None:
         """Note what the attempt has done to the card."""
         past, activity, runtime = self._end.past, self._end.activity, self._end.persistence.runtime
-        past.was_said = error is None and not self.is_ignored
+        if not isinstance(error, Postponed):  # else nothing was sent
+            past.was_said = error is None and not self.is_ignored
         if self.has_opened:
             past.opened_at = self.at
             past.has_tried = past.has_ended_it = past.took_over = False

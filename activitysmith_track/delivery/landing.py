@@ -87,7 +87,7 @@ class Landing:
         # If a card was there already, an older run may have ended a moment ago, and its end may still arrive. If none
         # was there although this activity had begun one, somebody else has ended it.
         is_as_expected = answer.operation == "started" and (update.begins or update.rotates)
-        if end is not None and (older_may_end or not is_as_expected):
+        if end is not None and (older_may_end or not (is_as_expected or end.repeats)):
             end.doubt()
         certainty.count_revival(is_revival=is_fresh and not is_as_expected)
         if (older_may_end or not is_as_expected) and not certainty.is_contested:

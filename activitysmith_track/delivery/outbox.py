@@ -272,13 +272,16 @@ class Outbox:
 
         return self._transact(work, None)
 
-    def over(self, entry_id: str, owner: str, *, sent: bool = True) -> bool:
+    def over(self, entry_id: str, owner: str, *, sent: bool = True, shown: bool = False) -> bool:
         """Note that an attempt is over, and that the owner will try again.
 
         Args:
             entry_id: what was attempted.
             owner: who has it.
             sent: False where the attempt has failed for certain.
+            shown: True for the last state of a card that stays up, where the service has shown it. It is dropped
+                after five minutes if its owner is gone by then: it would bring back a card that the user has put
+                away, or take the place of what is shown there since.
 
         Returns:
             True when that is on disk.
@@ -290,6 +293,11 @@ class Outbox:
             if not sent and has_marks(base):
                 tried = f"SELECT id FROM entries WHERE {own} AND begun != 0"
                 base.execute(f"UPDATE marks SET sent = before, before = NULL WHERE id = ({tried})", (entry_id, owner))
+            if shown and has_marks(base):
+                answered = f"answered = ? WHERE id = (SELECT id FROM entries WHERE {own})"
+                base.execute(
+                    f"UPDATE marks SET sent = before, before = NULL, {answered}", (tables.now, entry_id, owner)
+                )
             return base.execute(f"UPDATE entries SET begun = 0 WHERE {own}", (entry_id, owner)).rowcount > 0
 
         return self._transact(work, False)
@@ -360,7 +368,7 @@ class Outbox:
                 f"kind != 'push' AND key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ? AND {OLDER}"
             )
             values = key_fingerprint, base_url, stream_key, owner, began_by, tables.now + AHEAD_SECONDS
-            if tables.is_under_way(same, values, owner, tables.now):
+            if tables.is_under_way(same, values, owner):
                 return None
             begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
             idle = {key: max(0.0, now - since) for key, since in tables.base.execute(begun, (seconds, *values))}
@@ -393,7 +401,7 @@ class Outbox:
             others = "key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ?"
             values = card.key_fingerprint, card.base_url, card.stream_key, card.run
             same = f"kind != 'push' AND {others}"
-            if tables.is_under_way(same, values, card.owner, now):
+            if tables.is_under_way(same, values, card.owner):
                 return None
             of_older = *values, card.began_at, now + AHEAD_SECONDS
             for (key,) in tables.base.execute(

@@ -31,12 +31,12 @@ class OutboxPlace:
     @property
     def outbox(self) -> Outbox | None:
         """The outbox, or `None` where it was turned off."""
-        if self.directory is False:
+        directory, found = self.directory, self._made.get("outbox")
+        if directory is False:
             return None
-        found = self._made.get("outbox")
         if found is None:
-            directory = None if self.directory is True else self.directory
-            found = self._made.setdefault("outbox", self._runtime.outbox(directory))
+            made = self._runtime.outbox(None if directory is True else directory)
+            found = self._made.setdefault("outbox", made)
             found.exists()  # which imports what finding the file needs
         return found
 

@@ -27,9 +27,8 @@ KEPT_SECONDS = 24 * 3600.0  # older entries are dropped: they are no news any mo
 KEPT_ENTRIES = 1_000
 ATTEMPT_SECONDS = 7.0  # after which another process's attempt is over, even if it could not note so
 MARK_SECONDS = 300.0  # for which a mark tells what became of an end
-AHEAD_SECONDS = (
-    1.0  # by which another machine's clock may be ahead; what is later was noted before a clock was set back
-)
+# By which another machine's clock may be ahead; what is later was noted before a clock was set back.
+AHEAD_SECONDS = 1.0
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 OLDER = "(began_at <= ? OR began_at > ?)"  # now + AHEAD_SECONDS; else the clock was set back since
 FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE
@@ -48,6 +47,7 @@ _MARK = (
     " m.sent, m.before, m.answered, ?, max(?, coalesce(m.until, 0))"
     " FROM entries e LEFT JOIN marks m ON m.id = e.id WHERE e.id = ?"
 )
+_SHOWN = "answered IS NOT NULL AND id IN (SELECT id FROM entries WHERE kind = 'keep')"  # of a mark
 _AMBIGUOUS = "kind = 'push' AND at_least_once = 0 AND begun != 0"
 
 
@@ -216,15 +216,21 @@ class Tables:
         return self.base.execute(newer, (*row.stream, row.began_at, self.now)).fetchone() is not None
 
     def prune(self) -> None:
-        """Drop entries that are too old, and marks that are too old or too many."""
+        """Drop entries that are too old, and marks that are too old or too many.
+
+        With its mark goes the last state of a card that stays up, if that was shown and nobody has it any more.
+        """
         span = (self.now - KEPT_SECONDS, self.now + KEPT_SECONDS)
         old = "DELETE FROM entries WHERE coalesce(occurred_at, 0) NOT BETWEEN ? AND ?"
         if self.base.execute(old, span).rowcount:
             self._file.warn_once("old", "activitysmith_track dropped what could not be delivered within 24 hours")
         if has_marks(self.base):
             newest = "SELECT rowid FROM marks ORDER BY rowid DESC LIMIT ?"
-            over = f"DELETE FROM marks WHERE until NOT BETWEEN ? AND ? OR rowid NOT IN ({newest})"
-            self.base.execute(over, (self.now, self.now + KEPT_SECONDS, KEPT_ENTRIES))
+            over = f"FROM marks WHERE (until NOT BETWEEN ? AND ? OR rowid NOT IN ({newest}))"
+            values = self.now, self.now + KEPT_SECONDS, KEPT_ENTRIES
+            shown = f"DELETE FROM entries WHERE kind = 'keep' AND {FREE} AND id IN (SELECT id {over} AND {_SHOWN})"
+            self.base.execute(shown, (self.now, self.now + LONGEST_LEASE, *values))
+            self.base.execute(f"DELETE {over} AND NOT ({_SHOWN})", values)
 
     # -- what comes out
 
@@ -331,15 +337,15 @@ class Tables:
         leased = f"SELECT 1 FROM entries WHERE id = ? AND owner != ? AND NOT {FREE}"
         return self.base.execute(leased, (key, but_for, self.now, self.now + LONGEST_LEASE)).fetchone() is not None
 
-    def is_under_way(self, same: str, values: tuple[object, ...], owner: str, now: float) -> bool:
+    def is_under_way(self, same: str, values: tuple[object, ...], owner: str) -> bool:
         """Tell whether somebody else is sending one of some entries at this moment.
 
         Args:
             same: the condition for these, as SQL.
             values: its parameters.
             owner: who does not count.
-            now: seconds since the epoch, when that was asked.
         """
+        now = self.now
         under_way = f"SELECT 1 FROM entries WHERE {same} AND coalesce(owner, '') != ? AND begun BETWEEN ? AND ?"
         found = self.base.execute(under_way, (*values, owner, now - ATTEMPT_SECONDS, now + AHEAD_SECONDS)).fetchone()
         return found is not None

@@ -1,7 +1,8 @@
 """Keeps copies of ends and pushes for others to deliver: in the outbox on disk, and with the watchdog.
 
-While all goes well nothing is written, and only a look at the outbox's file is taken, unless the watchdog was asked
-for. What touches the disk is called on a worker's thread, or at the exit; what feeds the watchdog waits for nothing.
+While all goes well nothing is written, but for a short run on a card that was there before, and only a look at the
+outbox's file is taken, unless the watchdog was asked for. What touches the disk is called on a worker's thread, or at
+the exit; what feeds the watchdog waits for nothing.
 
 The end of a card always has its copy in the outbox, if there is one: only there can a newer run in another process
 find an end that would end its card, and take it away. The watchdog is told only that there is something, and takes it
@@ -156,8 +157,14 @@ class Persistence:
             return delivery.kind == "push" or self.place.directory is False
         return delivery.copy_owner is CopyOwner.OUTBOX
 
-    def begin(self, delivery: Kept, *, goes_on: bool = False) -> Hold:
-        """Note that an attempt at what is kept begins, or goes on with a next request; returns who has the copy."""
+    def begin(self, delivery: Kept, *, goes_on: bool = False, has_begun: bool = False) -> Hold:
+        """Note that an attempt at what is kept begins; returns who has the copy.
+
+        Args:
+            delivery: what is attempted.
+            goes_on: True for the next request of an attempt for which this was called before.
+            has_begun: True in the middle of an attempt, which the exit does not take away.
+        """
         entry, leases = delivery.entry, self.leases
         if entry is None or delivery.copy_owner is CopyOwner.NOBODY:
             return Hold.MINE
@@ -170,7 +177,7 @@ class Persistence:
             return Hold.UNKNOWN
         with leases.leaving:
             if leases.is_closed:  # the exit has left it to others, but for what it has begun
-                return Hold.MINE if goes_on else Hold.OTHERS
+                return Hold.MINE if has_begun else Hold.OTHERS
             hold = outbox.begin(entry.id, leases.owner, leases.seconds, goes_on=goes_on)
             if hold is Hold.MINE:
                 leases.note(delivery.account_key, [entry.id])
@@ -186,12 +193,13 @@ class Persistence:
         delivery.copy_owner = CopyOwner.NOBODY  # somebody has deleted the file: a failure makes a new copy
         return Hold.GONE
 
-    def over(self, delivery: Kept, *, sent: bool = True) -> None:
+    def over(self, delivery: Kept, *, sent: bool = True, shown: bool = False) -> None:
         """Note that an attempt is over and another one will follow; a copy is made if there is none.
 
         Args:
             delivery: what was attempted.
             sent: True where the attempt has succeeded, or may have done so.
+            shown: True for the last state of a card that stays up, where the service has shown it.
         """
         if delivery.copy_owner is CopyOwner.WATCHDOG and self.has_row(delivery):
             return
@@ -199,10 +207,11 @@ class Persistence:
         if entry is None:
             return
         if delivery.copy_owner is CopyOwner.OUTBOX:
-            outbox = self.place.outbox
-            if outbox is None or outbox.over(entry.id, self.leases.owner, sent=sent) or not comes_once(entry):
+            outbox, owner = self.place.outbox, self.leases.owner
+            if outbox is None or outbox.over(entry.id, owner, sent=sent, shown=shown) or not comes_once(entry):
                 return
-        self.keep(delivery, entry, sent=sent)
+        if self.keep(delivery, entry, sent=sent) and shown and (outbox := self.place.outbox) is not None:
+            outbox.over(entry.id, self.leases.owner, shown=True)
 
     def forget_copy(self, delivery: Kept) -> None:
         """Have the copy of what was delivered, or will never be, forgotten."""

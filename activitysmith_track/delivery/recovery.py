@@ -103,7 +103,7 @@ class RecoveredMessage(PushMessage):
     def _settle_copy(self) -> None:
         self._look_for_late_requests()
         if self.ends_left:
-            self.persistence.over(self)
+            self.persistence.over(self, shown=self.kind == "keep")
         else:
             super()._settle_copy()
 

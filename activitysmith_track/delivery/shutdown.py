@@ -145,7 +145,7 @@ class Shutdown:
         try:
             with self._open_gates() if self.has_left else contextlib.nullcontext():
                 self._leave({dispatcher: seconds})
-            delivered = dispatcher.is_idle and not dispatcher.ledger.lost
+            delivered = dispatcher.has_delivered and not dispatcher.ledger.lost
             spent = self._runtime.now() - begun
         finally:
             dispatcher.close(max(0.0, seconds - spent))
@@ -253,7 +253,7 @@ def _send_owed(dispatchers: list[Dispatcher], *, ends_open: bool) -> list[BaseEx
 
 
 def _deliver(dispatchers: list[Dispatcher]) -> list[BaseException]:
-    threadless = [each for each in dispatchers if each.ledger.owes and not each.scheduler.runs]
+    threadless = [each for each in dispatchers if each.ledger.is_awaited and not each.scheduler.runs]
     shares = {each: len(threadless) - number for number, each in enumerate(threadless)}
 
     def drain(dispatcher: Dispatcher) -> None:

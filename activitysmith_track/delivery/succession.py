@@ -27,6 +27,10 @@ if TYPE_CHECKING:
         def repeats(self) -> bool:
             """True where it has arrived and is sent once more, so that a newer run need not wait for it."""
 
+        @property
+        def is_awaited(self) -> bool:
+            """True where `flush` and the exit wait for it."""
+
         def doubt(self) -> None:
             """Note that an older run may yet end the card, or has ended it."""
 
