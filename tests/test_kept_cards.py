@@ -239,3 +239,61 @@ def test_a_last_state_that_finds_no_slot_is_sent_once(story: Story, watched: boo
     story.play(work)
     asked = [each for each in story.world.service.requests if each.path.endswith("/job")]
     assert [each.status for each in asked] == [429]
+
+
+@pytest.mark.parametrize("seed", range(4))  # by which it is there sooner or later
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_watchdog_that_is_still_starting_does_not_end_a_card_that_stays_up(
+    story: Story, seed: int, killed: bool
+) -> None:
+    """It can only end cards; this one shows its last state already."""
+    story.world.kind_of_outbox = "none"
+    story.world.rng.seed(seed)
+
+    def work() -> None:
+        process = Process(story.world, 0, watched=True)
+        block = story.block(process, "job", run="kept", keep=True)
+        story.world.sleep(0.01)
+        story.end(block)
+        if killed:
+            story.world.sleep(0.15)
+            process.kill()
+        else:
+            process.exit()
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, "green", "kept")
+
+
+@pytest.mark.parametrize("late", [2.5, 3.85, 4.5])
+def test_an_older_end_of_this_process_that_is_carried_out_late(story: Story, late: float) -> None:
+    """A card that stays up is shown once more when that end cannot come any more."""
+    story.goes_by_run(older_DELETE=[Fate("late", late, 0.0)])
+
+    def work() -> None:
+        process = Process(story.world, 0)
+        story.world.sleep(60)
+        story.fail(story.block(process, "job", run="older"))
+        story.world.sleep(2)
+        kept(story, process, "newer")
+
+    story.play(work)
+    assert story.card() == (False, "green", "newer")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(("start", "seconds"), [(Fate("ok", 1.5, 0.1), 0.3), ("swallowed", 1.0), ("swallowed", 0.3)])
+def test_an_older_run_whose_start_is_slow(story: Story, start: Fate | str, seconds: float, keep: bool) -> None:
+    """Its card, and then its end, come behind a newer run in another process, which was over by then."""
+    story.goes_by_run(older_PUT=[start])
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(60)
+        story.fail(story.block(one, "job", run="older", keep=keep))
+        story.world.sleep(0.5)
+        kept(story, other, "newer", seconds)
+
+    story.play(work)
+    assert story.card() == (False, "green", "newer")

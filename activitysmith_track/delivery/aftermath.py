@@ -17,6 +17,9 @@ from .state import OnPhone
 from .unanswered import through_by
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from .run import Run
     from .scheduler import Job
 
@@ -39,7 +42,7 @@ class Aftermath:
     def run(self, now: float) -> float | None:
         """Look when it is time, and have the card confirmed if an end was sent; see `Task.run`."""
         activity, job = self._activity, self._job
-        if activity.has_ended or activity.is_inherited:
+        if activity.is_inherited or (activity.has_ended and self._last_state is None):
             return None
         if job is None:
             if now < self._due:
@@ -58,6 +61,12 @@ class Aftermath:
             self._found(job.result, now)
         return None
 
+    @property
+    def _last_state(self) -> Mapping[str, Any] | None:
+        """What a card shows that stays up, after a run that is over; `None` for any other."""
+        end = self._activity.end_delivery
+        return end.last_state if end is not None and self._activity.on_phone is OnPhone.YES else None
+
     def _found(self, until: float, now: float) -> None:
         """Have the card confirmed, since an older run's end may have reached it.
 
@@ -66,7 +75,9 @@ class Aftermath:
             now: the time now, on the same clock.
         """
         activity, end = self._activity, self._activity.end_delivery
-        if end is not None:
+        if activity.has_ended:
+            self._show_again()
+        elif end is not None:
             if not end.repeats:  # an end that is repeated has looked into the outbox itself
                 end.doubt()
         elif activity.on_phone is OnPhone.YES:
@@ -74,6 +85,21 @@ class Aftermath:
             certainty.expect(until)
             certainty.check(now, may_have_ended=True)
             activity.dispatcher.scheduler.wake(activity)
+
+    def _show_again(self) -> None:
+        """Have the last state of a card that stays up shown once more, like what an earlier process owes."""
+        activity, dispatcher, body = self._activity, self._activity.dispatcher, self._last_state
+        if body is not None:
+            entry = self._persistence.entry(
+                activity.account.key,
+                "keep",
+                body,
+                dispatcher.runtime.wall(),
+                id=dispatcher.runtime.token(),
+                stream_key=activity.stream_key,
+                began_at=activity.began_at,
+            )
+            dispatcher.recover(activity.account, entry)
 
     def give_up(self) -> None:
         """Look no more; see `Task.give_up`."""

@@ -23,7 +23,7 @@ from .ledger import Ledger
 from .open_activities import OpenActivities
 from .persistence import Persistence
 from .push_delivery import PushDelivery
-from .recovery import LOOK_AGAIN, LeaseRenewal, OutboxRecovery
+from .recovery import LOOK_AGAIN, LeaseRenewal, OutboxRecovery, RecoveredDelivery
 from .runtime import Runtime
 from .shutdown import Shutdown, shutdown
 from .state import CopyOwner, Life, StateProvider
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .account import Account
+    from .entries import Entry
     from .scheduler import Scheduler, Task
 
 WORKERS = 4  # threads of each pool at most: as many as there are slots
@@ -204,6 +205,10 @@ class Dispatcher:
         """Have something sent that must not be lost."""
         self.ledger.owe(delivery, is_debt=delivery.is_debt)
         self._give(self.scheduler, delivery)
+
+    def recover(self, account: Account, entry: Entry) -> None:
+        """Have something delivered for a run that is over; see `RecoveredDelivery`."""
+        self.deliver(RecoveredDelivery(self, account, entry))
 
     def look_for_owed(self, account: Account, *, again: bool = False) -> None:
         """Have what earlier processes owe an account looked for in the outbox, and delivered.

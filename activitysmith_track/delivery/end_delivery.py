@@ -41,6 +41,11 @@ class EndDelivery(Delivery):
         """The body of the last request."""
         return self.message.state.body
 
+    @property
+    def last_state(self) -> Mapping[str, Any] | None:
+        """What it shows on a card that stays up; `None` where it ends the card."""
+        return self.message.last_state
+
     def doubt(self) -> None:
         """Note that an older run may yet end the card, or has ended it."""
         self.message.past.older_may_end = True
@@ -200,6 +205,8 @@ class EndDelivery(Delivery):
             if not activity.succession.is_followed:
                 repeats_at = max(now, late)
         past.only_confirms |= attempt.only_confirms and past.was_said
+        if past.only_confirms and message.copy_owner is CopyOwner.NOBODY:
+            message.persistence.guard.disarm(activity.number)  # a watchdog that is still starting would end the card
         if repeats_at is not None:
             message.go_once_more(repeats_at)
             dispatcher.turns.wake_all(activity.succession.newer)

@@ -77,9 +77,9 @@ class EndMessage(Message):
 
     @property
     def may_appear_until(self) -> float:
-        """Until when an unanswered request may have the card show something else."""
+        """Until when an unanswered request may have the card show something else, or end one that stays up."""
         known = self.account.known_unanswered(self.activity.stream_key)
-        return known.may_appear_until(self.last_state)
+        return max(known.may_appear_until(self.last_state), known.may_end_until if self.state.keep else 0.0)
 
     @property
     def may_come_late(self) -> bool:
@@ -111,7 +111,7 @@ class EndMessage(Message):
         if activity.is_armed and self.copy_owner is CopyOwner.NOBODY and self._armed is not self.state:
             self._armed = self.state
             entry = self.copy() if self.state.keep else None
-            if entry is not None and self.persistence.entrust(self, entry):
+            if (entry is not None and self.persistence.entrust(self, entry)) or self.past.only_confirms:
                 return
             words = as_end(self.state.body), None  # a watchdog that is still starting can only end a card
             key = activity.stream_key

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
             """The body of the last request."""
 
         @property
+        def last_state(self) -> Mapping[str, Any] | None:
+            """What it shows on a card that stays up; `None` where it ends the card."""
+
+        @property
         def is_in_flight(self) -> bool:
             """True while an attempt is in flight, so that nobody can tell whether it has arrived."""
 
