@@ -103,7 +103,7 @@ def use(directory: Path) -> list[Entry]:
     box.put(owed(2))
     box.inherit("fingerprint", BASE_URL, "b", "d", 60)
     end_id = claimed[0].id if claimed else ""
-    box.look_back(NewerCard("fingerprint", BASE_URL, "job-0", "e", "e", NOW, NOW - 10.0, 13.0, end_id))
+    box.look_back(NewerCard("fingerprint", BASE_URL, "job-0", "e", "e", NOW, NOW - 10.0, NOW, 13.0, end_id))
     return claimed
 
 

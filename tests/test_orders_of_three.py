@@ -595,6 +595,29 @@ def test_a_clock_that_is_set_back_before_a_newer_run_begins(story: Story) -> Non
     assert story.card() == (False, None, "newer")
 
 
+@pytest.mark.parametrize("seconds", [3_600.0, 60.0, -60.0, -3_600.0])
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_clock_that_is_set_after_an_older_end(story: Story, seconds: float, is_over: bool) -> None:
+    """What that has done to a newer run's card is found by the clock that it was noted with."""
+    story.goes_by_run(newer_PUT=["ok"], older_PUT=[Fate("ok", 0.2, 0.05)])
+
+    def work() -> None:
+        one, other = Process(story.world, 0), Process(story.world, 1)
+        story.world.sleep(60)
+        story.fail(story.block(one, "job", run="oldest"))
+        story.world.sleep(5)
+        story.fail(story.block(one, "job", run="older"))
+        newer = story.block(other, "job", run="newer", keep=is_over)
+        story.world.sleep(1)
+        if is_over:
+            story.end(newer)
+        story.world.jumped += seconds
+        story.world.sleep(60)
+
+    story.play(work)
+    assert story.card() == (False, "green" if is_over else None, "newer")
+
+
 @pytest.mark.parametrize("watched", [False, True])
 def test_a_clock_that_is_set_back_while_the_older_run_goes_on(story: Story, watched: bool) -> None:
     """That run seems to have begun after the newer one, whose end it leaves alone all the same."""

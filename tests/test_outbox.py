@@ -376,7 +376,7 @@ def test_an_end_that_a_newer_one_has_refused(box: Outbox) -> None:
 
 
 def newer_card(began_at: float, since: float, late: float = 0.0) -> NewerCard:
-    return NewerCard("fingerprint", BASE_URL, "job", "b", "b", began_at, since, late)
+    return NewerCard("fingerprint", BASE_URL, "job", "b", "b", began_at, since, since + 60.0, late)
 
 
 @pytest.mark.parametrize("way", ["begun", "put", "left", "delivered"])

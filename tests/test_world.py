@@ -107,7 +107,8 @@ def _call(world: World, ids: list[str], rng: random.Random) -> tuple[str, Sequen
             NewerCard(
                 *("fingerprint", "http://127.0.0.1/api", rng.choice("xy"), rng.choice("abc"), owner),
                 world.wall() - rng.choice((0, 6)),
-                *(world.wall() - 20.0, rng.choice((0.0, 13.0)), rng.choice(("", one))),
+                *(world.wall() - 20.0, world.wall() + rng.choice((0.0, 0.0, 60.0))),
+                *(rng.choice((0.0, 13.0)), rng.choice(("", one))),
             ),
         ),
         "over": (one, owner),

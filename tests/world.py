@@ -27,11 +27,10 @@ from activitysmith_track.client.answers import read_answer
 from activitysmith_track.client.requests import Request
 from activitysmith_track.client.retry import LONGEST_FOREIGN
 from activitysmith_track.delivery.entries import Entry, load_checks
-from activitysmith_track.delivery.newer_card import NewerCard
+from activitysmith_track.delivery.newer_card import AHEAD_SECONDS, NewerCard
 from activitysmith_track.delivery.outbox import Outbox
 from activitysmith_track.delivery.outbox_file import OutboxFile
 from activitysmith_track.delivery.outbox_tables import (
-    AHEAD_SECONDS,
     ATTEMPT_SECONDS,
     KEPT_ENTRIES,
     KEPT_SECONDS,
@@ -1076,12 +1075,12 @@ class MemoryOutbox:
                 self._settle(row, awaited=not self._free(row))
         known = self._shelf.marks.values()
         marks = [mark for mark in known if is_same(mark.entry) and self._is_older(mark.entry, card.began_at)]
-        now = self._now()
         sent = [mark.sent for mark in marks]
         if card.end_id in self._shelf.marks:
             sent.append(self._shelf.marks[card.end_id].before)
-        unanswered = [at for at in sent if card.since - card.late <= at <= now]
-        return max([0.0, *unanswered, *(mark.answered for mark in marks if card.since <= mark.answered <= now)])
+        unanswered = [at for at in sent if card.since - card.late <= at <= card.until]
+        answered = [mark.answered for mark in marks if card.since <= mark.answered <= card.until]
+        return max([0.0, *unanswered, *answered])
 
 
 def _is_same_card(one: Entry, other: Entry) -> bool:

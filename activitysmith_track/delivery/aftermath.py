@@ -48,7 +48,8 @@ class Aftermath:
             if now < self._due:
                 return self._due
             dispatcher, look_back = activity.dispatcher, self._persistence.held.look_back
-            look = partial(look_back, activity.account.key, activity.stream_key, activity.began_at, self._since)
+            whose = activity.account.key, activity.stream_key, activity.began_at
+            look = partial(look_back, *whose, self._since, offset=activity.wall_offset)
             self._job = dispatcher.scheduler.send(dispatcher.end_workers, self, look)
             return None
         if not job.done:

@@ -330,7 +330,9 @@ class EndAttempt:
         since = self.at if self.opens else max(end.past.opened_at, activity.screen.pace.started)
         if end.asked_at >= since + OLDER_SECONDS:
             return 0.0
-        return end.persistence.held.arrive_by(end.account_key, activity.stream_key, activity.began_at, since)
+        arrive_by = end.persistence.held.arrive_by
+        offset = activity.wall_offset
+        return arrive_by(end.account_key, activity.stream_key, activity.began_at, since, offset=offset)
 
     def _repeat_at(self) -> float | None:
         """Return when an end that has arrived is sent once more; `None` for never.

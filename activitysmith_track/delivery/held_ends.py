@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .newer_card import NewerCard
+from .newer_card import AHEAD_SECONDS, NewerCard
 from .outbox_place import address
 from .unanswered import through_by
 
@@ -99,6 +99,8 @@ class HeldEnds:
         stream_key: str,
         began_at: float,
         since: float,
+        *,
+        offset: float | None = None,
         end: Entry | None = None,
     ) -> float | None:
         """Look whether an older run has sent an end that may reach a card; forget the ends that it still owes.
@@ -110,6 +112,8 @@ class HeldEnds:
             stream_key: the card.
             began_at: seconds since the epoch, when its run began.
             since: when the card appeared, on the runtime's clock.
+            offset: see `Run.wall_offset`; what the clock was set by since then is found by it. `None` where there is
+                nothing to compare with.
             end: its end, where this process is sending it for one that is gone; see `NewerCard`.
 
         Returns:
@@ -122,15 +126,24 @@ class HeldEnds:
         if self._leases.is_closed:
             return None  # the exit has left it to others
         now, wall = runtime.now(), runtime.wall()
+        offset = wall - now if offset is None else offset
         run, end_id = (owner, "") if end is None else (end.run, end.id)
-        appeared, late = wall - (now - since), through_by(0.0, runtime.attempt_seconds)
-        card = NewerCard(*address(account), stream_key, run, owner, began_at, appeared, late, end_id)
+        late, was_set = through_by(0.0, runtime.attempt_seconds), abs(wall - now - offset) > AHEAD_SECONDS
+        first, last = since + min(offset, wall - now), now + max(offset, wall - now)
+        card = NewerCard(*address(account), stream_key, run, owner, began_at, first, last, late, end_id)
         sent = outbox.look_back(card)
-        return sent and through_by(now - (wall - sent), runtime.attempt_seconds)
+        return sent and through_by(now if was_set else now - (wall - sent), runtime.attempt_seconds)
 
     def arrive_by(
-        self, account: AccountKey, stream_key: str, began_at: float, since: float, end: Entry | None = None
+        self,
+        account: AccountKey,
+        stream_key: str,
+        began_at: float,
+        since: float,
+        *,
+        offset: float | None = None,
+        end: Entry | None = None,
     ) -> float:
         """Look back; where nobody can tell, take it that an older run's end was sent just now; see `look_back`."""
-        found = self.look_back(account, stream_key, began_at, since, end)
+        found = self.look_back(account, stream_key, began_at, since, offset=offset, end=end)
         return through_by(self._runtime.now(), self._runtime.attempt_seconds) if found is None else found

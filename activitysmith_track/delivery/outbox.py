@@ -18,8 +18,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from .entries import Entry, load_checks  # `persistence` takes `Entry` from here, with all that an outbox needs
+from .newer_card import AHEAD_SECONDS
 from .outbox_file import OutboxFile, has_marks
-from .outbox_tables import AHEAD_SECONDS, FREE, LONGEST_LEASE, MARK_SECONDS, OLDER, Tables, rows_of
+from .outbox_tables import FREE, LONGEST_LEASE, MARK_SECONDS, OLDER, Tables, rows_of
 from .state import Hold
 
 if TYPE_CHECKING:
@@ -414,8 +415,8 @@ class Outbox:
             known = tables.base.execute(found, of_older).fetchall()
             own = tables.base.execute("SELECT before FROM marks WHERE id = ?", (card.end_id,)).fetchall()
             sent = [at for at, *_ in known + own if isinstance(at, float)]
-            unanswered = [at for at in sent if card.since - card.late <= at <= now]
-            answered = [at for _, at in known if isinstance(at, float) and card.since <= at <= now]
+            unanswered = [at for at in sent if card.since - card.late <= at <= card.until]
+            answered = [at for _, at in known if isinstance(at, float) and card.since <= at <= card.until]
             return max([0.0, *unanswered, *answered])
 
         nothing: float | None = 0.0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..client.answers import refuse_constant
 from .entries import MAX_KEPT_BYTES, Entry, checked, load_checks
+from .newer_card import AHEAD_SECONDS
 from .outbox_file import MARKS, has_marks
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ KEPT_SECONDS = 24 * 3600.0  # older entries are dropped: they are no news any mo
 KEPT_ENTRIES = 1_000
 ATTEMPT_SECONDS = 7.0  # after which another process's attempt is over, even if it could not note so
 MARK_SECONDS = 300.0  # for which a mark tells what became of an end
-# By which another machine's clock may be ahead; what is later was noted before a clock was set back.
-AHEAD_SECONDS = 1.0
 LONGEST_LEASE = 300.0  # seconds; a lease that seems longer was made by a clock that has been set back since
 OLDER = "(began_at <= ? OR began_at > ?)"  # now + AHEAD_SECONDS; else the clock was set back since
 FREE = "(owner IS NULL OR coalesce(leased_until, 0) NOT BETWEEN ? AND ?)"  # now, now + LONGEST_LEASE

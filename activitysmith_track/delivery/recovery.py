@@ -96,7 +96,7 @@ class RecoveredMessage(PushMessage):
             return
         self._has_looked = True
         now, arrive_by = self.persistence.runtime.now(), self.persistence.held.arrive_by
-        until = arrive_by(self.account_key, self.stream_key, self.began_at, now, self.entry)
+        until = arrive_by(self.account_key, self.stream_key, self.began_at, now, end=self.entry)
         if until > now:
             self.ends_left, self.sure_from = 1, until
 

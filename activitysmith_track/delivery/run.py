@@ -31,6 +31,7 @@ class Run:
 
     Attributes:
         began_at: when it began, in seconds since the epoch.
+        wall_offset: by how much that clock was ahead of the runtime's then; it may be set later.
         number: what the watchdog knows it by.
         life: where it is in its life.
         on_phone: whether the phone shows its card, as far as is known.
@@ -49,7 +50,7 @@ class Run:
     __slots__ = (
         *("_epoch", "_is_in_doubt", "account", "began_at", "dispatcher", "end_delivery", "failures", "is_armed"),
         *("is_refused", "life", "number", "on_phone", "retry_at", "screen", "source", "stream_key", "succession"),
-        *("took_over_at", "update"),
+        *("took_over_at", "update", "wall_offset"),
     )
 
     def __init__(
@@ -64,6 +65,7 @@ class Run:
     ) -> None:
         self.dispatcher, self.account, self.stream_key, self.source = dispatcher, account, stream_key, source
         self.began_at = dispatcher.runtime.wall()
+        self.wall_offset = self.began_at - dispatcher.clock()
         self.number = next(dispatcher.order)
         self.life, self.on_phone, self.is_refused = Life.WAITING, OnPhone.NO, False
         self.update: UpdateRequest | None = None
