@@ -595,6 +595,41 @@ def test_a_clock_that_is_set_back_before_a_newer_run_begins(story: Story) -> Non
     assert story.card() == (False, None, "newer")
 
 
+def test_a_third_run_that_is_refused_while_the_second_one_s_start_is_slow(story: Story) -> None:
+    """What the first one owes is not sent then: it would end the card that the second one has begun."""
+
+    def fate(process: Process, request: Request[Any]) -> Fate | str:
+        if request.method == "DELETE":
+            return "503" if story.now < 70 else "ok"
+        newest = Fate("403", 0.1, 0.1) if process.number == 3 and request.method == "PUT" else "ok"
+        return Fate("ok", 0.1, 4.0) if process.number == 2 else newest
+
+    story.goes(fate)
+
+    def work() -> None:
+        one, other, third = (Process(story.world, number) for number in range(3))
+        older = story.block(one, "job", run="older")
+        story.world.sleep(60)
+        story.fail(older)
+        story.world.sleep(2)
+        one.kill()
+        story.world.sleep(20)
+        newer = story.block(other, "job", run="newer")
+        story.world.sleep(2)
+        story.fail(story.block(third, "job", run="newest"))
+        story.world.sleep(1)
+        cards.append(story.card())
+        story.world.sleep(60)
+        cards.append(story.card())
+        story.end(newer)
+        story.world.sleep(60)
+
+    cards: list[Any] = []
+    story.play(work)
+    assert cards == [(False, None, "newer")] * 2
+    assert story.owed == []
+
+
 @pytest.mark.parametrize("seconds", [3_600.0, 60.0, -60.0, -3_600.0])
 @pytest.mark.parametrize("is_over", [False, True])
 def test_a_clock_that_is_set_after_an_older_end(story: Story, seconds: float, is_over: bool) -> None:

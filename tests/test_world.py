@@ -84,7 +84,9 @@ def test_the_outboxes_answer_alike(tmp_path: Path) -> None:
             world.now += rng.choice((0.0, 1.0, 10.0, 100.0))
             name, given = _call(world, ids, rng)
             options = {"put": ("sent",), "over": ("sent", "shown"), "begin": ("goes_on",)}.get(name, ())
-            more = {option: rng.random() < 0.5 for option in options}
+            more: dict[str, Any] = {option: rng.random() < 0.5 for option in options}
+            if name == "release":
+                more["seconds"] = rng.choice((0.0, 11.0))
             answers = [getattr(box, name)(*given, **more) for box in (memory, disk)]
             assert answers[0] == answers[1], (name, given)
             assert memory.exists() == disk.exists()

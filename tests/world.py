@@ -28,7 +28,7 @@ from activitysmith_track.client.requests import Request
 from activitysmith_track.client.retry import LONGEST_FOREIGN
 from activitysmith_track.delivery.entries import Entry, load_checks
 from activitysmith_track.delivery.newer_card import AHEAD_SECONDS, NewerCard
-from activitysmith_track.delivery.outbox import Outbox
+from activitysmith_track.delivery.outbox import NOBODY, Idle, Outbox
 from activitysmith_track.delivery.outbox_file import OutboxFile
 from activitysmith_track.delivery.outbox_tables import (
     ATTEMPT_SECONDS,
@@ -1025,12 +1025,15 @@ class MemoryOutbox:
                 mark.sent, mark.before, mark.answered = mark.before, 0.0, self._now()
         return self._shelf.was_used or not gone
 
-    def release(self, ids: Iterable[str], owner: str | None = None) -> bool:
+    def release(self, ids: Iterable[str], owner: str | None = None, *, seconds: float = 0.0) -> bool:
+        if not list(ids):
+            return True
         self._world.disk()
         for row in self._find(ids):
             if owner in (None, row.owner):
-                row.free(self._now())
-        return self._shelf.was_used or not list(ids)
+                row.free(self._now() + seconds)
+                row.owner = NOBODY if seconds else None
+        return self._shelf.was_used
 
     def hold_back_ends(
         self,
@@ -1040,7 +1043,7 @@ class MemoryOutbox:
         owner: str,
         lease_seconds: float,
         began_by: float = float("inf"),
-    ) -> dict[str, float] | None:
+    ) -> dict[str, Idle] | None:
         now, seconds = self._now(), min(lease_seconds, LONGEST_LEASE)
         self._world.disk()
         ends = [row for row in self._shelf.rows if row.entry.kind != "push" and row.entry.run != owner]
@@ -1051,7 +1054,9 @@ class MemoryOutbox:
         idle = {}
         for row in same:
             self._note(row, awaited=row.owner != owner and not self._free(row))
-            idle[row.entry.id] = max(0.0, now - (row.until - (seconds if row.owner is not None else 0.0)))
+            is_held = row.owner not in (owner, row.entry.run) and not self._free(row)
+            unsent = max(0.0, now - (row.until - (seconds if row.owner is not None else 0.0)))
+            idle[row.entry.id] = Idle(unsent, is_held)
             row.owner, row.begun, row.until = owner, 0, now + seconds
         return idle
 

@@ -29,6 +29,7 @@ class HeldEnds:
         self._runtime, self._place, self._leases = runtime, place, leases
         # By the cards; each end with the latest time at which it may arrive.
         self._held: dict[tuple[AccountKey, str], dict[str, float]] = {}
+        self._of_others: set[str] = set()  # those of them that a third process had
 
     def hold_back(self, account: AccountKey, stream_key: str, began_by: float = float("inf")) -> float | None:
         """Have nobody send the end that an older run owes a card, while a newer one begins under the same key.
@@ -55,7 +56,9 @@ class HeldEnds:
                 leases.note(account, held)
                 known = self._held.get((account, stream_key), {})
                 gone_at = through_by(now, self._runtime.attempt_seconds)
-                self._held[account, stream_key] = {key: known.get(key, gone_at - idle) for key, idle in held.items()}
+                idle = {key: known.get(key, gone_at - each.seconds) for key, each in held.items()}
+                self._held[account, stream_key] = idle
+                self._of_others |= {key for key, each in held.items() if each.is_held}
         if held is None:
             return None
         return max(self._held[account, stream_key].values()) if held else 0.0
@@ -66,7 +69,9 @@ class HeldEnds:
 
     def forget(self, account: AccountKey, stream_key: str) -> None:
         """Forget the ends that were held back for a card: it has appeared, and replaces the older run's."""
-        self.settle(list(self._held.pop((account, stream_key), ())))
+        held = list(self._held.pop((account, stream_key), ()))
+        self._of_others.difference_update(held)
+        self.settle(held)
 
     def settle(self, ids: list[str]) -> None:
         """Have nobody send any more what was delivered, or what a newer run's card has replaced.
@@ -85,12 +90,19 @@ class HeldEnds:
         self.settle(sorted(self._leases.unsettled))
 
     def let_go(self, account: AccountKey, stream_key: str) -> bool:
-        """Let others send again what was held back for a card; returns whether there was anything."""
+        """Let others send again what was held back for a card; returns whether there was anything.
+
+        What a third process had is not sent at once: that may have begun a card whose answer it is waiting for.
+        """
         held = list(self._held.pop((account, stream_key), ()))
+        of_others = [key for key in held if key in self._of_others]
         outbox = self._place.outbox if held else None
         if outbox is not None:
-            outbox.release(held, self._leases.owner)
+            seconds = through_by(0.0, self._runtime.attempt_seconds)
+            outbox.release(of_others, self._leases.owner, seconds=seconds)
+            outbox.release([key for key in held if key not in of_others], self._leases.owner)
             self._leases.forget(held)
+        self._of_others.difference_update(held)
         return bool(held)
 
     def look_back(

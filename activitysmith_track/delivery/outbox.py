@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib  # noqa: F401  # `key_fingerprint` needs it where anything is kept, and late imports can fail
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .entries import Entry, load_checks  # `persistence` takes `Entry` from here, with all that an outbox needs
 from .newer_card import AHEAD_SECONDS
@@ -31,10 +31,23 @@ if TYPE_CHECKING:
     from .newer_card import NewerCard
     from .outbox_file import Result
 
+NOBODY = "-"  # has the lease of what is not to be claimed yet
 _RELEASE = (
-    "UPDATE entries SET owner = NULL, leased_until = ?, begun = 0, attempts = attempts + 1"
+    "UPDATE entries SET owner = ?, leased_until = ?, begun = 0, attempts = attempts + 1"
     " WHERE id = ? AND (? IS NULL OR owner = ?)"
 )
+
+
+class Idle(NamedTuple):
+    """An older run's end that is held back.
+
+    Attributes:
+        seconds: for which at least nobody has sent it.
+        is_held: whether a third process had it, which may have begun a card in the place of the older run's.
+    """
+
+    seconds: float
+    is_held: bool
 
 
 class Outbox:
@@ -133,7 +146,7 @@ class Outbox:
             True when all of it is safely on disk.
         """
         rows, whole = rows_of(entries, self.file.warn_once)
-        released = [(self._clock(), each, owner, owner) for each, owner in leases]
+        released = [(None, self._clock(), each, owner, owner) for each, owner in leases]
         begun = [(int(self._clock()), each) for each in in_flight]
         sent = {*in_flight, *late}
 
@@ -314,17 +327,18 @@ class Outbox:
 
         return not keys or self._transact(work, False)
 
-    def release(self, ids: Iterable[str], owner: str | None = None) -> bool:
+    def release(self, ids: Iterable[str], owner: str | None = None, *, seconds: float = 0.0) -> bool:
         """Give leases back after attempts that surely failed, or where a duplicate does no harm.
 
         Args:
             ids: the entries.
             owner: whose leases; those that somebody else has claimed since are left alone. `None` takes any.
+            seconds: for which nobody may claim them yet.
 
         Returns:
             True when that is on disk.
         """
-        keys = [(self._clock(), each, owner, owner) for each in ids]
+        keys = [(NOBODY if seconds else None, self._clock() + seconds, each, owner, owner) for each in ids]
 
         def work(tables: Tables) -> bool:
             tables.base.executemany(_RELEASE, keys)
@@ -340,7 +354,7 @@ class Outbox:
         owner: str,
         lease_seconds: float,
         began_by: float = float("inf"),
-    ) -> dict[str, float] | None:
+    ) -> dict[str, Idle] | None:
         """Take under a lease what an older run owes its card, while a newer run begins under the same key.
 
         Nobody else sends it meanwhile, and it is still there if the newer run's card never appears. Call `delivered`
@@ -356,7 +370,7 @@ class Outbox:
                 in the future began before the clock was set back.
 
         Returns:
-            The ids of these entries, each with the seconds for which at least nobody has sent it. `None` where
+            The ids of these entries, each with how long nobody has sent it, and who had it. `None` where
             another process is sending one of them at this moment, or was when it left, so that it may yet end the
             newer run's card: ask again when that is over.
         """
@@ -364,22 +378,25 @@ class Outbox:
             return {}
         now, seconds = self._clock(), min(lease_seconds, LONGEST_LEASE)
 
-        def work(tables: Tables) -> dict[str, float] | None:
+        def work(tables: Tables) -> dict[str, Idle] | None:
             same = (
                 f"kind != 'push' AND key_fingerprint = ? AND base_url = ? AND stream_key = ? AND run != ? AND {OLDER}"
             )
             values = key_fingerprint, base_url, stream_key, owner, began_by, tables.now + AHEAD_SECONDS
             if tables.is_under_way(same, values, owner):
                 return None
-            begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL) FROM entries WHERE {same}"
-            idle = {key: max(0.0, now - since) for key, since in tables.base.execute(begun, (seconds, *values))}
+            leased = f"owner != ? AND owner != run AND NOT {FREE}"
+            begun = f"SELECT id, leased_until - ? * (owner IS NOT NULL), {leased} FROM entries WHERE {same}"
+            asked = seconds, owner, now, now + LONGEST_LEASE, *values
+            found = tables.base.execute(begun, asked).fetchall()
+            idle = {key: Idle(max(0.0, now - since), bool(is_held)) for key, since, is_held in found}
             for key in idle:
                 tables.note(key, awaited=tables.is_leased(key, but_for=owner))
             held = f"UPDATE entries SET owner = ?, leased_until = ?, begun = 0 WHERE {same}"
             tables.base.execute(held, (owner, now + seconds, *values))
             return idle
 
-        nothing: dict[str, float] | None = {}
+        nothing: dict[str, Idle] | None = {}
         return self._transact(work, nothing)
 
     def look_back(self, card: NewerCard) -> float | None:
