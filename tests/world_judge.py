@@ -298,8 +298,9 @@ class Judge:
                 return
             rate_at = self._rate_opens_at(newer.process)
             trouble = max(hit, self._healed_at, world.silent_until, world.late_until, rate_at)
-            if self._is_in_trouble or world.now < trouble + GIVEN_BACK:
-                world.at(max(world.now, trouble) + GIVEN_BACK, look)
+            wait = GIVEN_BACK + self.soon - SOON
+            if self._is_in_trouble or world.now < trouble + wait:
+                world.at(max(world.now, trouble) + wait, look)
                 return
             card = world.service.cards[str(newer.key)]
             shown = self.runs.get(card.metadata.get("run"))

@@ -140,11 +140,14 @@ class HeldEnds:
         now, wall = runtime.now(), runtime.wall()
         offset = wall - now if offset is None else offset
         run, end_id = (owner, "") if end is None else (end.run, end.id)
-        late, was_set = through_by(0.0, runtime.attempt_seconds), abs(wall - now - offset) > AHEAD_SECONDS
+        late = through_by(0.0, runtime.attempt_seconds)
         first, last = since + min(offset, wall - now), now + max(offset, wall - now)
         card = NewerCard(*address(account), stream_key, run, owner, began_at, first, last, late, end_id)
         sent = outbox.look_back(card)
-        return sent and through_by(now if was_set else now - (wall - sent), runtime.attempt_seconds)
+        if not sent:
+            return sent
+        at = [sent - ahead for ahead in (offset, wall - now) if sent - ahead <= now + AHEAD_SECONDS]
+        return through_by(max(at, default=now), runtime.attempt_seconds)
 
     def arrive_by(
         self,
